@@ -1,0 +1,149 @@
+//! The ports to storage. `store` implements them; the arrow points from there to here.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wire::{RequestId, Usage};
+
+use crate::{Entry, Held, NanoUsd, Record};
+
+/// A byte position in the journal. Positions grow for ever, over all segments of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position(pub u64);
+
+/// The journal can no longer be trusted to keep what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("journal {path}: {what}; free the disk or fix the device, then restart")]
+pub struct JournalError {
+    pub path: String,
+    pub what: String,
+}
+
+/// A future that the journal hands out.
+pub type Synced<'a> = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + 'a>>;
+
+/// An append-only, checksummed file of this node.
+pub trait Journal: Send + Sync + std::fmt::Debug {
+    /// Writes `record` to the file and returns the position just behind it. When this returns, the
+    /// record survives the death of the process; it survives the death of the machine once
+    /// [`Journal::synced`] of the returned position is done. Costs one short `write`.
+    ///
+    /// # Errors
+    /// When the write failed, or an earlier write or sync did: a journal that failed once refuses.
+    fn append(&self, record: &Record) -> Result<Position, JournalError>;
+
+    /// Waits until everything before `position` is on the disk.
+    fn synced(&self, position: Position) -> Synced<'_>;
+}
+
+/// The ledger failed to answer or to take what it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger {what}: {cause}")]
+pub struct LedgerError {
+    /// What was being done, for instance `read hourly rollups`.
+    pub what: &'static str,
+    pub cause: String,
+}
+
+/// Settled spend of one subject, summed over some hours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    pub tenant: Arc<str>,
+    pub team: Arc<str>,
+    pub project: Arc<str>,
+    pub key: Arc<str>,
+    pub cost: NanoUsd,
+}
+
+/// What a usage table is grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dimension {
+    Tenant,
+    Team,
+    Project,
+    Key,
+    Model,
+    Tier,
+    /// Calendar day in UTC, written `2026-11-21`.
+    Day,
+    /// Hour in UTC, written `2026-11-21T14`.
+    Hour,
+}
+
+/// A question about use. Times are milliseconds since 1970; `until_ms` is exclusive, and both are
+/// rounded down to whole hours, because the answer comes from rollups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageQuery {
+    pub from_ms: Option<i64>,
+    pub until_ms: Option<i64>,
+    pub tenant: Option<String>,
+    /// Grouping, in the order of the answer's `group`.
+    pub by: Vec<Dimension>,
+}
+
+/// One line of a usage table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageRow {
+    /// The value of each dimension asked for, in order.
+    pub group: Vec<String>,
+    /// Attempts that reached an upstream.
+    pub calls: u64,
+    /// Attempts among them that cost nothing because the upstream refused or failed.
+    pub failed: u64,
+    pub usage: Usage,
+    pub cost: NanoUsd,
+    pub baseline: NanoUsd,
+}
+
+/// A key as stored: never its secret, only a keyed hash of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// The public id, the middle part of `sk-par-<id>-<secret>`.
+    pub id: String,
+    /// HMAC-SHA-256 of the secret under the pepper.
+    pub hmac: [u8; 32],
+    pub tenant: String,
+    pub team: String,
+    pub project: String,
+    /// What people call it.
+    pub label: String,
+    pub created_at_ms: i64,
+    pub revoked_at_ms: Option<i64>,
+}
+
+/// The shared, durable book. All methods block; call them off the reactor.
+pub trait Ledger: Send + Sync + std::fmt::Debug {
+    /// Settled spend in the hours from `from_ms` on, summed by subject (from the rollups).
+    fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError>;
+
+    /// Holds of this node that nothing has settled.
+    fn open_holds(&self) -> Result<Vec<Held>, LedgerError>;
+
+    /// Answers a usage question from the rollups, rows in order of their group.
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError>;
+
+    /// Every entry of one call, by attempt; holds still open come back in the second list.
+    fn call(&self, request: RequestId) -> Result<(Vec<Entry>, Vec<Held>), LedgerError>;
+
+    /// The latest entries, newest first, at most `limit`.
+    fn latest(&self, limit: u32) -> Result<Vec<Entry>, LedgerError>;
+
+    /// Adds a key.
+    fn add_key(&self, key: &KeyRow) -> Result<(), LedgerError>;
+
+    /// Revokes a key; `false` where there is no such key or it was revoked before.
+    fn revoke_key(&self, id: &str, at_ms: i64) -> Result<bool, LedgerError>;
+
+    /// All keys, oldest first.
+    fn keys(&self) -> Result<Vec<KeyRow>, LedgerError>;
+
+    /// Loads small named state (the routers' split counters), by name.
+    fn state(&self) -> Result<Vec<(String, String)>, LedgerError>;
+
+    /// Saves small named state, replacing what was there.
+    fn save_state(&self, state: &[(String, String)]) -> Result<(), LedgerError>;
+}
+

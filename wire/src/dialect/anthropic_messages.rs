@@ -1,0 +1,419 @@
+//! Anthropic Messages: `POST /v1/messages`.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
+use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::scan::{Acted, Message, Role, count, flag, len32, word};
+use crate::splice::Edit;
+use crate::{RequestId, Scan, ScanError, Usage, sse};
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct AnthropicMessages;
+
+const ACTED: &[&str] = &[
+    "model",
+    "messages",
+    "system",
+    "stream",
+    "max_tokens",
+    "service_tier",
+    "tools",
+    "thinking",
+    "output_config",
+];
+
+impl Dialect for AnthropicMessages {
+    fn name(&self) -> &'static str {
+        "anthropic_messages"
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/messages", "/anthropic/v1/messages"]
+    }
+
+    fn upstream_path(&self) -> &'static str {
+        "/messages"
+    }
+
+    fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
+        let mut scanner = Scanner::new(body)?;
+        if scanner.peek()? != Kind::Object {
+            scanner.skip()?;
+            scanner.end()?;
+            return Err(ScanError::NotAnObject);
+        }
+        let mut scan = Scan {
+            answers: 1,
+            head_at: scanner.offset() + 1,
+            empty: true,
+            ..Scan::default()
+        };
+        let mut acted = Acted::new(ACTED);
+        scanner.object(|scanner, key| {
+            scan.empty = false;
+            let name = acted.name(key)?;
+            field(scanner, name, &mut scan)
+        })?;
+        scanner.end()?;
+        if scan.model.is_empty() {
+            Err(ScanError::Missing("model"))
+        } else {
+            Ok(scan)
+        }
+    }
+
+    fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
+        let mut edits = Vec::with_capacity(2);
+        if scan.model != change.model {
+            edits.push(Edit {
+                at: scan.model_at.clone(),
+                with: Bytes::from(quote(change.model)),
+            });
+        }
+        match change.cap {
+            Some(cap) if scan.caps.is_empty() => {
+                edits.push(insert(scan, &format!("\"max_tokens\":{cap}")));
+            }
+            Some(cap) if scan.max_output != Some(cap) => edits.extend(lower_caps(scan, cap)),
+            _ => {}
+        }
+        edits
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Follower::default())
+    }
+
+    fn usage(&self, reply: &[u8]) -> Option<Usage> {
+        let mut found = None;
+        let mut scanner = Scanner::new(reply).ok()?;
+        scanner
+            .object(|scanner, key| {
+                if key.raw == "usage" && scanner.peek()? == Kind::Object {
+                    let mut used = Usage::default();
+                    found = usage(scanner, &mut used).then_some(used);
+                }
+                Ok::<(), JsonError>(())
+            })
+            .ok()?;
+        found
+    }
+
+    fn refuse(&self, refusal: &Refusal, request: RequestId) -> String {
+        let kind = match refusal.status {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            504 => "timeout_error",
+            503 | 529 => "overloaded_error",
+            _ => "api_error",
+        };
+        format!(
+            "{{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\",\"message\":{},\"code\":\"{}\"}},\
+             \"request_id\":\"{request}\"}}",
+            quote(&refusal.message),
+            refusal.code
+        )
+    }
+
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String {
+        format!("event: error\ndata: {}\n\n", self.refuse(refusal, request))
+    }
+
+    fn list_models(&self, models: &[&str]) -> String {
+        let mut list = String::from("{\"data\":[");
+        for (index, model) in models.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let id = quote(model);
+            // Writing to a String can not fail.
+            let _written = write!(
+                list,
+                "{comma}{{\"type\":\"model\",\"id\":{id},\"display_name\":{id},\
+                 \"created_at\":\"1970-01-01T00:00:00Z\"}}"
+            );
+        }
+        let ends = |model: Option<&&str>| model.map_or_else(|| "null".to_owned(), |m| quote(m));
+        let (first, last) = (ends(models.first()), ends(models.last()));
+        let _written = write!(
+            list,
+            "],\"has_more\":false,\"first_id\":{first},\"last_id\":{last}}}"
+        );
+        list
+    }
+
+    fn key_header(&self) -> (&'static str, &'static str) {
+        ("x-api-key", "")
+    }
+}
+
+/// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.
+fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
+    match name {
+        "model" => {
+            let Some(model) = word(scanner)? else {
+                return Err(ScanError::Wrong("model", "a string"));
+            };
+            scan.model_at = model.at.start - 1..model.at.end + 1;
+            scan.model = model.text().into_owned();
+        }
+        "messages" => messages(scanner, scan)?,
+        "system" => {
+            let mut system = Message {
+                role: Role::System,
+                ..Message::default()
+            };
+            blocks(scanner, &mut system, scan)?;
+            system.count_into(scan);
+            scan.shape.messages -= 1;
+        }
+        "stream" => scan.stream = flag(scanner, "stream")?,
+        "max_tokens" => {
+            scanner.peek()?;
+            let start = scanner.offset();
+            scan.max_output = count(scanner, "max_tokens")?;
+            scan.caps.push(start..scanner.offset());
+        }
+        "service_tier" => {
+            scan.lane = word(scanner)?
+                .map(|lane| lane.text().into_owned())
+                .unwrap_or_default();
+        }
+        "tools" if scanner.peek()? == Kind::Array => {
+            let start = scanner.offset();
+            scanner.array(|_| {
+                scan.shape.tools += 1;
+                Ok::<(), JsonError>(())
+            })?;
+            scan.shape.tool_bytes = len32(scanner.offset() - start);
+        }
+        "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+            if key.is("type") {
+                scan.shape.thinking = word(scanner)?.is_some_and(|kind| !kind.is("disabled"));
+            }
+            Ok::<(), JsonError>(())
+        })?,
+        "output_config" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+            scan.shape.schema |= key.is("format") && scanner.peek()? == Kind::Object;
+            Ok::<(), JsonError>(())
+        })?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn messages(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    if scanner.peek()? != Kind::Array {
+        return Err(ScanError::Wrong("messages", "a list of messages"));
+    }
+    let mut message = Message::default();
+    scanner.array(|scanner| {
+        if scanner.peek()? != Kind::Object {
+            return Err(ScanError::Wrong("messages", "a list of objects"));
+        }
+        scanner.object(|scanner, key| {
+            match key.text().as_ref() {
+                "role" => {
+                    let role = word(scanner)?;
+                    message.role = role.map_or(Role::Other, |role| Role::read(&role.text()));
+                }
+                "content" => blocks(scanner, &mut message, scan)?,
+                _ => {}
+            }
+            Ok::<(), JsonError>(())
+        })?;
+        message.count_into(scan);
+        Ok(())
+    })
+}
+
+/// Takes a text or a list of content blocks.
+fn blocks(
+    scanner: &mut Scanner<'_>,
+    message: &mut Message,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    match scanner.peek()? {
+        Kind::String => message.texts.push(scanner.string()?.at),
+        Kind::Array => scanner.array(|scanner| {
+            if scanner.peek()? == Kind::Object {
+                block(scanner, message, scan)
+            } else {
+                Ok(())
+            }
+        })?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn block(
+    scanner: &mut Scanner<'_>,
+    message: &mut Message,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    let mut text: Option<Range<usize>> = None;
+    let mut failed = false;
+    let mut result = false;
+    scanner.object(|scanner, key| {
+        match (key.text().as_ref(), scanner.peek()?) {
+            ("type", Kind::String) => match scanner.string()?.text().as_ref() {
+                "tool_result" => result = true,
+                "tool_use" => scan.shape.tool_calls += 1,
+                "image" | "document" => scan.shape.images += 1,
+                _ => {}
+            },
+            ("text", Kind::String) => text = Some(scanner.string()?.at),
+            ("is_error", Kind::Bool) => failed = scanner.boolean()?,
+            _ => {}
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    message.results += u32::from(result);
+    scan.shape.tool_errors += u32::from(result && failed);
+    message.texts.extend(text);
+    Ok(())
+}
+
+/// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later
+/// objects of a stream replace the figures they repeat. `false` when a figure is unsound.
+fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
+    let mut written = 0;
+    let mut split = false;
+    let mut reported = false;
+    let sound = counts(scanner, "", &mut |name, count| match name {
+        "input_tokens" => (used.input, reported) = (count, true),
+        "cache_read_input_tokens" => used.cache_read = count,
+        "cache_creation_input_tokens" => written = count,
+        "cache_creation.ephemeral_5m_input_tokens" => (used.cache_write_5m, split) = (count, true),
+        "cache_creation.ephemeral_1h_input_tokens" => (used.cache_write_1h, split) = (count, true),
+        "output_tokens" => (used.output, reported) = (count, true),
+        "server_tool_use.web_search_requests" => used.web_searches = count,
+        _ => {}
+    });
+    if written > 0 && !split {
+        used.cache_write_5m = written;
+    }
+    // An object without either figure reports nothing; it must not pass for a call that was free.
+    sound && reported
+}
+
+#[derive(Debug, Default)]
+struct Follower {
+    facts: Facts,
+    used: Usage,
+    /// A figure was unsound: nothing the stream reports is believed.
+    unsound: bool,
+    /// A closing usage arrived; the first event's output figure is only a placeholder.
+    closed: bool,
+    frame_bytes: u64,
+}
+
+impl Watch for Follower {
+    fn event(&mut self, event: &[u8]) -> Seen {
+        let Some(data) = sse::data(event) else {
+            return Seen::Quiet;
+        };
+        match sse::name(event).unwrap_or_default() {
+            b"content_block_delta" => {
+                self.count(data);
+                Seen::Content
+            }
+            b"message_start" => self.take_usage(data, false),
+            b"message_delta" => self.take_usage(data, true),
+            b"message_stop" => {
+                self.facts.finished = true;
+                Seen::End
+            }
+            b"error" => Seen::Error,
+            // An upstream that names no events still puts the type into the data.
+            b"" => self.event_by_type(data),
+            // Starts and stops of blocks, pings, and whatever is added one day.
+            _ => Seen::Quiet,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+}
+
+impl Follower {
+    fn event_by_type(&mut self, data: &[u8]) -> Seen {
+        let mut kind = String::new();
+        let walked = Scanner::new(data).and_then(|mut scanner| {
+            scanner.object(|scanner, key| {
+                if key.raw == "type" && scanner.peek()? == Kind::String {
+                    scanner.string()?.text().as_ref().clone_into(&mut kind);
+                }
+                Ok(())
+            })
+        });
+        match (walked, kind.as_str()) {
+            (Err(_), _) | (_, "error") => Seen::Error,
+            (_, "content_block_delta") => {
+                self.count(data);
+                Seen::Content
+            }
+            (_, "message_start") => self.take_usage(data, false),
+            (_, "message_delta") => self.take_usage(data, true),
+            (_, "message_stop") => {
+                self.facts.finished = true;
+                Seen::End
+            }
+            _ => Seen::Quiet,
+        }
+    }
+
+    /// Takes usage from `message_start` (inside `message`) or `message_delta` (on top).
+    fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
+        let mut sound = true;
+        let used = &mut self.used;
+        let mut take = |scanner: &mut Scanner<'_>| sound &= usage(scanner, used);
+        let walked = Scanner::new(data).and_then(|mut scanner| {
+            scanner.object(|scanner, key| {
+                match (key.raw, scanner.peek()?) {
+                    ("usage", Kind::Object) => take(scanner),
+                    ("message", Kind::Object) => scanner.object(|scanner, key| {
+                        if key.raw == "usage" && scanner.peek()? == Kind::Object {
+                            take(scanner);
+                        }
+                        Ok(())
+                    })?,
+                    _ => {}
+                }
+                Ok(())
+            })
+        });
+        if walked.is_err() {
+            return Seen::Error;
+        }
+        self.unsound |= !sound;
+        self.closed |= closing;
+        // A closing event is a piece of the answer: it carries the reason why the model stopped.
+        let reported = (!self.unsound).then_some(self.used);
+        self.facts.prompt = reported.map(|used| Usage { output: 0, ..used });
+        self.facts.usage = (self.closed && !self.unsound).then_some(self.used);
+        if closing { Seen::Content } else { Seen::Quiet }
+    }
+
+    fn count(&mut self, data: &[u8]) {
+        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.facts.content_events == 0 {
+            self.frame_bytes = bytes.saturating_sub(4);
+        }
+        self.facts.content_events += 1;
+        self.facts.content_bytes += bytes.saturating_sub(self.frame_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,481 @@
+//! OpenAI Chat Completions: `POST /v1/chat/completions`.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+
+use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
+use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::scan::{Acted, Message, Role, count, flag, len32, word};
+use crate::splice::Edit;
+use crate::{RequestId, Scan, ScanError, Usage, sse};
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct OpenAiChat;
+
+const ACTED: &[&str] = &[
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "service_tier",
+    "tools",
+    "response_format",
+    "reasoning_effort",
+];
+
+impl Dialect for OpenAiChat {
+    fn name(&self) -> &'static str {
+        "openai_chat"
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &[
+            "/v1/chat/completions",
+            "/openai/v1/chat/completions",
+            "/chat/completions",
+        ]
+    }
+
+    fn upstream_path(&self) -> &'static str {
+        "/chat/completions"
+    }
+
+    fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
+        let mut scanner = Scanner::new(body)?;
+        if scanner.peek()? != Kind::Object {
+            scanner.skip()?;
+            scanner.end()?;
+            return Err(ScanError::NotAnObject);
+        }
+        let mut scan = Scan {
+            answers: 1,
+            head_at: scanner.offset() + 1,
+            empty: true,
+            ..Scan::default()
+        };
+        let mut acted = Acted::new(ACTED);
+        scanner.object(|scanner, key| {
+            scan.empty = false;
+            let name = acted.name(key)?;
+            field(scanner, name, &mut scan)
+        })?;
+        scanner.end()?;
+        if scan.model.is_empty() {
+            Err(ScanError::Missing("model"))
+        } else {
+            Ok(scan)
+        }
+    }
+
+    fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
+        let mut edits = Vec::with_capacity(3);
+        if scan.model != change.model {
+            edits.push(Edit {
+                at: scan.model_at.clone(),
+                with: Bytes::from(quote(change.model)),
+            });
+        }
+        match change.cap {
+            Some(cap) if scan.caps.is_empty() => {
+                let name = match change.cap_field {
+                    "" => "max_completion_tokens",
+                    name => name,
+                };
+                edits.push(insert(scan, &format!("{}:{cap}", quote(name))));
+            }
+            Some(cap) if scan.max_output != Some(cap) => edits.extend(lower_caps(scan, cap)),
+            _ => {}
+        }
+        if scan.stream && !scan.include_usage {
+            edits.push(ask_for_usage(scan));
+        }
+        // Two insertions at the head become one edit, so that none overlaps another.
+        merge_head(edits, scan.head_at)
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Follower {
+            facts: Facts::default(),
+            frame_bytes: 0,
+            usage: Finder::new(b"\"usage\"").into_owned(),
+            choices: Finder::new(b"\"choices\"").into_owned(),
+            finish: Finder::new(b"\"finish_reason\":\"").into_owned(),
+        })
+    }
+
+    fn usage(&self, reply: &[u8]) -> Option<Usage> {
+        chunk(reply).ok()?.usage
+    }
+
+    fn refuse(&self, refusal: &Refusal, _request: RequestId) -> String {
+        let kind = match refusal.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 if refusal.is_final => "insufficient_quota",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        format!(
+            "{{\"error\":{{\"message\":{},\"type\":\"{kind}\",\"param\":null,\"code\":\"{}\"}}}}",
+            quote(&refusal.message),
+            refusal.code
+        )
+    }
+
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String {
+        format!("data: {}\n\n", self.refuse(refusal, request))
+    }
+
+    fn list_models(&self, models: &[&str]) -> String {
+        let mut list = String::from("{\"object\":\"list\",\"data\":[");
+        for (index, model) in models.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let id = quote(model);
+            // Writing to a String can not fail.
+            let _written = write!(
+                list,
+                "{comma}{{\"id\":{id},\"object\":\"model\",\"created\":0,\"owned_by\":\"pareto\"}}"
+            );
+        }
+        list.push_str("]}");
+        list
+    }
+
+    fn key_header(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+}
+
+/// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.
+fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
+    match name {
+        "model" => {
+            let Some(model) = word(scanner)? else {
+                return Err(ScanError::Wrong("model", "a string"));
+            };
+            scan.model_at = model.at.start - 1..model.at.end + 1;
+            scan.model = model.text().into_owned();
+        }
+        "messages" => messages(scanner, scan)?,
+        "stream" => scan.stream = flag(scanner, "stream")?,
+        "stream_options" => stream_options(scanner, scan)?,
+        "max_tokens" => cap(scanner, "max_tokens", scan)?,
+        "max_completion_tokens" => cap(scanner, "max_completion_tokens", scan)?,
+        "n" => scan.answers = count(scanner, "n")?.unwrap_or(1).max(1),
+        "service_tier" => {
+            scan.lane = word(scanner)?
+                .map(|lane| lane.text().into_owned())
+                .unwrap_or_default();
+        }
+        "tools" if scanner.peek()? == Kind::Array => {
+            let start = scanner.offset();
+            scanner.array(|_| {
+                scan.shape.tools += 1;
+                Ok::<(), JsonError>(())
+            })?;
+            scan.shape.tool_bytes = len32(scanner.offset() - start);
+        }
+        "response_format" if scanner.peek()? == Kind::Object => {
+            scanner.object(|scanner, key| {
+                if key.is("type") {
+                    scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
+                }
+                Ok::<(), JsonError>(())
+            })?;
+        }
+        "reasoning_effort" => {
+            scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn cap(scanner: &mut Scanner<'_>, name: &'static str, scan: &mut Scan) -> Result<(), ScanError> {
+    scanner.peek()?;
+    let start = scanner.offset();
+    if let Some(cap) = count(scanner, name)? {
+        scan.max_output = Some(scan.max_output.map_or(cap, |other| other.min(cap)));
+    }
+    scan.caps.push(start..scanner.offset());
+    Ok(())
+}
+
+fn stream_options(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    let kind = scanner.peek()?;
+    let start = scanner.offset();
+    if kind != Kind::Object {
+        let at = scanner.skip()?;
+        scan.usage_edit = Some(edit(at, "{\"include_usage\":true}"));
+        return Ok(());
+    }
+    let mut acted = Acted::new(&["include_usage"]);
+    let mut value_at = None;
+    let mut empty = true;
+    scanner.object(|scanner, key| {
+        empty = false;
+        if acted.name(key)? == "include_usage" {
+            scanner.peek()?;
+            let value = scanner.offset();
+            scan.include_usage = flag(scanner, "stream_options.include_usage")?;
+            value_at = Some(value..scanner.offset());
+        }
+        Ok::<(), ScanError>(())
+    })?;
+    scan.usage_edit = Some(match value_at {
+        Some(at) => edit(at, "true"),
+        None if empty => edit(start + 1..start + 1, "\"include_usage\":true"),
+        None => edit(start + 1..start + 1, "\"include_usage\":true,"),
+    });
+    Ok(())
+}
+
+fn edit(at: Range<usize>, with: &'static str) -> Edit {
+    Edit {
+        at,
+        with: Bytes::from_static(with.as_bytes()),
+    }
+}
+
+/// Asks the upstream for usage, which the caller did not; other stream options stay.
+fn ask_for_usage(scan: &Scan) -> Edit {
+    let switch = || insert(scan, "\"stream_options\":{\"include_usage\":true}");
+    scan.usage_edit.clone().unwrap_or_else(switch)
+}
+
+fn merge_head(edits: Vec<Edit>, head_at: usize) -> Vec<Edit> {
+    let at_head = |edit: &Edit| edit.at == (head_at..head_at);
+    if edits.iter().filter(|edit| at_head(edit)).count() < 2 {
+        return edits;
+    }
+    let (head, mut rest): (Vec<_>, Vec<_>) = edits.into_iter().partition(at_head);
+    let with: Vec<u8> = head
+        .iter()
+        .flat_map(|edit| edit.with.iter().copied())
+        .collect();
+    rest.push(Edit {
+        at: head_at..head_at,
+        with: Bytes::from(with),
+    });
+    rest
+}
+
+fn messages(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    if scanner.peek()? != Kind::Array {
+        return Err(ScanError::Wrong("messages", "a list of messages"));
+    }
+    let mut message = Message::default();
+    scanner.array(|scanner| {
+        if scanner.peek()? != Kind::Object {
+            return Err(ScanError::Wrong("messages", "a list of objects"));
+        }
+        scanner.object(|scanner, key| {
+            match key.text().as_ref() {
+                "role" => {
+                    let role = word(scanner)?;
+                    message.role = role.map_or(Role::Other, |role| Role::read(&role.text()));
+                }
+                "content" => content(scanner, &mut message.texts, scan)?,
+                "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|_| {
+                    scan.shape.tool_calls += 1;
+                    Ok::<(), JsonError>(())
+                })?,
+                _ => {}
+            }
+            Ok::<(), ScanError>(())
+        })?;
+        message.count_into(scan);
+        Ok(())
+    })
+}
+
+fn content(
+    scanner: &mut Scanner<'_>,
+    texts: &mut Vec<Range<usize>>,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    match scanner.peek()? {
+        Kind::String => texts.push(scanner.string()?.at),
+        Kind::Array => scanner.array(|scanner| {
+            if scanner.peek()? != Kind::Object {
+                return Ok(());
+            }
+            scanner.object(|scanner, key| {
+                match key.text().as_ref() {
+                    "text" => texts.extend(word(scanner)?.map(|text| text.at)),
+                    "image_url" | "file" | "input_audio" => scan.shape.images += 1,
+                    _ => {}
+                }
+                Ok::<(), JsonError>(())
+            })
+        })?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What a chunk or a whole reply says, as far as metering asks.
+#[derive(Debug, Default)]
+struct Chunk {
+    usage: Option<Usage>,
+    choices: u32,
+    content: bool,
+    finished: bool,
+    error: bool,
+}
+
+fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
+    let mut chunk = Chunk::default();
+    let mut scanner = Scanner::new(data)?;
+    scanner.object(|scanner, key| {
+        match (key.raw, scanner.peek()?) {
+            ("usage", Kind::Object) => chunk.usage = usage(scanner),
+            ("error", Kind::Object | Kind::String) => chunk.error = true,
+            ("choices", Kind::Array) => scanner.array(|scanner| {
+                chunk.choices += 1;
+                choice(scanner, &mut chunk.content, &mut chunk.finished)
+            })?,
+            _ => {}
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    scanner.end()?;
+    Ok(chunk)
+}
+
+fn choice(
+    scanner: &mut Scanner<'_>,
+    content: &mut bool,
+    finished: &mut bool,
+) -> Result<(), JsonError> {
+    scanner.object(|scanner, key| {
+        match (key.raw, scanner.peek()?) {
+            ("finish_reason", Kind::String) => *finished = true,
+            ("text", Kind::String) => *content |= !scanner.string()?.raw.is_empty(),
+            ("delta" | "message", Kind::Object) => scanner.object(|scanner, key| {
+                let kind = scanner.peek()?;
+                *content |= match (key.raw, kind) {
+                    ("role", _) => false,
+                    (_, Kind::String) => !scanner.string()?.raw.is_empty(),
+                    (_, Kind::Array | Kind::Object) => true,
+                    _ => false,
+                };
+                Ok::<(), JsonError>(())
+            })?,
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// Prompt tokens include the cached ones and answer tokens the reasoning ones; both are taken out.
+fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
+    let (mut prompt, mut answer, mut used) = (None, None, Usage::default());
+    let sound = counts(scanner, "", &mut |name, count| match name {
+        "prompt_tokens" => prompt = Some(count),
+        "completion_tokens" => answer = Some(count),
+        "prompt_tokens_details.cached_tokens" => used.cache_read = count,
+        "prompt_tokens_details.cache_write_tokens" => used.cache_write_5m = count,
+        "prompt_tokens_details.audio_tokens" => used.audio_input = count,
+        "completion_tokens_details.reasoning_tokens" => used.reasoning = count,
+        "completion_tokens_details.audio_tokens" => used.audio_output = count,
+        _ => {}
+    });
+    // An object without either figure reports nothing; it must not pass for a call that was free.
+    let reported = prompt.is_some() || answer.is_some();
+    used.input = prompt.unwrap_or(0).saturating_sub(used.prompt());
+    used.output = answer.unwrap_or(0).saturating_sub(used.answer());
+    (sound && reported).then_some(used)
+}
+
+#[derive(Debug)]
+struct Follower {
+    facts: Facts,
+    /// Bytes around the text of a content event, taken from the first.
+    frame_bytes: u64,
+    usage: Finder<'static>,
+    choices: Finder<'static>,
+    finish: Finder<'static>,
+}
+
+impl Watch for Follower {
+    fn event(&mut self, event: &[u8]) -> Seen {
+        let Some(data) = sse::data(event) else {
+            return Seen::Quiet;
+        };
+        if data == b"[DONE]" {
+            self.facts.finished = true;
+            return Seen::End;
+        }
+        // Once content flows, a chunk is only searched for three words, not parsed.
+        let flows = self.facts.content_events > 0;
+        if flows && self.choices.find(data).is_some() && !self.reports_usage(data) {
+            self.facts.finished |= self.finish.find(data).is_some();
+            self.count(data);
+            return Seen::Content;
+        }
+        self.parse(data)
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+}
+
+impl Follower {
+    /// Whether a `usage` that is not `null` may stand in the chunk.
+    fn reports_usage(&self, data: &[u8]) -> bool {
+        self.usage
+            .find(data)
+            .and_then(|at| data.get(at + 7..))
+            .is_some_and(|rest| {
+                rest.iter().find(|byte| !matches!(byte, b':' | b' ')) != Some(&b'n')
+            })
+    }
+
+    fn parse(&mut self, data: &[u8]) -> Seen {
+        let Ok(chunk) = chunk(data) else {
+            return Seen::Error;
+        };
+        if chunk.error {
+            return Seen::Error;
+        }
+        self.facts.usage = chunk.usage.or(self.facts.usage);
+        self.facts.finished |= chunk.finished;
+        if chunk.choices == 0 {
+            return if chunk.usage.is_some() {
+                Seen::UsageOnly
+            } else {
+                Seen::Quiet
+            };
+        }
+        if !chunk.content && !chunk.finished {
+            return Seen::Quiet;
+        }
+        if chunk.content {
+            self.count(data);
+        }
+        Seen::Content
+    }
+
+    fn count(&mut self, data: &[u8]) {
+        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.facts.content_events == 0 {
+            self.frame_bytes = bytes.saturating_sub(4);
+        }
+        self.facts.content_events += 1;
+        self.facts.content_bytes += bytes.saturating_sub(self.frame_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

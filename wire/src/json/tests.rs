@@ -1,0 +1,82 @@
+//! Proves that the scanner takes valid JSON and nothing else, whatever the bytes.
+
+use super::*;
+
+fn valid(text: &[u8]) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text)?;
+    scanner.skip()?;
+    scanner.end()
+}
+
+#[test]
+fn the_grammar_is_strict() {
+    for good in [
+        "0",
+        "-0.5e+10",
+        "[]",
+        "{}",
+        " [1, {\"a\" : null}] ",
+        "\"\\u00e4\\n\"",
+        "true",
+        "[1e309]",
+        "123456789012345678901234567890",
+        "\"\\ud800\"",
+    ] {
+        assert_eq!(valid(good.as_bytes()), Ok(()), "{good}");
+    }
+    for bad in [
+        "",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "[1,]",
+        "{,}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "'x'",
+        "\"\t\"",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "nul",
+        "[1 2]",
+        "1 2",
+        "\"",
+        "[",
+        "{\"a\"}",
+        "tru",
+        "NaN",
+        "\u{feff}1",
+    ] {
+        assert!(valid(bad.as_bytes()).is_err(), "{bad}");
+    }
+    assert_eq!(valid(b"\"\xff\""), Err(JsonError::Utf8(1)));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+    assert_eq!(valid(nested(128).as_bytes()), Ok(()));
+    assert!(matches!(
+        valid(nested(129).as_bytes()),
+        Err(JsonError::Depth(_))
+    ));
+    assert!(valid("[".repeat(1_000_000).as_bytes()).is_err());
+}
+
+#[test]
+fn strings_unescape_and_quote_back() {
+    let text = "quote \" slash \\ tab \t ä 🙂 \u{1}";
+    let quoted = quote(text);
+    let mut scanner = Scanner::new(quoted.as_bytes()).expect("utf-8");
+    let found = scanner.string().expect("a string");
+    assert_eq!(found.text(), text);
+    assert!(found.is(text));
+    let pair = Scanner::new(b"\"\\ud83d\\ude42 \\ud83d\"")
+        .expect("utf-8")
+        .string()
+        .expect("a string")
+        .text();
+    assert_eq!(pair, "🙂 \u{fffd}");
+}

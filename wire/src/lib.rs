@@ -1,0 +1,17 @@
+//! The words on the wire: ids, dialects, usage, server-sent events and the JSON scan.
+//! No I/O, no clock, no async runtime: every function here is bytes in, values out.
+
+pub mod dialect;
+pub mod ids;
+pub mod json;
+pub mod scan;
+pub mod splice;
+pub mod sse;
+pub mod tier;
+pub mod usage;
+
+pub use dialect::{Dialect, Fault, Refusal};
+pub use ids::{ParseRequestIdError, RequestId};
+pub use scan::{Scan, ScanError, Shape};
+pub use tier::Tier;
+pub use usage::{Usage, UsageSource};

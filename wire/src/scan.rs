@@ -1,0 +1,247 @@
+//! What one pass over a request body yields: the fields the gateway acts on, and where they stand.
+
+use std::ops::Range;
+
+use crate::json::{self, JsonError, Kind, Scanner, Str};
+use crate::splice::Edit;
+
+/// Structure of a request, in counts. Text is looked at apart from this; see [`Scan::prompt`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Messages of all roles.
+    pub messages: u32,
+    /// Messages with role `user` that carry text (tool results are not turns).
+    pub user_turns: u32,
+    /// Bytes of system and developer text.
+    pub system_bytes: u32,
+    /// Bytes of the last user text.
+    pub prompt_bytes: u32,
+    /// Bytes of all message text.
+    pub text_bytes: u32,
+    /// Tools offered.
+    pub tools: u32,
+    /// Bytes of their definitions.
+    pub tool_bytes: u32,
+    /// Tool calls the assistant made so far.
+    pub tool_calls: u32,
+    /// Tool results so far.
+    pub tool_results: u32,
+    /// Tool results flagged as errors.
+    pub tool_errors: u32,
+    /// The last message is a tool result: the model is asked to go on, not to begin.
+    pub after_tool: bool,
+    /// Images and files.
+    pub images: u32,
+    /// A response schema or JSON mode is asked for.
+    pub schema: bool,
+    /// Reasoning or thinking is asked for.
+    pub thinking: bool,
+}
+
+/// The fields the gateway acts on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The requested model, unescaped.
+    pub model: String,
+    /// Byte range of the `model` value, quotes included.
+    pub model_at: Range<usize>,
+    pub stream: bool,
+    /// The smallest output cap the caller set, in tokens.
+    pub max_output: Option<u64>,
+    /// Where the caps stand.
+    pub caps: Vec<Range<usize>>,
+    /// How many answers are asked for (`n`), at least 1.
+    pub answers: u64,
+    /// The edit that switches usage on inside the stream options the caller wrote, if any.
+    pub usage_edit: Option<Edit>,
+    /// The caller asks for usage in the stream.
+    pub include_usage: bool,
+    /// The service lane asked for (`service_tier`); empty where none is.
+    pub lane: String,
+    /// Offset just behind the opening brace, where new fields can be put.
+    pub head_at: usize,
+    /// The object has no field at all.
+    pub empty: bool,
+    /// Byte ranges of the strings (without quotes, still escaped) that make up the last user text.
+    pub prompt_at: Vec<Range<usize>>,
+    pub shape: Shape,
+}
+
+/// The body can not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    #[error("the body is not valid JSON: {0}")]
+    Json(#[from] JsonError),
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    #[error("`{0}` stands twice in the body; send it once")]
+    Duplicate(String),
+    #[error("`{0}` differs from `{1}` only in case; write `{1}`")]
+    Case(String, &'static str),
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    #[error("`{0}` must be {1}")]
+    Wrong(&'static str, &'static str),
+}
+
+impl Scan {
+    /// The last user text, unescaped into `buffer` as far as it fits on a character boundary; the
+    /// parts of a multi-part message are joined by line breaks.
+    pub fn prompt<'b>(&self, body: &[u8], buffer: &'b mut [u8]) -> &'b str {
+        let (mut filled, mut full) = (0, false);
+        for (index, at) in self.prompt_at.iter().enumerate() {
+            let mut put = |c: char| {
+                let room = buffer.get_mut(filled..filled + c.len_utf8());
+                full |= room.is_none();
+                filled += room.map_or(0, |room| c.encode_utf8(room).len());
+                !full
+            };
+            let raw = body
+                .get(at.clone())
+                .and_then(|raw| std::str::from_utf8(raw).ok());
+            if index == 0 || put('\n') {
+                json::unescape(raw.unwrap_or_default(), &mut put);
+            }
+            if full {
+                break;
+            }
+        }
+        let text = buffer.get(..filled).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// The fields of one object that the gateway acts on. What is authorised must be what is sent, so
+/// each may stand once, and in no other case: some servers match names whatever their case.
+#[derive(Debug)]
+pub(crate) struct Acted {
+    names: &'static [&'static str],
+    seen: u32,
+}
+
+impl Acted {
+    pub(crate) fn new(names: &'static [&'static str]) -> Self {
+        debug_assert!(names.len() <= 32, "one bit a name");
+        Self { names, seen: 0 }
+    }
+
+    /// The name that `key` is, or `""` for a field the gateway only forwards.
+    pub(crate) fn name(&mut self, key: &Str<'_>) -> Result<&'static str, ScanError> {
+        let text = key.text();
+        let Some(index) = self
+            .names
+            .iter()
+            .position(|name| name.eq_ignore_ascii_case(&text))
+        else {
+            return Ok("");
+        };
+        let name = self.names.get(index).copied().unwrap_or_default();
+        if name != text {
+            return Err(ScanError::Case(text.into_owned(), name));
+        }
+        let bit = 1_u32 << index;
+        if self.seen & bit != 0 {
+            return Err(ScanError::Duplicate(text.into_owned()));
+        }
+        self.seen |= bit;
+        Ok(name)
+    }
+}
+
+/// A count where one is expected; `null` counts as absent.
+pub(crate) fn count(
+    scanner: &mut Scanner<'_>,
+    name: &'static str,
+) -> Result<Option<u64>, ScanError> {
+    match scanner.peek()? {
+        Kind::Null => scanner.skip().map(|_| None).map_err(ScanError::from),
+        Kind::Number => {
+            let text = scanner.number()?;
+            text.parse()
+                .map(Some)
+                .map_err(|_| ScanError::Wrong(name, "a whole number"))
+        }
+        _ => Err(ScanError::Wrong(name, "a whole number")),
+    }
+}
+
+/// A flag where one is expected; `null` counts as `false`.
+pub(crate) fn flag(scanner: &mut Scanner<'_>, name: &'static str) -> Result<bool, ScanError> {
+    match scanner.peek()? {
+        Kind::Null => scanner.skip().map(|_| false).map_err(ScanError::from),
+        Kind::Bool => Ok(scanner.boolean()?),
+        _ => Err(ScanError::Wrong(name, "true or false")),
+    }
+}
+
+/// A word where one is expected; `None` for another kind of value, which is passed over.
+pub(crate) fn word<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Str<'a>>, JsonError> {
+    if scanner.peek()? == Kind::String {
+        scanner.string().map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// A length as a count that fits the shape.
+pub(crate) fn len32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// What one message holds, collected before its role is known: `role` may stand last.
+#[derive(Debug, Default)]
+pub(crate) struct Message {
+    pub(crate) role: Role,
+    pub(crate) texts: Vec<Range<usize>>,
+    pub(crate) results: u32,
+}
+
+/// Whose message it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+    #[default]
+    Other,
+}
+
+impl Role {
+    pub(crate) fn read(word: &str) -> Self {
+        match word {
+            "system" | "developer" => Self::System,
+            "user" => Self::User,
+            "assistant" => Self::Assistant,
+            "tool" | "function" => Self::Tool,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Message {
+    /// Counts the message into `scan` and makes it empty again.
+    pub(crate) fn count_into(&mut self, scan: &mut Scan) {
+        let bytes = len32(self.texts.iter().map(ExactSizeIterator::len).sum());
+        let shape = &mut scan.shape;
+        shape.messages += 1;
+        shape.text_bytes = shape.text_bytes.saturating_add(bytes);
+        shape.tool_results += self.results;
+        shape.after_tool = self.results > 0;
+        match self.role {
+            Role::System => shape.system_bytes = shape.system_bytes.saturating_add(bytes),
+            Role::User if bytes > 0 => {
+                shape.user_turns += 1;
+                shape.prompt_bytes = bytes;
+                std::mem::swap(&mut scan.prompt_at, &mut self.texts);
+            }
+            Role::Tool => {
+                shape.tool_results += 1;
+                shape.after_tool = true;
+            }
+            Role::User | Role::Assistant | Role::Other => {}
+        }
+        self.texts.clear();
+        (self.role, self.results) = (Role::default(), 0);
+    }
+}

@@ -1,0 +1,150 @@
+//! Server-sent events cut out of byte frames, wherever the frames were cut: inside an event, a
+//! line ending or a character.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
+
+/// Longest single event taken; a longer one is an upstream's fault, not a reason to grow.
+pub const MAX_EVENT: usize = 4 << 20;
+
+/// One event is longer than [`MAX_EVENT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event of the stream is longer than {MAX_EVENT} bytes")]
+pub struct EventTooLong;
+
+/// Splits a stream into events. An event that lies inside one frame is a slice of it; only one that
+/// straddles frames is copied.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// Bytes not yet given out; begins at the start of an event.
+    pending: Bytes,
+    /// How far `pending` has been searched, and where the line there began.
+    searched: usize,
+    line: usize,
+}
+
+impl Splitter {
+    /// Adds the next frame. Take all events with [`Splitter::next_event`] before adding another.
+    ///
+    /// # Errors
+    /// When the unfinished event is too long; the stream can not be followed any further.
+    pub fn push(&mut self, frame: Bytes) -> Result<(), EventTooLong> {
+        if self.pending.is_empty() {
+            self.pending = frame;
+        } else if self.pending.len() + frame.len() > MAX_EVENT {
+            return Err(EventTooLong);
+        } else {
+            let mut joined = BytesMut::with_capacity(self.pending.len() + frame.len());
+            joined.extend_from_slice(&self.pending);
+            joined.extend_from_slice(&frame);
+            self.pending = joined.freeze();
+        }
+        Ok(())
+    }
+
+    /// The next whole event with its closing blank line, or `None` until more bytes come.
+    pub fn next_event(&mut self) -> Option<Bytes> {
+        loop {
+            let rest = self.pending.get(self.searched..)?;
+            let end = self.searched + memchr2(b'\n', b'\r', rest)?;
+            let next = if self.pending.get(end) == Some(&b'\r') {
+                // A carriage return at the end of a frame may be the first half of a line ending.
+                match self.pending.get(end + 1)? {
+                    b'\n' => end + 2,
+                    _ => end + 1,
+                }
+            } else {
+                end + 1
+            };
+            let blank = end == self.line;
+            self.searched = next;
+            self.line = next;
+            if blank {
+                (self.searched, self.line) = (0, 0);
+                return Some(self.pending.split_to(next));
+            }
+        }
+    }
+
+    /// Bytes of an event that has not ended yet.
+    pub fn rest(&mut self) -> Bytes {
+        (self.searched, self.line) = (0, 0);
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Whether an event has begun and not ended.
+    pub fn is_inside_event(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}
+
+/// The value of an event's first `data` line, without the space behind the colon.
+pub fn data(event: &[u8]) -> Option<&[u8]> {
+    field(event, b"data:")
+}
+
+/// The value of an event's `event` line.
+pub fn name(event: &[u8]) -> Option<&[u8]> {
+    field(event, b"event:")
+}
+
+fn field<'a>(event: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
+    event
+        .split(|byte| matches!(byte, b'\n' | b'\r'))
+        .find_map(|line| {
+            let value = line.strip_prefix(label)?;
+            Some(value.strip_prefix(b" ").unwrap_or(value))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(frames: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut splitter = Splitter::default();
+        let mut events = Vec::new();
+        for frame in frames {
+            splitter
+                .push(Bytes::copy_from_slice(frame))
+                .expect("short events");
+            while let Some(event) = splitter.next_event() {
+                events.push(event.to_vec());
+            }
+        }
+        events.push(splitter.rest().to_vec());
+        events
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_events() {
+        let text = "event: a\ndata: {\"x\":\"ä🙂\"}\n\n: ping\r\n\r\ndata: 1\r\rdata: 2\n\nrest"
+            .as_bytes();
+        let whole = events(&[text]);
+        assert_eq!(whole.len(), 5);
+        assert_eq!(whole[4], b"rest");
+        for cut in 0..=text.len() {
+            for second in cut..=text.len() {
+                let cut_up = [&text[..cut], &text[cut..second], &text[second..]];
+                assert_eq!(events(&cut_up), whole, "cut at {cut} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut splitter = Splitter::default();
+        let frame = Bytes::from(vec![b'x'; MAX_EVENT / 2 + 1]);
+        assert_eq!(splitter.push(frame.clone()), Ok(()));
+        assert_eq!(splitter.next_event(), None);
+        assert_eq!(splitter.push(frame), Err(EventTooLong));
+    }
+
+    #[test]
+    fn fields_are_found_whatever_the_spacing() {
+        assert_eq!(data(b"event: x\ndata:1\n\n"), Some(&b"1"[..]));
+        assert_eq!(data(b"data: 1\r\n\r\n"), Some(&b"1"[..]));
+        assert_eq!(name(b"event: x\ndata:1\n\n"), Some(&b"x"[..]));
+        assert_eq!(data(b": ping\n\n"), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a call used, in disjoint classes: no token is counted in two of them, so sums are sums.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Tokens by class. Providers report overlapping figures; each dialect takes the overlaps out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Prompt tokens that were neither read from nor written to a cache.
+    pub input: u64,
+    /// Prompt tokens read from the provider's prompt cache.
+    pub cache_read: u64,
+    /// Prompt tokens written to a cache that lives five minutes (or for an unstated time).
+    pub cache_write_5m: u64,
+    /// Prompt tokens written to a cache that lives one hour.
+    pub cache_write_1h: u64,
+    /// Visible answer tokens.
+    pub output: u64,
+    /// Reasoning tokens, shown or not.
+    pub reasoning: u64,
+    /// Audio tokens of the prompt.
+    pub audio_input: u64,
+    /// Audio tokens of the answer.
+    pub audio_output: u64,
+    /// Web searches that the provider ran.
+    pub web_searches: u64,
+}
+
+impl Usage {
+    /// All tokens of the prompt side; this is what long-context price tiers look at.
+    pub fn prompt(&self) -> u64 {
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write_5m)
+            .saturating_add(self.cache_write_1h)
+            .saturating_add(self.audio_input)
+    }
+
+    /// All tokens of the answer side.
+    pub fn answer(&self) -> u64 {
+        self.output
+            .saturating_add(self.reasoning)
+            .saturating_add(self.audio_output)
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input = self.input.saturating_add(other.input);
+        self.cache_read = self.cache_read.saturating_add(other.cache_read);
+        self.cache_write_5m = self.cache_write_5m.saturating_add(other.cache_write_5m);
+        self.cache_write_1h = self.cache_write_1h.saturating_add(other.cache_write_1h);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
+        self.audio_input = self.audio_input.saturating_add(other.audio_input);
+        self.audio_output = self.audio_output.saturating_add(other.audio_output);
+        self.web_searches = self.web_searches.saturating_add(other.web_searches);
+    }
+}
+
+/// Where a usage figure comes from; finance filters on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageSource {
+    /// The provider reported it.
+    Provider,
+    /// Counted by the gateway from what it saw.
+    Counted,
+    /// The bound that was held, because nothing better is known.
+    Estimated,
+}
+
+impl UsageSource {
+    /// Every source, most trusted first.
+    pub const ALL: [Self; 3] = [Self::Provider, Self::Counted, Self::Estimated];
+
+    /// The word used in labels and the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Counted => "counted",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
+impl fmt::Display for UsageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The word names no usage source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a usage source; write provider, counted or estimated")]
+pub struct ParseUsageSourceError(String);
+
+impl FromStr for UsageSource {
+    type Err = ParseUsageSourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|source| source.as_str() == text)
+            .ok_or_else(|| ParseUsageSourceError(text.to_owned()))
+    }
+}
