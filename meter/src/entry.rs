@@ -69,8 +69,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] =
-        [Self::Completed, Self::Disconnected, Self::Interrupted, Self::Failed, Self::Orphaned];
+    pub const ALL: [Self; 5] = [
+        Self::Completed,
+        Self::Disconnected,
+        Self::Interrupted,
+        Self::Failed,
+        Self::Orphaned,
+    ];
 
     /// The word used in labels and the ledger.
     pub const fn as_str(self) -> &'static str {

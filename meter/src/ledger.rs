@@ -10,7 +10,9 @@ use wire::{RequestId, Usage};
 use crate::{Entry, Held, NanoUsd, Record};
 
 /// A byte position in the journal. Positions grow for ever, over all segments of the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position(pub u64);
 
 /// The journal can no longer be trusted to keep what it is given.
@@ -146,4 +148,3 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Saves small named state, replacing what was there.
     fn save_state(&self, state: &[(String, String)]) -> Result<(), LedgerError>;
 }
-

@@ -1,13 +1,26 @@
 //! What a call costs and who may spend it: money, prices, budgets, holds, and the ports to storage.
 //! The rules are pure: time comes in as an argument, and nothing here reads a clock or spawns.
 
+#![deny(
+    clippy::float_arithmetic,
+    clippy::integer_division,
+    reason = "money is whole numbers"
+)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        reason = "a sum that overflows must be seen to be handled"
+    )
+)]
+
+pub mod budget;
 pub mod config;
+pub mod entry;
+pub mod hold;
+pub mod ledger;
 pub mod money;
 pub mod price;
-pub mod budget;
-pub mod entry;
-pub mod ledger;
-pub mod hold;
 
 pub use config::Config;
 pub use entry::{Entry, Held, Outcome, Record, Subject};

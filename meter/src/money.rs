@@ -33,7 +33,9 @@ impl NanoUsd {
     /// When the text is not a decimal, has more than nine places or does not fit.
     pub fn from_usd(text: &str) -> Result<Self, ParseMoneyError> {
         let nano = scaled(text, 9).ok_or_else(|| ParseMoneyError(text.to_owned()))?;
-        i64::try_from(nano).map(Self).map_err(|_| ParseMoneyError(text.to_owned()))
+        i64::try_from(nano)
+            .map(Self)
+            .map_err(|_| ParseMoneyError(text.to_owned()))
     }
 }
 
@@ -88,7 +90,10 @@ impl PicoSum {
 
     /// The sum in nano-USD, halves to even, clamped to what an `i64` holds.
     pub fn round(self) -> NanoUsd {
-        let (nano, rest) = (self.0.div_euclid(PICO_PER_NANO), self.0.rem_euclid(PICO_PER_NANO));
+        let (nano, rest) = (
+            self.0.div_euclid(PICO_PER_NANO),
+            self.0.rem_euclid(PICO_PER_NANO),
+        );
         let up = rest > 500 || (rest == 500 && nano.rem_euclid(2) == 1);
         NanoUsd::clamped(nano.saturating_add(i128::from(up)))
     }
@@ -96,7 +101,11 @@ impl PicoSum {
     /// The sum in nano-USD, rounded up: bounds are never below the true amount.
     pub fn ceil(self) -> NanoUsd {
         let up = self.0.rem_euclid(PICO_PER_NANO) > 0;
-        NanoUsd::clamped(self.0.div_euclid(PICO_PER_NANO).saturating_add(i128::from(up)))
+        NanoUsd::clamped(
+            self.0
+                .div_euclid(PICO_PER_NANO)
+                .saturating_add(i128::from(up)),
+        )
     }
 }
 
@@ -122,7 +131,11 @@ fn scaled(text: &str, places: u32) -> Option<i128> {
     let shift = places.checked_sub(u32::try_from(part.len()).ok()?)?;
     let joined: i128 = format!("{whole}{part}").parse().ok()?;
     let value = joined.checked_mul(10_i128.checked_pow(shift)?)?;
-    Some(if negative { value.saturating_neg() } else { value })
+    Some(if negative {
+        value.saturating_neg()
+    } else {
+        value
+    })
 }
 
 impl Add for NanoUsd {

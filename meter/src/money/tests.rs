@@ -7,8 +7,21 @@ fn decimals_are_read_exactly() {
     assert_eq!(NanoUsd::from_usd("12.50"), Ok(NanoUsd(12_500_000_000)));
     assert_eq!(NanoUsd::from_usd("-0.000000001"), Ok(NanoUsd(-1)));
     assert_eq!(PicoPerUnit::per_million("0.0025"), Ok(PicoPerUnit(2_500)));
-    assert_eq!(PicoPerUnit::per_thousand("10"), Ok(PicoPerUnit(10_000_000_000)));
-    for wrong in ["", ".", ".5", "1e3", "1,5", "0.0000000001", " 1", "+1", "9999999999999999999"] {
+    assert_eq!(
+        PicoPerUnit::per_thousand("10"),
+        Ok(PicoPerUnit(10_000_000_000))
+    );
+    for wrong in [
+        "",
+        ".",
+        ".5",
+        "1e3",
+        "1,5",
+        "0.0000000001",
+        " 1",
+        "+1",
+        "9999999999999999999",
+    ] {
         assert!(NanoUsd::from_usd(wrong).is_err(), "{wrong}");
     }
     assert!(PicoPerUnit::per_million("-1").is_err());
@@ -32,5 +45,8 @@ fn halves_round_to_even_and_bounds_round_up() {
 fn amounts_print_all_nine_places() {
     assert_eq!(NanoUsd(1_250_000).to_usd(), "0.001250000");
     assert_eq!(NanoUsd(-1).to_usd(), "-0.000000001");
-    assert_eq!(NanoUsd(9_000_000_000_000_000_001).to_usd(), "9000000000.000000001");
+    assert_eq!(
+        NanoUsd(9_000_000_000_000_000_001).to_usd(),
+        "9000000000.000000001"
+    );
 }

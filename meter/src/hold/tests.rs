@@ -1,0 +1,276 @@
+//! Proves that a hard budget is never overspent and that each hold is settled exactly once,
+//! whatever the order of holds, posts, voids and drops.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use wire::{RequestId, Tier};
+
+use super::*;
+use crate::budget::Window;
+use crate::config::PriceConfig;
+use crate::ledger::Synced;
+use crate::price::{PriceBook, STANDARD};
+
+/// Keeps what is appended; the file-backed journal has its own tests.
+#[derive(Debug, Default)]
+struct Written(Mutex<Vec<Record>>, AtomicU64);
+
+impl Journal for Written {
+    fn append(&self, record: &Record) -> Result<Position, JournalError> {
+        self.0.lock().expect("no panic").push(record.clone());
+        Ok(Position(self.1.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    fn synced(&self, _: Position) -> Synced<'_> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+const NOW: i64 = 1_795_000_000_000;
+
+fn rates() -> Arc<Rates> {
+    let own = PriceConfig {
+        id: "x".into(),
+        input: "1".into(),
+        output: "1".into(),
+        cache_read: None,
+        cache_write: None,
+    };
+    let book = PriceBook::default()
+        .with_overrides(&[own])
+        .expect("good amounts");
+    book.rates("x", STANDARD, NOW).expect("priced")
+}
+
+fn meter(budgets: &[(&str, &str)]) -> (Arc<Meter>, Arc<Written>) {
+    let journal = Arc::new(Written::default());
+    let meter = Arc::new(Meter::new(Arc::clone(&journal) as Arc<dyn Journal>));
+    let budgets: Vec<_> = budgets
+        .iter()
+        .map(|(project, limit)| BudgetConfig {
+            tenant: "acme".into(),
+            team: None,
+            project: (!project.is_empty()).then(|| (*project).to_owned()),
+            key: None,
+            limit_usd: (*limit).to_owned(),
+            window: Window::Day,
+            hard: true,
+        })
+        .collect();
+    meter
+        .configure(&budgets, NOW, |_| Ok(Vec::new()))
+        .expect("good budgets");
+    (meter, journal)
+}
+
+/// A call that may cost `tokens` micro-USD.
+fn estimate(tokens: u64, project: &str) -> Estimate {
+    Estimate {
+        held: Held {
+            request: RequestId::new(0, [0; 10]),
+            attempt: 0,
+            subject: Subject {
+                tenant: Arc::from("acme"),
+                team: Arc::from(""),
+                project: Arc::from(project),
+                key: Arc::from("k"),
+            },
+            dialect: Arc::from("openai_chat"),
+            requested: Arc::from("auto"),
+            model: Arc::from("x"),
+            endpoint: Arc::from("e"),
+            tier: Tier::Fast,
+            reason: Arc::from("auto"),
+            score_milli: None,
+            stream: false,
+            held_at_ms: 0,
+            bound: NanoUsd::ZERO,
+            bound_usage: Usage {
+                output: tokens,
+                ..Usage::default()
+            },
+            price: Arc::from(""),
+        },
+        rates: Some(rates()),
+        baseline: None,
+    }
+}
+
+fn used(output: u64) -> Settlement {
+    Settlement {
+        outcome: Outcome::Completed,
+        status: 200,
+        usage: Usage {
+            output,
+            ..Usage::default()
+        },
+        source: UsageSource::Provider,
+        first_byte_ms: None,
+        now_ms: NOW,
+    }
+}
+
+#[test]
+fn a_call_must_fit_every_level() {
+    let (meter, _) = meter(&[("", "0.000010"), ("small", "0.000004")]);
+    assert!(
+        meter.hold(estimate(5, "big"), NOW).is_ok(),
+        "dropped at once, so released"
+    );
+    let denied = meter
+        .hold(estimate(5, "small"), NOW)
+        .expect_err("over the project's limit");
+    assert!(denied.to_string().contains("project small"), "{denied}");
+    let _first = meter.hold(estimate(6, "big"), NOW).expect("fits");
+    let Err(Denied::Budget { waits, .. }) = meter.hold(estimate(5, "big"), NOW) else {
+        panic!("6 + 5 > 10")
+    };
+    assert!(waits, "only a hold stands in the way");
+    assert!(meter.hold(estimate(4, "small"), NOW).is_ok());
+}
+
+#[test]
+fn a_dropped_hold_is_charged_only_once_sent() {
+    let (meter, journal) = meter(&[("", "0.000010")]);
+    drop(meter.hold(estimate(6, ""), NOW).expect("fits"));
+    let state = || meter.budgets(NOW)[0].1[0].clone();
+    assert_eq!((state().settled, state().held), (NanoUsd(0), NanoUsd(0)));
+    let mut hold = meter.hold(estimate(6, ""), NOW).expect("fits");
+    hold.sent(NOW);
+    drop(hold);
+    assert_eq!(
+        (state().settled, state().held),
+        (NanoUsd(6_000), NanoUsd(0))
+    );
+    let costs: Vec<_> = journal
+        .0
+        .lock()
+        .expect("no panic")
+        .iter()
+        .filter_map(|record| match record {
+            Record::Settle(entry) => Some((entry.cost.0, entry.source)),
+            Record::Hold(_) => None,
+        })
+        .collect();
+    assert_eq!(
+        costs,
+        [(0, UsageSource::Provider), (6_000, UsageSource::Estimated)]
+    );
+}
+
+#[test]
+fn an_unpriced_model_is_refused_under_a_hard_budget_and_metered_elsewhere() {
+    let (meter, _) = meter(&[("", "1")]);
+    let unpriced = Estimate {
+        rates: None,
+        ..estimate(5, "")
+    };
+    assert!(matches!(
+        meter.hold(unpriced.clone(), NOW),
+        Err(Denied::Unpriced { .. })
+    ));
+    let mut other = unpriced;
+    other.held.subject.tenant = Arc::from("free");
+    assert!(meter.hold(other, NOW).is_ok());
+}
+
+#[test]
+fn a_new_window_starts_empty_and_late_posts_stay_in_the_old_one() {
+    let (meter, _) = meter(&[("", "0.000010")]);
+    let late = meter.hold(estimate(8, ""), NOW).expect("fits");
+    let tomorrow = NOW + 86_400_000;
+    let hold = meter.hold(estimate(9, ""), tomorrow).expect("a new window");
+    late.post(&used(8)).expect("settles once");
+    assert_eq!(meter.budgets(tomorrow)[0].1[0].settled, NanoUsd::ZERO);
+    hold.post(&used(1)).expect("settles once");
+    assert_eq!(meter.budgets(tomorrow)[0].1[0].settled, NanoUsd(1_000));
+    assert!(
+        meter.hold(estimate(9, ""), NOW).is_ok(),
+        "a clock that runs back resets nothing"
+    );
+    assert_eq!(meter.budgets(NOW)[0].1[0].settled, NanoUsd(1_000));
+}
+
+#[test]
+fn a_new_configuration_keeps_what_is_known() {
+    let (meter, _) = meter(&[("", "0.000010")]);
+    let hold = meter.hold(estimate(6, ""), NOW).expect("fits");
+    let config = |limit: &str| BudgetConfig {
+        tenant: "acme".into(),
+        team: None,
+        project: None,
+        key: None,
+        limit_usd: limit.to_owned(),
+        window: Window::Day,
+        hard: true,
+    };
+    meter
+        .configure(&[config("0.000007")], NOW, |_| Ok(Vec::new()))
+        .expect("good");
+    assert!(
+        meter.hold(estimate(2, ""), NOW).is_err(),
+        "6 are still held"
+    );
+    assert!(
+        meter
+            .configure(&[config("much")], NOW, |_| Ok(Vec::new()))
+            .is_err()
+    );
+    hold.post(&used(1)).expect("settles once");
+    assert!(meter.hold(estimate(6, ""), NOW).is_ok());
+    meter.configure(&[], NOW, |_| Ok(Vec::new())).expect("good");
+    assert!(
+        meter.hold(estimate(60, ""), NOW).is_ok(),
+        "no budget, no limit"
+    );
+}
+
+proptest! {
+    /// Against a naive reference: a list of open holds and a sum.
+    #[test]
+    fn settled_and_held_never_pass_the_limit(
+        steps in prop::collection::vec((0_u8..4, 0_u64..40, 0_usize..8), 1..200),
+    ) {
+        let (meter, journal) = meter(&[("", "0.000100")]);
+        let mut open: Vec<(Hold, u64)> = Vec::new();
+        let mut settled = 0_u64;
+        for (act, tokens, pick) in steps {
+            match act {
+                0 | 1 => {
+                    let held: u64 = open.iter().map(|(_, bound)| bound).sum();
+                    let hold = meter.hold(estimate(tokens, ""), NOW);
+                    prop_assert_eq!(hold.is_ok(), settled + held + tokens <= 100);
+                    if let Ok(mut hold) = hold {
+                        hold.sent(NOW);
+                        open.push((hold, tokens));
+                    }
+                }
+                2 if !open.is_empty() => {
+                    let (hold, bound) = open.swap_remove(pick % open.len());
+                    let actual = tokens.min(bound);
+                    settled += actual;
+                    prop_assert_eq!(hold.post(&used(actual)).map(|s| s.entry.cost.0), Some(i64::try_from(actual * 1_000).expect("small")));
+                }
+                3 if !open.is_empty() => {
+                    let (hold, bound) = open.swap_remove(pick % open.len());
+                    if pick % 2 == 0 {
+                        prop_assert!(hold.void(500, NOW).is_some());
+                    } else {
+                        drop(hold);
+                        settled += bound;
+                    }
+                }
+                _ => {}
+            }
+            let state = meter.budgets(NOW)[0].1[0].clone();
+            let held: u64 = open.iter().map(|(_, bound)| bound).sum();
+            prop_assert_eq!((state.settled.0, state.held.0), (i64::try_from(settled * 1_000).expect("small"), i64::try_from(held * 1_000).expect("small")));
+            prop_assert!(state.settled + state.held <= state.limit);
+        }
+        drop(open);
+        let records = journal.0.lock().expect("no panic");
+        let holds = records.iter().filter(|r| matches!(r, Record::Hold(_))).count();
+        prop_assert_eq!(holds * 2, records.len(), "each hold has one settlement");
+    }
+}
