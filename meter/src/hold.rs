@@ -126,13 +126,11 @@ impl Meter {
         let mut by_tenant: HashMap<Arc<str>, Vec<Budget>> = HashMap::new();
         for config in budgets {
             let mut budget = Budget::new(config, now_ms)?;
-            if !by_start.contains_key(&budget.start_ms) {
-                by_start.insert(budget.start_ms, spent(budget.start_ms)?);
-            }
-            budget.load(
-                by_start.get(&budget.start_ms).map_or(&[], Vec::as_slice),
-                &config.tenant,
-            );
+            let rows = match by_start.entry(budget.start_ms) {
+                Slot::Occupied(known) => known.into_mut(),
+                Slot::Vacant(new) => new.insert(spent(budget.start_ms)?),
+            };
+            budget.load(rows, &config.tenant);
             by_tenant
                 .entry(Arc::from(config.tenant.as_str()))
                 .or_default()
