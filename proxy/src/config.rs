@@ -1,0 +1,235 @@
+//! The whole configuration: the sum of what each part owns, read as one and checked as one.
+
+mod problem;
+mod secret;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use wire::Tier;
+
+pub(crate) use problem::nearest;
+pub use problem::{Invalid, Problem};
+pub use secret::Secret;
+
+/// Everything an operator can say. See `config/pareto.toml` for each key with its comment.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub keys: Keys,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub upstream: Upstream,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub routing: router::Config,
+    #[serde(default)]
+    pub meter: meter::Config,
+    #[serde(default)]
+    pub store: store::Config,
+    #[serde(default, rename = "endpoint")]
+    pub endpoints: Vec<Endpoint>,
+    #[serde(default, rename = "model")]
+    pub models: Vec<Model>,
+    #[serde(default, rename = "budget")]
+    pub budgets: Vec<meter::config::BudgetConfig>,
+    #[serde(default, rename = "price")]
+    pub prices: Vec<meter::config::PriceConfig>,
+}
+
+/// `[server]`: where callers come in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// PEM files; TLS is on when both are given.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Seconds that open streams get to end after SIGTERM.
+    pub drain_s: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self { listen, tls_cert: None, tls_key: None, drain_s: 600 }
+    }
+}
+
+/// `[admin]`: the operators' own listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    /// Without one, a token is made at the first start and kept in the store's folder.
+    pub token: Option<Secret>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), token: None }
+    }
+}
+
+/// `[keys]`: how callers' keys are checked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// Without one, a pepper is made at the first start and kept in the store's folder.
+    pub pepper: Option<Secret>,
+}
+
+/// `[limits]`: bounds on what callers may send and hold open.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub body_bytes: usize,
+    pub head_bytes: usize,
+    pub connections: usize,
+    pub in_flight: usize,
+    /// Milliseconds for a connection's first byte, for each request head, and between requests.
+    pub head_timeout_ms: u64,
+    /// Milliseconds without a byte of a request body.
+    pub body_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 10 << 20,
+            head_bytes: 32 << 10,
+            connections: 10_000,
+            in_flight: 4_096,
+            head_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// `[upstream]`: patience with model endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    pub connect_timeout_ms: u64,
+    /// Milliseconds to the first content of a stream.
+    pub first_byte_timeout_ms: u64,
+    /// Milliseconds to the end of an answer that is not streamed.
+    pub reply_timeout_ms: u64,
+    /// Milliseconds between two pieces of a stream.
+    pub idle_timeout_ms: u64,
+    /// The longest answer taken that is not streamed, in bytes.
+    pub reply_bytes: usize,
+    /// Idle connections kept for each host.
+    pub idle_connections: usize,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 2_000,
+            first_byte_timeout_ms: 60_000,
+            reply_timeout_ms: 600_000,
+            idle_timeout_ms: 60_000,
+            reply_bytes: 64 << 20,
+            idle_connections: 256,
+        }
+    }
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or directives such as `info,proxy=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[[endpoint]]`: a place that answers calls of one dialect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    pub name: String,
+    pub dialect: String,
+    /// The base address, with the version part: `https://api.openai.com/v1`.
+    pub url: String,
+    #[serde(default)]
+    pub key: Option<Secret>,
+    /// The field an output cap is written to where the caller set none; the dialect's own if absent.
+    #[serde(default)]
+    pub cap_field: Option<String>,
+    /// Speak HTTP/2 from the first byte, without TLS negotiation.
+    #[serde(default)]
+    pub http2: bool,
+}
+
+/// `[[model]]`: a model behind an endpoint. Within a tier, earlier ones are tried first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// What callers write, and what headers and the ledger say.
+    pub name: String,
+    pub tier: Tier,
+    pub endpoint: String,
+    /// What the endpoint calls it; the name if absent.
+    #[serde(default)]
+    pub upstream_model: Option<String>,
+    /// The id of its price; unpriced if absent.
+    #[serde(default)]
+    pub price: Option<String>,
+    /// The longest answer in tokens; from the price book if absent.
+    #[serde(default)]
+    pub max_output: Option<u64>,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// With every problem found, each with its line and column.
+    pub fn load(path: &Path) -> Result<Self, Invalid> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("can not be read: {error}; give another path with --config");
+            Invalid::new(path, vec![Problem { line: 0, column: 0, message }])
+        })?;
+        Self::parse(&text).map_err(|problems| Invalid::new(path, problems))
+    }
+
+    /// Reads and checks a text.
+    ///
+    /// # Errors
+    /// With every problem found.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| vec![problem::of_toml(text, &error)])?;
+        let found = check::all(&config);
+        if found.is_empty() {
+            return Ok(config);
+        }
+        Err(found.into_iter().map(|(path, message)| problem::at(text, &path, message)).collect())
+    }
+}
+
+mod check;

@@ -1,0 +1,133 @@
+//! What must hold between the parts of a configuration. Each finding is a path and a message.
+
+use std::collections::HashSet;
+
+use http::Uri;
+
+use super::problem::nearest;
+use super::{Config, Endpoint, Model};
+
+type Findings = Vec<(String, String)>;
+
+/// Everything wrong with a configuration that reads well.
+pub(super) fn all(config: &Config) -> Findings {
+    let mut found = Findings::new();
+    server(config, &mut found);
+    let mut names = HashSet::new();
+    for (index, one) in config.endpoints.iter().enumerate() {
+        endpoint(index, one, &mut names, &mut found);
+    }
+    if config.models.is_empty() {
+        let message = "no [[model]]; name at least one model of an [[endpoint]]".to_owned();
+        found.push((String::new(), message));
+    }
+    let mut names = HashSet::new();
+    for (index, one) in config.models.iter().enumerate() {
+        model(index, one, config, &mut names, &mut found);
+    }
+    for (index, budget) in config.budgets.iter().enumerate() {
+        match meter::NanoUsd::from_usd(&budget.limit_usd) {
+            Ok(limit) if limit >= meter::NanoUsd::ZERO => {}
+            Ok(_) => found.push((
+                format!("budget[{index}].limit_usd"),
+                format!("`{}` is negative; write a limit of 0 or more", budget.limit_usd),
+            )),
+            Err(error) => found.push((format!("budget[{index}].limit_usd"), error.to_string())),
+        }
+    }
+    if let Err(error) = meter::PriceBook::default().with_overrides(&config.prices) {
+        found.push(("price[0]".to_owned(), error.to_string()));
+    }
+    found
+}
+
+fn server(config: &Config, found: &mut Findings) {
+    let server = &config.server;
+    if server.tls_cert.is_some() != server.tls_key.is_some() {
+        let message = "TLS needs both tls_cert and tls_key; give the other file too".to_owned();
+        found.push(("server".to_owned(), message));
+    }
+    if server.listen == config.admin.listen && server.listen.port() != 0 {
+        let message = "callers and operators need two addresses; give admin another port";
+        found.push(("admin.listen".to_owned(), message.to_owned()));
+    }
+    if !config.admin.listen.ip().is_loopback() && config.admin.token.is_none() {
+        let message = "beyond loopback the admin listener needs `token`; set one";
+        found.push(("admin.listen".to_owned(), message.to_owned()));
+    }
+    for (key, value) in [
+        ("limits.body_bytes", config.limits.body_bytes),
+        ("limits.connections", config.limits.connections),
+        ("limits.in_flight", config.limits.in_flight),
+        ("upstream.reply_bytes", config.upstream.reply_bytes),
+    ] {
+        if value == 0 {
+            found.push((key.to_owned(), "must be above 0".to_owned()));
+        }
+    }
+    if config.limits.head_bytes < 8_192 {
+        let message = "must be at least 8192; real clients send heads of some kilobytes";
+        found.push(("limits.head_bytes".to_owned(), message.to_owned()));
+    }
+    if config.log.level.parse::<tracing_subscriber::filter::EnvFilter>().is_err() {
+        let message = format!("`{}` is not a level; write error, warn, info or debug", config.log.level);
+        found.push(("log.level".to_owned(), message));
+    }
+}
+
+fn endpoint<'a>(
+    index: usize,
+    endpoint: &'a Endpoint,
+    names: &mut HashSet<&'a str>,
+    found: &mut Findings,
+) {
+    let mut say = |key: &str, message: String| found.push((format!("endpoint[{index}].{key}"), message));
+    if !names.insert(&endpoint.name) {
+        say("name", format!("endpoint `{}` stands twice; rename one", endpoint.name));
+    }
+    if wire::dialect::named(&endpoint.dialect).is_none() {
+        let known: Vec<_> = wire::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
+        let message = match nearest(&endpoint.dialect, known.iter().copied()) {
+            Some(near) => format!("unknown dialect `{}`; did you mean `{near}`?", endpoint.dialect),
+            None => format!("unknown dialect `{}`; write {}", endpoint.dialect, known.join(" or ")),
+        };
+        say("dialect", message);
+    }
+    let url = endpoint.url.parse::<Uri>().ok();
+    let sound = url.as_ref().is_some_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.host().is_some_and(|host| !host.is_empty())
+            && url.query().is_none()
+            && !url.authority().is_some_and(|authority| authority.as_str().contains('@'))
+    });
+    if !sound {
+        say("url", format!("`{}` is not an address; write https://HOST/v1", endpoint.url));
+    }
+}
+
+fn model<'a>(
+    index: usize,
+    model: &'a Model,
+    config: &Config,
+    names: &mut HashSet<&'a str>,
+    found: &mut Findings,
+) {
+    let mut say = |key: &str, message: String| found.push((format!("model[{index}].{key}"), message));
+    if !names.insert(&model.name) {
+        say("name", format!("model `{}` stands twice; rename one", model.name));
+    }
+    if matches!(model.name.as_str(), "auto" | "fast" | "deep" | "") {
+        say("name", format!("`{}` is a word of the router; give the model another name", model.name));
+    }
+    if http::HeaderValue::from_str(&model.name).is_err() || !model.name.is_ascii() {
+        say("name", format!("`{}` can not stand in a header; use plain letters", model.name));
+    }
+    if !config.endpoints.iter().any(|endpoint| endpoint.name == model.endpoint) {
+        let known = config.endpoints.iter().map(|endpoint| endpoint.name.as_str());
+        let message = match nearest(&model.endpoint, known) {
+            Some(near) => format!("no endpoint `{}`; did you mean `{near}`?", model.endpoint),
+            None => format!("no endpoint `{}`; add an [[endpoint]] with this name", model.endpoint),
+        };
+        say("endpoint", message);
+    }
+}

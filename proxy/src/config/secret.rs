@@ -1,0 +1,50 @@
+//! Secrets in configuration: `${NAME}` is taken from the environment, `${file:PATH}` from a file.
+//! They print as `***` and are wiped when dropped.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+/// A value that is never printed.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: String) -> Self {
+        Self(SecretString::from(text))
+    }
+
+    /// The value, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        resolve(&text).map(Self::new).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Resolves a reference; text without one is taken as it is.
+fn resolve(text: &str) -> Result<String, String> {
+    let Some(name) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+        return Ok(text.to_owned());
+    };
+    if let Some(path) = name.strip_prefix("file:") {
+        return std::fs::read_to_string(path)
+            .map(|value| value.trim_end().to_owned())
+            .map_err(|error| format!("file `{path}` of this secret can not be read: {error}"));
+    }
+    std::env::var(name)
+        .map_err(|_| format!("environment variable `{name}` is not set; set it, or use ${{file:PATH}}"))
+}

@@ -1,0 +1,122 @@
+//! What the HTTP library lets through and we do not: hosts, framing and methods are checked here,
+//! before anything is read.
+
+use http::header::{CONTENT_ENCODING, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{Method, Request, Version};
+
+/// A request that is not taken. The connection closes behind the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("the Host header is missing; HTTP/1.1 requires one")]
+    NoHost,
+    #[error("the Host header stands twice; send it once")]
+    TwoHosts,
+    #[error("the Host header is not a host name with an optional port")]
+    BadHost,
+    #[error("Transfer-Encoding must be `chunked`, once; anything else can hide a second request")]
+    TransferEncoding,
+    #[error("compressed bodies are not taken; leave Content-Encoding out")]
+    ContentEncoding,
+}
+
+/// Checks the head of a request.
+pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Malformed::TwoHosts),
+        (Some(host), None) => {
+            let host = host.to_str().map_err(|_| Malformed::BadHost)?;
+            if !is_host(host) {
+                return Err(Malformed::BadHost);
+            }
+            // HTTP/2 has :authority, which hyper puts into the URI; both must agree.
+            let named = request.uri().authority().map(Authority::as_str);
+            if named.is_some_and(|named| !named.eq_ignore_ascii_case(host)) {
+                return Err(Malformed::TwoHosts);
+            }
+        }
+        (None, None) if request.version() == Version::HTTP_11 => return Err(Malformed::NoHost),
+        (None, None) if request.version() == Version::HTTP_2 => {
+            let named = request.uri().authority().ok_or(Malformed::NoHost)?;
+            if !is_host(named.as_str()) {
+                return Err(Malformed::BadHost);
+            }
+        }
+        (None, None) => {}
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Malformed::TransferEncoding);
+    }
+    let encoding = headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Malformed::ContentEncoding);
+    }
+    Ok(())
+}
+
+/// Whether the method is one the gateway knows at all; names are case-sensitive.
+pub(crate) fn is_known(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+            | Method::OPTIONS
+    )
+}
+
+/// A host with an optional port: no user, path or white space, and a port that is a number.
+fn is_host(text: &str) -> bool {
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let port = text.get(host.len()..).unwrap_or_default();
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let named = |host: &str| {
+        host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+    };
+    !host.is_empty()
+        && !text.contains('@')
+        && bracketed.map_or_else(|| named(host), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
+        && (port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(version: Version, headers: &[(&str, &str)]) -> Result<(), Malformed> {
+        let mut request = Request::builder().version(version).uri("/v1/messages");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).expect("a request"))
+    }
+
+    #[test]
+    fn hosts_are_checked() {
+        for good in ["a.example", "localhost:8080", "[::1]:80", "127.0.0.1"] {
+            assert_eq!(checked(Version::HTTP_11, &[("host", good)]), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "u@a", "a:x", "a:99999", "[::zz]", "a:1:2"] {
+            assert_eq!(checked(Version::HTTP_11, &[("host", bad)]), Err(Malformed::BadHost), "{bad}");
+        }
+        assert_eq!(checked(Version::HTTP_11, &[]), Err(Malformed::NoHost));
+        let twice = [("host", "a"), ("host", "a")];
+        assert_eq!(checked(Version::HTTP_11, &twice), Err(Malformed::TwoHosts));
+    }
+
+    #[test]
+    fn only_plain_chunked_framing_passes() {
+        let with = |coding| checked(Version::HTTP_11, &[("host", "a"), ("transfer-encoding", coding)]);
+        assert_eq!(with("chunked"), Ok(()));
+        assert_eq!(with("Chunked"), Ok(()));
+        for bad in ["chunked, chunked", "gzip, chunked", "identity", ""] {
+            assert_eq!(with(bad), Err(Malformed::TransferEncoding), "{bad}");
+        }
+        let gzip = [("host", "a"), ("content-encoding", "gzip")];
+        assert_eq!(checked(Version::HTTP_11, &gzip), Err(Malformed::ContentEncoding));
+    }
+}

@@ -1,0 +1,204 @@
+//! Who is calling: keys of the form `sk-par-<public id>-<secret>`, looked up by the public id and
+//! compared as HMAC-SHA-256 under a pepper that is not in the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use meter::Subject;
+use meter::ledger::KeyRow;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+const PREFIX: &str = "sk-par-";
+const ID_CHARS: usize = 10;
+const SECRET_CHARS: usize = 43;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Why a caller is not let in. The message never repeats what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stranger {
+    #[error("no key was sent; put it into `Authorization: Bearer` or `x-api-key`")]
+    NoKey,
+    #[error("this key is not known; make one with `pareto keys create`")]
+    WrongKey,
+    #[error("this key was revoked; ask for a new one")]
+    Revoked,
+}
+
+/// The keys in force, replaced as a whole when they change.
+#[derive(Debug)]
+pub struct Keys {
+    pepper: Pepper,
+    known: ArcSwap<HashMap<String, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    hmac: [u8; 32],
+    revoked: bool,
+    subject: Subject,
+}
+
+/// The secret half of every key hash; not in the database, so that a stolen table is useless.
+#[derive(Clone)]
+pub struct Pepper(Hmac<Sha256>);
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Pepper {
+    /// The pepper with these bytes; HMAC takes any length.
+    pub fn new(secret: &[u8]) -> Self {
+        // A key of any length is taken, so the fallback is never used.
+        Self(Hmac::new_from_slice(secret).unwrap_or_else(|_| Hmac::new(&Default::default())))
+    }
+
+    fn hmac(&self, secret: &str) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(secret.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// A new key: the row to store, and the text to show once.
+#[derive(Debug)]
+pub struct Created {
+    pub row: KeyRow,
+    pub key: crate::config::Secret,
+}
+
+/// Where a new key belongs.
+#[derive(Debug, Clone, Default)]
+pub struct Owner {
+    pub tenant: String,
+    pub team: String,
+    pub project: String,
+    pub label: String,
+}
+
+/// Makes a key from 64 random bytes.
+pub fn create(owner: Owner, pepper: &Pepper, random: &[u8; 64], now_ms: i64) -> Created {
+    // A byte modulo 62 favours some letters by 1/31: over 43 letters that costs under two of 256 bits.
+    let mut letters = random.iter().map(|byte| {
+        let index = usize::from(*byte).rem_euclid(ALPHABET.len());
+        char::from(ALPHABET.get(index).copied().unwrap_or(b'0'))
+    });
+    let id: String = letters.by_ref().take(ID_CHARS).collect();
+    let secret: String = letters.take(SECRET_CHARS).collect();
+    let row = KeyRow {
+        id: id.clone(),
+        hmac: pepper.hmac(&secret),
+        tenant: owner.tenant,
+        team: owner.team,
+        project: owner.project,
+        label: owner.label,
+        created_at_ms: now_ms,
+        revoked_at_ms: None,
+    };
+    Created { row, key: crate::config::Secret::new(format!("{PREFIX}{id}-{secret}")) }
+}
+
+impl Keys {
+    /// No keys yet.
+    pub fn new(pepper: Pepper) -> Self {
+        Self { pepper, known: ArcSwap::default() }
+    }
+
+    /// Replaces all keys.
+    pub fn load(&self, rows: Vec<KeyRow>) {
+        let known = rows.into_iter().map(|row| {
+            let subject = Subject {
+                tenant: Arc::from(row.tenant),
+                team: Arc::from(row.team),
+                project: Arc::from(row.project),
+                key: Arc::from(row.id.as_str()),
+            };
+            let revoked = row.revoked_at_ms.is_some();
+            (row.id, Known { hmac: row.hmac, revoked, subject })
+        });
+        self.known.store(Arc::new(known.collect()));
+    }
+
+    /// The pepper, for making keys.
+    pub fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+}
+
+/// The subject whose key stands in `headers`. One HMAC is computed whether the id is known or not.
+pub(crate) fn subject(headers: &HeaderMap, keys: &Keys) -> Result<Subject, Stranger> {
+    let key = presented(headers).ok_or(Stranger::NoKey)?;
+    let parts = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    let (id, secret) = parts.unwrap_or(("", key));
+    let hmac = keys.pepper.hmac(secret);
+    let table = keys.known.load();
+    let known = table.get(id);
+    let expected = known.map_or(&[0; 32], |known| &known.hmac);
+    let same = bool::from(expected.ct_eq(&hmac));
+    match known {
+        Some(known) if same && known.revoked => Err(Stranger::Revoked),
+        Some(known) if same => Ok(known.subject.clone()),
+        _ => Err(Stranger::WrongKey),
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let key = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    // Claude Code sends both when both are configured; ours is the one with our prefix.
+    bearer.filter(|token| token.starts_with(PREFIX)).or_else(key).or(bearer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> (Keys, String) {
+        let keys = Keys::new(Pepper::new(b"pepper"));
+        let owner = Owner { tenant: "acme".into(), team: "search".into(), ..Owner::default() };
+        let created = create(owner, keys.pepper(), &[7; 64], 0);
+        keys.load(vec![created.row.clone()]);
+        (keys, created.key.expose().to_owned())
+    }
+
+    fn who(keys: &Keys, header: &str, value: &str) -> Result<String, Stranger> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            http::HeaderName::from_bytes(header.as_bytes()).expect("a name"),
+            value.parse().expect("a value"),
+        );
+        subject(&headers, keys).map(|subject| subject.tenant.to_string())
+    }
+
+    #[test]
+    fn a_key_is_taken_from_either_header() {
+        let (keys, key) = keys();
+        assert_eq!(who(&keys, "x-api-key", &key), Ok("acme".into()));
+        assert_eq!(who(&keys, "authorization", &format!("bearer {key}")), Ok("acme".into()));
+        assert_eq!(who(&keys, "authorization", "Basic x"), Err(Stranger::NoKey));
+    }
+
+    #[test]
+    fn a_wrong_or_revoked_key_is_refused() {
+        let (keys, key) = keys();
+        let mut wrong = key.clone();
+        wrong.pop();
+        for bad in [wrong.as_str(), "sk-par-unknown000-x", "sk-par-", "x", ""] {
+            assert_eq!(who(&keys, "x-api-key", bad), Err(Stranger::WrongKey), "{bad}");
+        }
+        let mut row = create(Owner::default(), keys.pepper(), &[7; 64], 0).row;
+        row.revoked_at_ms = Some(1);
+        keys.load(vec![row]);
+        assert_eq!(who(&keys, "x-api-key", &key), Err(Stranger::Revoked));
+    }
+}

@@ -1,0 +1,80 @@
+//! Reading a call: the body is bounded, read once and scanned once.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+use wire::{Dialect, Scan, ScanError};
+
+use crate::config::Limits;
+use crate::gateway::Body;
+
+/// A call as the rest of the way needs it.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) headers: HeaderMap,
+    /// The caller's bytes, untouched.
+    pub(crate) body: Bytes,
+    pub(crate) scan: Scan,
+}
+
+/// Why a body is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadCallError {
+    #[error("the body is longer than {0} bytes; send less, or raise limits.body_bytes")]
+    TooLong(usize),
+    #[error("no byte of the body came for {0} ms")]
+    Slow(u64),
+    #[error("the body broke off")]
+    Broken,
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
+/// Reads the body within `limits` and scans it.
+pub(crate) async fn read_call(
+    request: Request<Body>,
+    dialect: &'static dyn Dialect,
+    limits: &Limits,
+) -> Result<Inbound, ReadCallError> {
+    let (head, body) = request.into_parts();
+    let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = read(body, declared.unwrap_or(0), limits).await?;
+    let scan = dialect.scan(&body)?;
+    Ok(Inbound { dialect, headers: head.headers, body, scan })
+}
+
+/// One frame is handed on as it is; several are joined in a buffer of the declared size.
+async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes, ReadCallError> {
+    let limit = limits.body_bytes;
+    if declared > limit {
+        return Err(ReadCallError::TooLong(limit));
+    }
+    let patience = Duration::from_millis(limits.body_timeout_ms);
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    loop {
+        let frame = timeout(patience, body.frame())
+            .await
+            .map_err(|_| ReadCallError::Slow(limits.body_timeout_ms))?;
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else { continue };
+        if first.len() + joined.len() + data.len() > limit {
+            return Err(ReadCallError::TooLong(limit));
+        }
+        if first.is_empty() && joined.is_empty() {
+            first = data;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.reserve(declared.max(first.len() + data.len()));
+            joined.extend_from_slice(&std::mem::take(&mut first));
+        }
+        joined.extend_from_slice(&data);
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}

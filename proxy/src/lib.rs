@@ -1,0 +1,24 @@
+//! The gateway: callers' requests in, models' answers out, every call routed, held and settled.
+//! Start at [`gateway`] for the way of a request, at [`boot`] for the life of the process.
+
+pub mod admin;
+pub mod assemble;
+mod attempt;
+pub mod boot;
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod edge;
+pub mod gateway;
+pub mod identify;
+mod intake;
+pub mod refusal;
+mod relay;
+pub mod runtime;
+mod serve;
+mod telemetry;
+mod trace;
+mod upstream;
+
+pub use config::Config;
+pub use gateway::{Body, Gateway};

@@ -1,0 +1,143 @@
+//! The bill of one attempt, from the moment its upstream saw it. Whatever happens, it is settled
+//! exactly once: by what is called here, or by its drop when the caller has gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meter::hold::Settlement;
+use meter::{Hold, JournalError, NanoUsd, Outcome};
+use wire::dialect::Facts;
+use wire::{Usage, UsageSource};
+
+use crate::clock::now_ms;
+use crate::gateway::Shared;
+use crate::telemetry;
+use crate::trace::Trace;
+
+/// Tokens added to a count of a stream that was left: what the endpoint wrote before it noticed.
+const IN_FLIGHT_TOKENS: u64 = 16;
+
+/// An attempt's open hold with what settling it needs.
+#[derive(Debug)]
+pub(crate) struct Billing {
+    shared: Arc<Shared>,
+    hold: Option<Hold>,
+    pub(crate) trace: Trace,
+    /// The endpoint's status; 0 until it answers.
+    pub(crate) status: u16,
+    first_byte_ms: Option<u32>,
+    body_bytes: u64,
+}
+
+impl Billing {
+    pub(crate) fn new(shared: Arc<Shared>, hold: Hold, trace: Trace, body_bytes: usize) -> Self {
+        let body_bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
+        Self { shared, hold: Some(hold), trace, status: 0, first_byte_ms: None, body_bytes }
+    }
+
+    /// Notes when the first content came.
+    pub(crate) fn first_byte(&mut self, after: Duration) {
+        self.first_byte_ms = Some(telemetry::elapsed_ms(after));
+    }
+
+    /// Waits until the hold is on the disk.
+    pub(crate) async fn synced(&self) -> Result<(), JournalError> {
+        match &self.hold {
+            Some(hold) => hold.synced().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The answer was delivered whole; `bytes` is its length where it was not streamed.
+    pub(crate) fn complete(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
+        let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
+        let output = facts.counted_output().max(unstreamed);
+        let (usage, source) = self.used(facts, output);
+        self.settle(Outcome::Completed, usage, source)
+    }
+
+    /// The upstream broke off; what it produced is charged.
+    pub(crate) fn interrupt(&mut self, facts: &Facts) {
+        let (usage, source) = self.used(facts, facts.counted_output());
+        self.settle(Outcome::Interrupted, usage, source);
+    }
+
+    /// The caller left; the upstream is cancelled and bills what it wrote until it noticed.
+    pub(crate) fn disconnect(&mut self, facts: &Facts) {
+        let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
+        let (usage, source) = self.used(facts, output);
+        self.settle(Outcome::Disconnected, usage, source);
+    }
+
+    /// Nobody knows what was used: the bound is charged, marked as an estimate.
+    pub(crate) fn charge_bound(&mut self) {
+        let bound = self.hold.as_ref().and_then(Hold::held).map(|held| held.bound_usage);
+        self.settle(Outcome::Interrupted, bound.unwrap_or_default(), UsageSource::Estimated);
+    }
+
+    /// The upstream bills nothing for this attempt.
+    pub(crate) fn void(&mut self) {
+        self.settle(Outcome::Failed, Usage::default(), UsageSource::Provider);
+    }
+
+    /// Usage as reported, or else as counted: prompt bytes over three, within the bound.
+    fn used(&self, facts: &Facts, counted_output: u64) -> (Usage, UsageSource) {
+        if let Some(usage) = facts.usage {
+            return (usage, UsageSource::Provider);
+        }
+        let bound = self.hold.as_ref().and_then(Hold::held).map(|held| held.bound_usage);
+        let bound = bound.unwrap_or_default();
+        let counted = Usage { input: self.body_bytes.div_ceil(3).min(bound.input), ..Usage::default() };
+        let prompt = facts.prompt.unwrap_or(counted);
+        (Usage { output: counted_output.min(bound.output), ..prompt }, UsageSource::Counted)
+    }
+
+    fn settle(&mut self, outcome: Outcome, usage: Usage, source: UsageSource) -> Option<NanoUsd> {
+        let settlement = Settlement {
+            outcome,
+            status: self.status,
+            usage,
+            source,
+            first_byte_ms: self.first_byte_ms,
+            now_ms: now_ms(),
+        };
+        let settled = self.hold.take()?.post(&settlement)?;
+        if let Err(error) = &settled.written {
+            tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
+        }
+        let entry = &settled.entry;
+        telemetry::settled(entry);
+        if outcome != Outcome::Failed {
+            telemetry::answered(&self.trace, outcome.as_str());
+        }
+        tracing::info!(
+            target: "pareto::call",
+            request = %entry.held.request,
+            attempt = entry.held.attempt,
+            tenant = %entry.held.subject.tenant,
+            key = %entry.held.subject.key,
+            model = %entry.held.model,
+            tier = %entry.held.tier,
+            route = %entry.held.reason,
+            outcome = outcome.as_str(),
+            status = entry.status,
+            prompt_tokens = entry.usage.prompt(),
+            answer_tokens = entry.usage.answer(),
+            usage = source.as_str(),
+            cost_usd = %entry.cost,
+            first_byte_ms = entry.first_byte_ms,
+            total_ms = telemetry::elapsed_ms(self.trace.arrived.elapsed()),
+        );
+        Some(entry.cost)
+    }
+}
+
+impl Drop for Billing {
+    fn drop(&mut self) {
+        // The caller left before the answer began. The hold's own drop charges its bound.
+        if self.hold.is_some() {
+            telemetry::answered(&self.trace, Outcome::Disconnected.as_str());
+            let _known = &self.shared;
+        }
+    }
+}

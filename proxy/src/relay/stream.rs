@@ -1,0 +1,193 @@
+//! The body of a streamed answer. Polled by the caller's connection: a slow caller slows the
+//! upstream, and a caller that leaves drops this, which cancels the upstream and settles the bill.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+use wire::Dialect;
+use wire::dialect::Seen;
+
+use super::{Billing, Feed};
+use crate::config;
+use crate::gateway::BodyError;
+use crate::refusal;
+
+/// How long the connection of a stream that has ended is kept in the hope that it can be reused.
+const AFTER_END: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Flowing,
+    /// The last event went by; only the end of the body is awaited.
+    Ended,
+    /// The error event is queued; the body must break off behind it.
+    Breaking,
+    /// The error event is out, and the connection was given one turn to flush it.
+    Flushed,
+    Done,
+}
+
+/// A streamed answer.
+#[derive(Debug)]
+pub(super) struct Stream {
+    upstream: Incoming,
+    feed: Feed,
+    billing: Billing,
+    dialect: &'static dyn Dialect,
+    state: State,
+    idle: Pin<Box<Sleep>>,
+    idle_after: Duration,
+    last: Instant,
+}
+
+impl Stream {
+    pub(super) fn new(
+        upstream: Incoming,
+        feed: Feed,
+        billing: Billing,
+        dialect: &'static dyn Dialect,
+        patience: &config::Upstream,
+    ) -> Self {
+        let idle_after = Duration::from_millis(patience.idle_timeout_ms);
+        let mut stream = Self {
+            upstream,
+            feed,
+            billing,
+            dialect,
+            state: State::Flowing,
+            idle: Box::pin(sleep(idle_after)),
+            idle_after,
+            last: Instant::now(),
+        };
+        // An empty answer may have ended before its first content was found.
+        if stream.feed.facts().finished && stream.feed.facts().content_events == 0 {
+            stream.idle_after = stream.idle_after.min(idle_after);
+        }
+        stream
+    }
+
+    /// Takes what the upstream has: `Ready` when there is something to give out or the state changed.
+    fn poll_upstream(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.upstream).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.last = Instant::now();
+                if let Ok(data) = frame.into_data() {
+                    self.take(data);
+                }
+                Poll::Ready(())
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.break_off("the upstream's stream broke off");
+                Poll::Ready(())
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(())
+            }
+            Poll::Pending => self.poll_idle(context),
+        }
+    }
+
+    fn take(&mut self, data: Bytes) {
+        if self.state == State::Ended {
+            // Text behind the end is nobody's answer: drop it with the connection it came from.
+            self.state = State::Done;
+            return;
+        }
+        match self.feed.push(data) {
+            Seen::End => {
+                self.billing.complete(&self.feed.facts(), 0);
+                self.state = State::Ended;
+                self.idle_after = AFTER_END;
+                self.idle.as_mut().reset(Instant::now() + AFTER_END);
+            }
+            Seen::Error => {
+                // The upstream's own error event was relayed where frames go out as they came.
+                self.break_off("the upstream reported an error inside its stream");
+            }
+            Seen::Quiet | Seen::Content | Seen::UsageOnly => {}
+        }
+    }
+
+    /// The body ended: cleanly if the answer was complete, and visibly broken if not.
+    fn end(&mut self) {
+        match self.state {
+            State::Ended => self.state = State::Done,
+            State::Flowing if self.feed.facts().finished => {
+                self.feed.flush();
+                self.billing.complete(&self.feed.facts(), 0);
+                self.state = State::Done;
+            }
+            _ => self.break_off("the upstream's stream ended before its answer did"),
+        }
+    }
+
+    fn break_off(&mut self, what: &str) {
+        if self.state == State::Ended {
+            self.state = State::Done;
+            return;
+        }
+        self.billing.interrupt(&self.feed.facts());
+        let refusal = refusal::upstream(502, "upstream_interrupted", what.to_owned());
+        let event = self.dialect.refuse_in_stream(&refusal, self.billing.trace.request);
+        self.feed.push_own(event);
+        self.state = State::Breaking;
+    }
+
+    /// The timer is moved only when it fires, not with every frame.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.idle.as_mut().poll(context));
+            let due = self.last + self.idle_after;
+            if due <= Instant::now() {
+                self.break_off("the upstream's stream stood still");
+                return Poll::Ready(());
+            }
+            self.idle.as_mut().reset(due);
+        }
+    }
+}
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = this.feed.queue.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match this.state {
+                State::Flowing | State::Ended => ready!(this.poll_upstream(context)),
+                State::Breaking => {
+                    // An error right now would throw away the event that is still in the
+                    // connection's buffer; one turn later it is flushed.
+                    this.state = State::Flushed;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Flushed => {
+                    this.state = State::Done;
+                    return Poll::Ready(Some(Err("the upstream's answer is incomplete".into())));
+                }
+                State::Done => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Settles only what nothing above has settled: the caller left.
+        self.billing.disconnect(&self.feed.facts());
+    }
+}

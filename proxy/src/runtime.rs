@@ -1,0 +1,141 @@
+//! What a configuration turns into: models with their endpoints, prices and health. Replaced as a
+//! whole by a reload; calls under way keep the one they began with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meter::price::{ReadBookError, STANDARD};
+use meter::{PriceBook, Rates};
+use wire::{Dialect, Tier};
+
+use crate::config::{Config, Limits, Upstream};
+use crate::upstream::{Endpoint, Health};
+
+/// The embedded price book; see its `sources` for origin and licences.
+const PRICES: &str = include_str!("../../config/prices.json");
+
+/// A configuration in force.
+#[derive(Debug)]
+pub struct Runtime {
+    pub(crate) policy: router::Policy,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) book: PriceBook,
+    pub(crate) limits: Limits,
+    pub(crate) upstream: Upstream,
+    pub(crate) routing: router::Config,
+    pub(crate) meter: meter::Config,
+}
+
+/// A model that calls can go to. Its place in the list is its place in the policy.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: Arc<str>,
+    pub(crate) tier: Tier,
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) upstream_model: String,
+    pub(crate) price: Option<String>,
+    pub(crate) max_output: Option<u64>,
+    pub(crate) health: Arc<Health>,
+}
+
+/// A configuration that reads well but can not be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("price book {path}: {what}")]
+    Book { path: String, what: String },
+    #[error(transparent)]
+    Prices(#[from] ReadBookError),
+    #[error(transparent)]
+    Policy(#[from] router::PolicyError),
+    #[error("endpoint `{0}`: {1}")]
+    Endpoint(String, String),
+    #[error("model `{model}`: price `{price}` is not in the price book{hint}")]
+    NoPrice { model: String, price: String, hint: String },
+}
+
+/// The price book that `config` asks for.
+pub fn price_book(config: &Config) -> Result<PriceBook, BuildError> {
+    let book = match &config.meter.price_book {
+        None => PriceBook::read(PRICES)?,
+        Some(path) => {
+            let shown = path.display().to_string();
+            let failed = |what: String| BuildError::Book { path: shown.clone(), what };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+            PriceBook::read(&text).map_err(|error| failed(error.to_string()))?
+        }
+    };
+    Ok(book.with_overrides(&config.prices)?)
+}
+
+impl Runtime {
+    /// Builds from a checked configuration; what `before` knows of health is kept by model name.
+    pub(crate) fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
+        let book = price_book(config)?;
+        let mut endpoints = HashMap::new();
+        for endpoint in &config.endpoints {
+            let built = Endpoint::build(endpoint, &config.upstream)
+                .map_err(|what| BuildError::Endpoint(endpoint.name.clone(), what))?;
+            endpoints.insert(endpoint.name.as_str(), Arc::new(built));
+        }
+        let mut targets = Vec::with_capacity(config.models.len());
+        for model in &config.models {
+            let Some(endpoint) = endpoints.get(model.endpoint.as_str()) else { continue };
+            let known = before.and_then(|b| b.targets.iter().find(|t| *t.name == *model.name));
+            targets.push(Target {
+                name: Arc::from(model.name.as_str()),
+                tier: model.tier,
+                dialect: endpoint.dialect,
+                endpoint: Arc::clone(endpoint),
+                upstream_model: model.upstream_model.clone().unwrap_or_else(|| model.name.clone()),
+                price: priced(model, &book)?,
+                max_output: model
+                    .max_output
+                    .or_else(|| model.price.as_deref().and_then(|price| book.max_output(price))),
+                health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
+            });
+        }
+        let context = |target: &Target| target.price.as_deref().and_then(|price| book.max_input(price));
+        let models = targets.iter().map(|target| router::Model {
+            name: Arc::clone(&target.name),
+            tier: target.tier,
+            dialect: target.dialect.name(),
+            context: context(target),
+        });
+        Ok(Self {
+            policy: router::Policy::new(models.collect())?,
+            targets,
+            book,
+            limits: config.limits.clone(),
+            upstream: config.upstream.clone(),
+            routing: config.routing.clone(),
+            meter: config.meter.clone(),
+        })
+    }
+
+    /// The prices of `target` at `now_ms`, in the lane the caller asked for.
+    pub(crate) fn rates(&self, target: &Target, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
+        let lane = match lane {
+            "flex" | "priority" | "batch" => lane,
+            _ => STANDARD,
+        };
+        self.book.rates(target.price.as_deref()?, lane, now_ms).ok()
+    }
+
+    /// The prices of the deep tier in `dialect`, which savings are measured against.
+    pub(crate) fn deep_rates(&self, dialect: &str, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
+        let deep = |target: &&Target| target.tier == Tier::Deep && target.dialect.name() == dialect;
+        self.targets.iter().find(deep).and_then(|target| self.rates(target, lane, now_ms))
+    }
+}
+
+/// The price of `model`, which must be one that the book knows.
+fn priced(model: &crate::config::Model, book: &PriceBook) -> Result<Option<String>, BuildError> {
+    let Some(price) = &model.price else { return Ok(None) };
+    if book.ids().any(|id| id == price) {
+        return Ok(Some(price.clone()));
+    }
+    let hint = crate::config::nearest(price, book.ids())
+        .map_or_else(|| "; add a [[price]] with this id".to_owned(), |near| format!("; did you mean `{near}`?"));
+    Err(BuildError::NoPrice { model: model.name.clone(), price: price.clone(), hint })
+}

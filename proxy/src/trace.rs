@@ -1,0 +1,105 @@
+//! What is known of one call while it is under way: ids, phases, and in the end its log line.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meter::Subject;
+use wire::{RequestId, Tier};
+
+/// A stretch of a call's way through the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Key check, body, scan.
+    Parse,
+    /// Routing.
+    Decide,
+    /// Reserving money and writing it down.
+    Hold,
+    /// Waiting for the endpoint up to the first content.
+    Upstream,
+    /// Waiting for the hold to be on the disk, where the endpoint was faster.
+    Sync,
+}
+
+impl Phase {
+    /// In the order of the way.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Parse, Self::Decide, Self::Hold, Self::Upstream, Self::Sync];
+
+    /// The word used in labels and `Server-Timing`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Decide => "decide",
+            Self::Hold => "hold",
+            Self::Upstream => "upstream",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+/// One call's trace.
+#[derive(Debug, Clone)]
+pub(crate) struct Trace {
+    pub(crate) request: RequestId,
+    pub(crate) arrived: Instant,
+    pub(crate) arrived_ms: i64,
+    lap: Instant,
+    spent: [Duration; Phase::ALL.len()],
+    pub(crate) subject: Option<Subject>,
+    pub(crate) dialect: &'static str,
+    pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
+}
+
+impl Trace {
+    pub(crate) fn new(request: RequestId, dialect: &'static str, arrived_ms: i64) -> Self {
+        let now = Instant::now();
+        Self {
+            request,
+            arrived: now,
+            arrived_ms,
+            lap: now,
+            spent: [Duration::ZERO; Phase::ALL.len()],
+            subject: None,
+            dialect,
+            answered_by: None,
+        }
+    }
+
+    /// Books the time since the last call of this to `phase`.
+    pub(crate) fn lap(&mut self, phase: Phase) {
+        let now = Instant::now();
+        if let Some((_, spent)) = Phase::ALL.iter().zip(&mut self.spent).find(|(p, _)| **p == phase) {
+            *spent += now - self.lap;
+        }
+        self.lap = now;
+    }
+
+    /// Time spent in each phase so far.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (Phase, Duration)> + '_ {
+        Phase::ALL.into_iter().zip(self.spent)
+    }
+
+    /// What the gateway itself has added so far: all that is not waiting for the endpoint.
+    pub(crate) fn overhead(&self) -> Duration {
+        let waited: Duration =
+            self.phases().filter(|(p, _)| *p == Phase::Upstream).map(|(_, spent)| spent).sum();
+        self.lap.duration_since(self.arrived).saturating_sub(waited)
+    }
+
+    /// The `Server-Timing` header: milliseconds by phase, and the gateway's own share of them.
+    pub(crate) fn server_timing(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(128);
+        for (phase, spent) in self.phases() {
+            // Writing to a String can not fail.
+            let _written = write!(text, "{};dur={:.3}, ", phase.as_str(), ms(spent));
+        }
+        let _written = write!(text, "pareto;dur={:.3}", ms(self.overhead()));
+        text
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}

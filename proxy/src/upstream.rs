@@ -1,0 +1,204 @@
+//! Model endpoints: connections, the call itself, and what is known of their health.
+
+mod health;
+mod pieces;
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use wire::{Dialect, RequestId};
+
+use crate::config;
+
+pub(crate) use health::Health;
+pub(crate) use pieces::Pieces;
+
+/// An endpoint, with its pool of connections.
+pub(crate) struct Endpoint {
+    pub(crate) name: std::sync::Arc<str>,
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) cap_field: String,
+    uri: Uri,
+    key: Option<(HeaderName, HeaderValue)>,
+    client: Client<HttpsConnector<HttpConnector>, Pieces>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name).field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+/// Headers of the caller that go on to the endpoint; everything else stays here, keys above all.
+const FORWARDED: [&str; 12] = [
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "session-id",
+    "thread-id",
+    "originator",
+    "x-claude-code-session-id",
+    "x-session-id",
+    "traceparent",
+    "tracestate",
+];
+
+/// Headers of the endpoint that go back to the caller, besides rate limits.
+const RETURNED: [&str; 4] =
+    ["content-type", "cache-control", "openai-processing-ms", "openai-version"];
+
+impl Endpoint {
+    /// An endpoint with no connection yet.
+    pub(crate) fn build(endpoint: &config::Endpoint, patience: &config::Upstream) -> Result<Self, String> {
+        let dialect = wire::dialect::named(&endpoint.dialect)
+            .ok_or_else(|| format!("unknown dialect `{}`", endpoint.dialect))?;
+        let base = endpoint.url.trim_end_matches('/');
+        let uri = format!("{base}{}", dialect.upstream_path())
+            .parse::<Uri>()
+            .map_err(|error| format!("url `{base}`: {error}"))?;
+        let key = endpoint.key.as_ref().map(|key| {
+            let (name, scheme) = dialect.key_header();
+            let mut value = HeaderValue::from_str(&format!("{scheme}{}", key.expose()))
+                .map_err(|_| "the key has characters that no header can carry".to_owned())?;
+            value.set_sensitive(true);
+            Ok::<_, String>((HeaderName::from_static(name), value))
+        });
+        Ok(Self {
+            name: std::sync::Arc::from(endpoint.name.as_str()),
+            dialect,
+            cap_field: endpoint.cap_field.clone().unwrap_or_default(),
+            uri,
+            key: key.transpose()?,
+            client: client(endpoint.http2, patience)?,
+        })
+    }
+
+    /// Sends a call. Ends when the endpoint's answer has begun; dropping it cancels the call.
+    pub(crate) async fn send(
+        &self,
+        headers: &HeaderMap,
+        body: Pieces,
+        request: RequestId,
+        attempt: u16,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut call = Request::new(body);
+        *call.method_mut() = Method::POST;
+        *call.uri_mut() = self.uri.clone();
+        let out = call.headers_mut();
+        for (name, value) in headers {
+            if FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-stainless-") {
+                out.append(name.clone(), value.clone());
+            }
+        }
+        let accept = headers.get(ACCEPT).cloned();
+        out.insert(ACCEPT, accept.unwrap_or_else(|| HeaderValue::from_static("*/*")));
+        out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // A compressed answer could not be followed byte by byte.
+        out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Ok(id) = HeaderValue::from_str(&request.to_string()) {
+            out.insert("x-request-id", id);
+        }
+        out.insert("x-pareto-attempt", HeaderValue::from(attempt));
+        if let Some((name, value)) = &self.key {
+            out.insert(name.clone(), value.clone());
+        }
+        self.client.request(call).await.map_err(|error| SendError {
+            connected: !error.is_connect(),
+            what: chain(&error),
+        })
+    }
+}
+
+/// The call got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct SendError {
+    /// A connection was there, so the endpoint may have seen the call.
+    pub(crate) connected: bool,
+    what: String,
+}
+
+/// An error with its causes; HTTP clients hide the telling part at the bottom.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// Copies the headers that a caller may see.
+pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        let text = name.as_str();
+        if RETURNED.contains(&text)
+            || text.starts_with("x-ratelimit-")
+            || text.starts_with("anthropic-ratelimit-")
+        {
+            to.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(id) = from.get("request-id").or_else(|| from.get("x-request-id")) {
+        to.insert("x-upstream-request-id", id.clone());
+    }
+}
+
+fn client(
+    http2: bool,
+    patience: &config::Upstream,
+) -> Result<Client<HttpsConnector<HttpConnector>, Pieces>, String> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(Duration::from_millis(patience.connect_timeout_ms)));
+    let tls = rustls::ClientConfig::builder_with_provider(crate::serve::crypto())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_webpki_roots()
+        .with_no_client_auth();
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let https = if http2 {
+        https.enable_http2().wrap_connector(tcp)
+    } else {
+        https.enable_all_versions().wrap_connector(tcp)
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(patience.idle_connections)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .http1_max_buf_size(64 << 10)
+        .http2_only(http2)
+        .build(https))
+}
+
+/// Everything of a body up to `limit` bytes; `None` when it is longer or breaks off.
+pub(crate) async fn read_all(mut body: Incoming, limit: usize) -> Option<Bytes> {
+    use http_body_util::BodyExt;
+    let mut all = bytes::BytesMut::new();
+    let mut only = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if only.len() + all.len() + data.len() > limit {
+            return None;
+        }
+        if only.is_empty() && all.is_empty() {
+            only = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut only));
+            all.extend_from_slice(&data);
+        }
+    }
+    Some(if all.is_empty() { only } else { all.freeze() })
+}

@@ -1,0 +1,77 @@
+//! What calls have shown of a model's health. Passive: no probe is ever billed.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+/// Failures in a row after which a model is left alone for a while.
+const FAILURES: u32 = 5;
+/// How long, in milliseconds.
+const EJECTION_MS: i64 = 10_000;
+/// The longest that an endpoint's `retry-after` is obeyed, in milliseconds.
+const LONGEST_MS: i64 = 60_000;
+
+/// Health of one model. Readers may see a change late; nothing depends on the order.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failures: AtomicU32,
+    closed_until_ms: AtomicI64,
+}
+
+impl Health {
+    /// Whether calls should go here.
+    pub(crate) fn is_usable(&self, now_ms: i64) -> bool {
+        self.closed_until_ms.load(Ordering::Relaxed) <= now_ms
+    }
+
+    /// A call was answered.
+    pub(crate) fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// A call failed by the endpoint's fault.
+    pub(crate) fn failed(&self, now_ms: i64) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= FAILURES {
+            // One more failure after the pause ejects again.
+            self.failures.store(FAILURES - 1, Ordering::Relaxed);
+            self.closed_until_ms.fetch_max(now_ms + EJECTION_MS, Ordering::Relaxed);
+        }
+    }
+
+    /// The endpoint asks to be left alone for `seconds`.
+    pub(crate) fn cool_down(&self, seconds: u64, now_ms: i64) {
+        let asked = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
+        self.closed_until_ms.fetch_max(now_ms + asked.min(LONGEST_MS), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_failures_in_a_row_close_a_model_for_a_while() {
+        let health = Health::default();
+        for _ in 0..4 {
+            health.failed(0);
+        }
+        health.succeeded();
+        for _ in 0..4 {
+            health.failed(0);
+        }
+        assert!(health.is_usable(0));
+        health.failed(0);
+        assert!(!health.is_usable(9_999));
+        assert!(health.is_usable(10_000));
+        health.failed(10_000);
+        assert!(!health.is_usable(10_001), "one more failure closes it again");
+    }
+
+    #[test]
+    fn a_retry_after_is_obeyed_up_to_a_minute() {
+        let health = Health::default();
+        health.cool_down(2, 0);
+        assert!(!health.is_usable(1_999) && health.is_usable(2_000));
+        health.cool_down(u64::MAX, 0);
+        assert!(health.is_usable(60_000));
+    }
+}

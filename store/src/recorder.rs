@@ -1,0 +1,230 @@
+//! The batcher: it follows the journal and applies it to the ledger, group by group. Starting up is
+//! the same loop run until nothing is left.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use meter::{LedgerError, Position};
+
+use crate::config::{Config, Sync};
+use crate::journal::{FileJournal, OpenJournalError, ReadError};
+use crate::sqlite::{OpenLedgerError, SqliteLedger};
+
+/// Records in one transaction: large enough that a sync is shared, small enough to stay brief.
+const GROUP: usize = 512;
+/// How long the batcher waits for more before it looks again.
+const LINGER: Duration = Duration::from_millis(20);
+/// Pauses between tries when the ledger fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Journal and ledger of one node, with the thread between them.
+#[derive(Debug)]
+pub struct Store {
+    pub journal: Arc<FileJournal>,
+    pub ledger: Arc<SqliteLedger>,
+    /// What was found at the start.
+    pub report: Report,
+    follower: Arc<Follower>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records that an earlier process had written but not applied.
+    pub replayed: usize,
+    /// Bytes of a torn last record, cut off.
+    pub cut_bytes: u64,
+}
+
+/// How far each step has come, in journal positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    pub written: u64,
+    pub synced: u64,
+    pub applied: u64,
+}
+
+/// The store can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("folder {path}: {error}")]
+    Folder { path: String, error: std::io::Error },
+    #[error(transparent)]
+    Journal(#[from] OpenJournalError),
+    #[error(transparent)]
+    Ledger(#[from] OpenLedgerError),
+    #[error("replaying the journal: {0}")]
+    Replay(#[from] ReplayError),
+}
+
+/// The journal can not be brought into the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+#[derive(Debug)]
+struct Follower {
+    journal: Arc<FileJournal>,
+    ledger: Arc<SqliteLedger>,
+    sync: Sync,
+    applied: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// The ledger's file in the store's folder.
+pub fn ledger_path(dir: &Path) -> std::path::PathBuf {
+    dir.join("ledger.sqlite3")
+}
+
+/// Opens journal and ledger, applies what is left of the former, and starts the batcher.
+pub fn open(config: &Config) -> Result<Store, OpenError> {
+    std::fs::create_dir_all(&config.dir).map_err(|error| OpenError::Folder {
+        path: config.dir.display().to_string(),
+        error,
+    })?;
+    let ledger = Arc::new(SqliteLedger::open(&ledger_path(&config.dir))?);
+    let applied = ledger.cursor().map_err(ReplayError::from)?;
+    let (journal, cut_bytes) = FileJournal::open(
+        &config.dir.join("journal"),
+        config.journal_sync,
+        config.journal_segment_bytes,
+        applied,
+    )?;
+    let journal = Arc::new(journal);
+    let follower = Arc::new(Follower {
+        journal: Arc::clone(&journal),
+        ledger: Arc::clone(&ledger),
+        sync: config.journal_sync,
+        applied: AtomicU64::new(applied.0),
+        stopping: AtomicBool::new(false),
+    });
+    let mut replayed = 0;
+    loop {
+        let group = follower.apply_group()?;
+        replayed += group;
+        if group == 0 {
+            break;
+        }
+    }
+    let for_thread = Arc::clone(&follower);
+    let thread = std::thread::Builder::new()
+        .name("ledger-batcher".to_owned())
+        .spawn(move || for_thread.follow())
+        .map_err(|error| OpenError::Folder {
+            path: "a thread".to_owned(),
+            error,
+        })?;
+    let report = Report {
+        replayed,
+        cut_bytes,
+    };
+    Ok(Store {
+        journal,
+        ledger,
+        report,
+        follower,
+        thread: Mutex::new(Some(thread)),
+    })
+}
+
+impl Store {
+    /// How far each step has come.
+    pub fn lag(&self) -> Lag {
+        Lag {
+            written: self.journal.written().0,
+            synced: self.journal.synced_to().0,
+            applied: self.follower.applied.load(Ordering::Acquire),
+        }
+    }
+
+    /// Waits, blocking, until all that is written now is applied; `false` when `patience` is over.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let goal = self.journal.written().0;
+        let until = Instant::now() + patience;
+        while self.follower.applied.load(Ordering::Acquire) < goal {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Applies what is left and stops the threads.
+    pub fn close(&self) {
+        let _applied = self.flush(Duration::from_secs(30));
+        self.follower.stopping.store(true, Ordering::Release);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic of that thread has been told by the panic hook.
+            let _ended = thread.join();
+        }
+        self.journal.close();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // No flush: a drop must not wait for a ledger that fails. The journal has it all.
+        self.follower.stopping.store(true, Ordering::Release);
+    }
+}
+
+impl Follower {
+    fn follow(&self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.stopping.load(Ordering::Acquire) {
+            match self.apply_group() {
+                Ok(0) => {
+                    let applied = Position(self.applied.load(Ordering::Acquire));
+                    self.journal.wait_beyond(applied, LINGER);
+                }
+                Ok(_) => pause = FIRST_PAUSE,
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger does not take entries; the journal keeps them");
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Applies one group and returns its size.
+    fn apply_group(&self) -> Result<usize, ReplayError> {
+        let from = Position(self.applied.load(Ordering::Acquire));
+        let until = match self.sync {
+            Sync::Group => self.journal.synced_to(),
+            Sync::Off => self.journal.written(),
+        };
+        if until <= from {
+            return Ok(0);
+        }
+        let mut reader = self.journal.reader(from);
+        let records = reader.read(until, GROUP)?;
+        let cursor = reader.position();
+        if !records.is_empty() {
+            self.ledger.apply(&records, cursor)?;
+            self.applied.store(cursor.0, Ordering::Release);
+            if let Err(error) = self.journal.forget_before(cursor) {
+                tracing::warn!(%error, "an old journal segment can not be removed");
+            }
+        }
+        Ok(records.len())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
