@@ -15,12 +15,12 @@ use wire::{Refusal, Usage};
 use crate::clock::now_ms;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
+use crate::refusal;
 use crate::relay::{self, Billing};
 use crate::runtime::{Runtime, Target};
 use crate::telemetry;
 use crate::trace::{Phase, Trace};
 use crate::upstream::{self, Pieces};
-use crate::refusal;
 
 /// Attempts at most for one call: two retries, so that an outage is not multiplied.
 const ATTEMPTS: usize = 3;
@@ -56,7 +56,9 @@ impl Dispatch<'_> {
         let mut last = None;
         let places = self.route.order.iter().take(ATTEMPTS);
         for (attempt, place) in (0_u16..).zip(places) {
-            let Some(target) = self.runtime.targets.get(place) else { continue };
+            let Some(target) = self.runtime.targets.get(place) else {
+                continue;
+            };
             match self.once(target, attempt, trace).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Last(refusal)) => return Err(refusal),
@@ -77,7 +79,10 @@ impl Dispatch<'_> {
         attempt: u16,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
-        let (mut hold, cap) = self.hold(target, attempt, trace).await.map_err(Failed::Last)?;
+        let (mut hold, cap) = self
+            .hold(target, attempt, trace)
+            .await
+            .map_err(Failed::Last)?;
         trace.lap(Phase::Hold);
         let inbound = self.inbound;
         let change = Change {
@@ -88,9 +93,17 @@ impl Dispatch<'_> {
         let edits = inbound.dialect.edits(&inbound.scan, &change);
         let body = Pieces::from(wire::splice::apply(&inbound.body, edits));
         hold.sent(now_ms());
-        trace.answered_by =
-            Some((Arc::clone(&target.name), target.tier, self.route.reason.as_str()));
-        let mut billing = Billing::new(Arc::clone(self.shared), hold, trace.clone(), inbound.body.len());
+        trace.answered_by = Some((
+            Arc::clone(&target.name),
+            target.tier,
+            self.route.reason.as_str(),
+        ));
+        let mut billing = Billing::new(
+            Arc::clone(self.shared),
+            hold,
+            trace.clone(),
+            inbound.body.len(),
+        );
         let patience = &self.runtime.upstream;
         let wait = Duration::from_millis(if inbound.scan.stream {
             patience.first_byte_timeout_ms
@@ -98,7 +111,9 @@ impl Dispatch<'_> {
             patience.reply_timeout_ms
         });
         let deadline = Instant::now() + wait;
-        let sending = target.endpoint.send(&inbound.headers, body, trace.request, attempt);
+        let sending = target
+            .endpoint
+            .send(&inbound.headers, body, trace.request, attempt);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
@@ -110,7 +125,10 @@ impl Dispatch<'_> {
         }
         if answer.headers().contains_key(CONTENT_ENCODING) {
             billing.charge_bound();
-            return Err(failed(target, "endpoint sent a compressed answer nobody asked for"));
+            return Err(failed(
+                target,
+                "endpoint sent a compressed answer nobody asked for",
+            ));
         }
         let is_stream = answer
             .headers()
@@ -166,7 +184,11 @@ impl Dispatch<'_> {
     /// The output cap to hold for: the caller's, or the default under a hard budget.
     fn cap(&self, target: &Target, capped: bool) -> u64 {
         let longest = target.max_output.unwrap_or(u64::from(u32::MAX));
-        let default = if capped { self.runtime.meter.default_max_output } else { longest };
+        let default = if capped {
+            self.runtime.meter.default_max_output
+        } else {
+            longest
+        };
         self.inbound.scan.max_output.unwrap_or(default).min(longest)
     }
 
@@ -187,14 +209,23 @@ impl Dispatch<'_> {
     fn prompt_bound(&self) -> u64 {
         let images = u64::from(self.inbound.scan.shape.images).saturating_mul(IMAGE_TOKENS);
         let bytes = u64::try_from(self.inbound.body.len()).unwrap_or(u64::MAX);
-        bytes.saturating_add(images).saturating_add(if self.inbound.scan.shape.tools > 0 {
-            TEMPLATE_TOKENS
-        } else {
-            0
-        })
+        bytes
+            .saturating_add(images)
+            .saturating_add(if self.inbound.scan.shape.tools > 0 {
+                TEMPLATE_TOKENS
+            } else {
+                0
+            })
     }
 
-    fn estimate(&self, target: &Target, attempt: u16, trace: &Trace, cap: u64, now: i64) -> Estimate {
+    fn estimate(
+        &self,
+        target: &Target,
+        attempt: u16,
+        trace: &Trace,
+        cap: u64,
+        now: i64,
+    ) -> Estimate {
         let scan = &self.inbound.scan;
         let bound = Usage {
             input: self.prompt_bound(),
@@ -220,7 +251,9 @@ impl Dispatch<'_> {
                 price: Arc::from(""),
             },
             rates: self.runtime.rates(target, &scan.lane, now),
-            baseline: self.runtime.deep_rates(target.dialect.name(), &scan.lane, now),
+            baseline: self
+                .runtime
+                .deep_rates(target.dialect.name(), &scan.lane, now),
         }
     }
 
@@ -251,7 +284,10 @@ impl Dispatch<'_> {
         let (head, body) = answer.into_parts();
         let status = head.status.as_u16();
         billing.void();
-        let retry_after = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let retry_after = head
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|v| v.to_str().ok()?.parse().ok());
         match status {
             401 | 403 => {
                 tracing::error!(endpoint = %target.endpoint.name, status, "the endpoint refuses our key");
@@ -261,14 +297,20 @@ impl Dispatch<'_> {
                 if let (503 | 529, Some(seconds)) = (status, retry_after) {
                     target.health.cool_down(seconds, now_ms());
                 }
-                return Err(failed(target, &format!("the endpoint answered with status {status}")));
+                return Err(failed(
+                    target,
+                    &format!("the endpoint answered with status {status}"),
+                ));
             }
             429 => {
                 target.health.cool_down(retry_after.unwrap_or(1), now_ms());
                 let message = format!("endpoint of model `{}` is at its rate limit", target.name);
                 let limited = refusal::upstream(429, "upstream_rate_limited", message);
                 let retry_after_s = Some(retry_after.unwrap_or(1).min(60));
-                return Err(Failed::Next(Refusal { retry_after_s, ..limited }));
+                return Err(Failed::Next(Refusal {
+                    retry_after_s,
+                    ..limited
+                }));
             }
             _ => {}
         }
@@ -276,7 +318,11 @@ impl Dispatch<'_> {
         trace.lap(Phase::Upstream);
         // The caller's own mistake, told in the endpoint's words: their dialect is the same.
         let read = upstream::read_all(body, ERROR_BYTES);
-        let text = timeout(Duration::from_secs(10), read).await.ok().flatten().unwrap_or_default();
+        let text = timeout(Duration::from_secs(10), read)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut response = refusal::json(status, text);
         upstream::returned(&head.headers, response.headers_mut());

@@ -60,7 +60,12 @@ pub struct Server {
 impl Default for Server {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Self { listen, tls_cert: None, tls_key: None, drain_s: 600 }
+        Self {
+            listen,
+            tls_cert: None,
+            tls_key: None,
+            drain_s: 600,
+        }
     }
 }
 
@@ -75,7 +80,10 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), token: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            token: None,
+        }
     }
 }
 
@@ -155,7 +163,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -212,7 +223,14 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Invalid> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("can not be read: {error}; give another path with --config");
-            Invalid::new(path, vec![Problem { line: 0, column: 0, message }])
+            Invalid::new(
+                path,
+                vec![Problem {
+                    line: 0,
+                    column: 0,
+                    message,
+                }],
+            )
         })?;
         Self::parse(&text).map_err(|problems| Invalid::new(path, problems))
     }
@@ -228,7 +246,10 @@ impl Config {
         if found.is_empty() {
             return Ok(config);
         }
-        Err(found.into_iter().map(|(path, message)| problem::at(text, &path, message)).collect())
+        Err(found
+            .into_iter()
+            .map(|(path, message)| problem::at(text, &path, message))
+            .collect())
     }
 }
 

@@ -52,7 +52,9 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     {
         return Err(Malformed::TransferEncoding);
     }
-    let encoding = headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+    let encoding = headers
+        .get(CONTENT_ENCODING)
+        .map(http::HeaderValue::as_bytes);
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
         return Err(Malformed::ContentEncoding);
     }
@@ -63,24 +65,40 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
 pub(crate) fn is_known(method: &Method) -> bool {
     matches!(
         *method,
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::PATCH
+            | Method::DELETE
             | Method::OPTIONS
     )
 }
 
 /// A host with an optional port: no user, path or white space, and a port that is a number.
 fn is_host(text: &str) -> bool {
-    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let Ok(authority) = text.parse::<Authority>() else {
+        return false;
+    };
     let host = authority.host();
     let port = text.get(host.len()..).unwrap_or_default();
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let named = |host: &str| {
-        host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        host.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
     };
     !host.is_empty()
         && !text.contains('@')
-        && bracketed.map_or_else(|| named(host), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
-        && (port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok()))
+        && bracketed.map_or_else(
+            || named(host),
+            |v6| v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        )
+        && (port.is_empty()
+            || port
+                .strip_prefix(':')
+                .is_some_and(|p| p.parse::<u16>().is_ok()))
 }
 
 #[cfg(test)]
@@ -98,10 +116,18 @@ mod tests {
     #[test]
     fn hosts_are_checked() {
         for good in ["a.example", "localhost:8080", "[::1]:80", "127.0.0.1"] {
-            assert_eq!(checked(Version::HTTP_11, &[("host", good)]), Ok(()), "{good}");
+            assert_eq!(
+                checked(Version::HTTP_11, &[("host", good)]),
+                Ok(()),
+                "{good}"
+            );
         }
         for bad in ["", "a b", "a/b", "u@a", "a:x", "a:99999", "[::zz]", "a:1:2"] {
-            assert_eq!(checked(Version::HTTP_11, &[("host", bad)]), Err(Malformed::BadHost), "{bad}");
+            assert_eq!(
+                checked(Version::HTTP_11, &[("host", bad)]),
+                Err(Malformed::BadHost),
+                "{bad}"
+            );
         }
         assert_eq!(checked(Version::HTTP_11, &[]), Err(Malformed::NoHost));
         let twice = [("host", "a"), ("host", "a")];
@@ -110,13 +136,21 @@ mod tests {
 
     #[test]
     fn only_plain_chunked_framing_passes() {
-        let with = |coding| checked(Version::HTTP_11, &[("host", "a"), ("transfer-encoding", coding)]);
+        let with = |coding| {
+            checked(
+                Version::HTTP_11,
+                &[("host", "a"), ("transfer-encoding", coding)],
+            )
+        };
         assert_eq!(with("chunked"), Ok(()));
         assert_eq!(with("Chunked"), Ok(()));
         for bad in ["chunked, chunked", "gzip, chunked", "identity", ""] {
             assert_eq!(with(bad), Err(Malformed::TransferEncoding), "{bad}");
         }
         let gzip = [("host", "a"), ("content-encoding", "gzip")];
-        assert_eq!(checked(Version::HTTP_11, &gzip), Err(Malformed::ContentEncoding));
+        assert_eq!(
+            checked(Version::HTTP_11, &gzip),
+            Err(Malformed::ContentEncoding)
+        );
     }
 }

@@ -102,13 +102,19 @@ pub fn create(owner: Owner, pepper: &Pepper, random: &[u8; 64], now_ms: i64) -> 
         created_at_ms: now_ms,
         revoked_at_ms: None,
     };
-    Created { row, key: crate::config::Secret::new(format!("{PREFIX}{id}-{secret}")) }
+    Created {
+        row,
+        key: crate::config::Secret::new(format!("{PREFIX}{id}-{secret}")),
+    }
 }
 
 impl Keys {
     /// No keys yet.
     pub fn new(pepper: Pepper) -> Self {
-        Self { pepper, known: ArcSwap::default() }
+        Self {
+            pepper,
+            known: ArcSwap::default(),
+        }
     }
 
     /// Replaces all keys.
@@ -121,7 +127,14 @@ impl Keys {
                 key: Arc::from(row.id.as_str()),
             };
             let revoked = row.revoked_at_ms.is_some();
-            (row.id, Known { hmac: row.hmac, revoked, subject })
+            (
+                row.id,
+                Known {
+                    hmac: row.hmac,
+                    revoked,
+                    subject,
+                },
+            )
         });
         self.known.store(Arc::new(known.collect()));
     }
@@ -135,7 +148,9 @@ impl Keys {
 /// The subject whose key stands in `headers`. One HMAC is computed whether the id is known or not.
 pub(crate) fn subject(headers: &HeaderMap, keys: &Keys) -> Result<Subject, Stranger> {
     let key = presented(headers).ok_or(Stranger::NoKey)?;
-    let parts = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    let parts = key
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once('-'));
     let (id, secret) = parts.unwrap_or(("", key));
     let hmac = keys.pepper.hmac(secret);
     let table = keys.known.load();
@@ -154,9 +169,16 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let key = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let key = || {
+        headers
+            .get("x-api-key")
+            .and_then(|value| value.to_str().ok())
+    };
     // Claude Code sends both when both are configured; ours is the one with our prefix.
-    bearer.filter(|token| token.starts_with(PREFIX)).or_else(key).or(bearer)
+    bearer
+        .filter(|token| token.starts_with(PREFIX))
+        .or_else(key)
+        .or(bearer)
 }
 
 #[cfg(test)]
@@ -165,7 +187,11 @@ mod tests {
 
     fn keys() -> (Keys, String) {
         let keys = Keys::new(Pepper::new(b"pepper"));
-        let owner = Owner { tenant: "acme".into(), team: "search".into(), ..Owner::default() };
+        let owner = Owner {
+            tenant: "acme".into(),
+            team: "search".into(),
+            ..Owner::default()
+        };
         let created = create(owner, keys.pepper(), &[7; 64], 0);
         keys.load(vec![created.row.clone()]);
         (keys, created.key.expose().to_owned())
@@ -184,7 +210,10 @@ mod tests {
     fn a_key_is_taken_from_either_header() {
         let (keys, key) = keys();
         assert_eq!(who(&keys, "x-api-key", &key), Ok("acme".into()));
-        assert_eq!(who(&keys, "authorization", &format!("bearer {key}")), Ok("acme".into()));
+        assert_eq!(
+            who(&keys, "authorization", &format!("bearer {key}")),
+            Ok("acme".into())
+        );
         assert_eq!(who(&keys, "authorization", "Basic x"), Err(Stranger::NoKey));
     }
 
@@ -194,7 +223,11 @@ mod tests {
         let mut wrong = key.clone();
         wrong.pop();
         for bad in [wrong.as_str(), "sk-par-unknown000-x", "sk-par-", "x", ""] {
-            assert_eq!(who(&keys, "x-api-key", bad), Err(Stranger::WrongKey), "{bad}");
+            assert_eq!(
+                who(&keys, "x-api-key", bad),
+                Err(Stranger::WrongKey),
+                "{bad}"
+            );
         }
         let mut row = create(Owner::default(), keys.pepper(), &[7; 64], 0).row;
         row.revoked_at_ms = Some(1);

@@ -42,10 +42,18 @@ pub(crate) async fn read_call(
     limits: &Limits,
 ) -> Result<Inbound, ReadCallError> {
     let (head, body) = request.into_parts();
-    let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let declared = head
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
     let body = read(body, declared.unwrap_or(0), limits).await?;
     let scan = dialect.scan(&body)?;
-    Ok(Inbound { dialect, headers: head.headers, body, scan })
+    Ok(Inbound {
+        dialect,
+        headers: head.headers,
+        body,
+        scan,
+    })
 }
 
 /// One frame is handed on as it is; several are joined in a buffer of the declared size.
@@ -62,7 +70,9 @@ async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes,
             .await
             .map_err(|_| ReadCallError::Slow(limits.body_timeout_ms))?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else {
+            continue;
+        };
         if first.len() + joined.len() + data.len() > limit {
             return Err(ReadCallError::TooLong(limit));
         }
@@ -76,5 +86,9 @@ async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes,
         }
         joined.extend_from_slice(&data);
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+    Ok(if joined.is_empty() {
+        first
+    } else {
+        joined.freeze()
+    })
 }

@@ -14,7 +14,14 @@ use crate::intake::ReadCallError;
 
 /// Shorthand for a refusal that another try may change.
 fn refusal(fault: Fault, status: u16, code: &'static str, message: String) -> Refusal {
-    Refusal { fault, status, code, message, retry_after_s: None, is_final: false }
+    Refusal {
+        fault,
+        status,
+        code,
+        message,
+        retry_after_s: None,
+        is_final: false,
+    }
 }
 
 pub(crate) fn malformed(error: Malformed) -> Refusal {
@@ -36,7 +43,9 @@ pub(crate) fn unreadable(error: &ReadCallError) -> Refusal {
         ReadCallError::Slow(_) => (408, "body_timeout"),
         ReadCallError::Broken => (400, "body_incomplete"),
         ReadCallError::Scan(ScanError::Json(_) | ScanError::NotAnObject) => (400, "invalid_json"),
-        ReadCallError::Scan(ScanError::Duplicate(_) | ScanError::Case(..)) => (400, "duplicate_field"),
+        ReadCallError::Scan(ScanError::Duplicate(_) | ScanError::Case(..)) => {
+            (400, "duplicate_field")
+        }
         ReadCallError::Scan(ScanError::Missing(_) | ScanError::Wrong(..)) => (400, "invalid_field"),
     };
     refusal(Fault::Caller, status, code, error.to_string())
@@ -51,7 +60,9 @@ pub(crate) fn denied(error: &Denied, now_ms: i64) -> Refusal {
     match error {
         Denied::Budget { resets_at_ms, .. } => {
             let left = resets_at_ms.map(|reset| reset.saturating_sub(now_ms).max(0));
-            let seconds = left.and_then(|ms| u64::try_from(ms).ok()).map(|ms| ms.div_ceil(1_000));
+            let seconds = left
+                .and_then(|ms| u64::try_from(ms).ok())
+                .map(|ms| ms.div_ceil(1_000));
             Refusal {
                 retry_after_s: seconds,
                 is_final: true,
@@ -75,27 +86,47 @@ pub(crate) fn journal(error: &JournalError) -> Refusal {
     }
 }
 
+pub(crate) fn ledger_unavailable() -> Refusal {
+    let message = "the ledger does not answer at the moment; try again later".to_owned();
+    Refusal {
+        retry_after_s: Some(5),
+        ..refusal(Fault::Gateway, 503, "ledger_unavailable", message)
+    }
+}
+
 pub(crate) fn overloaded() -> Refusal {
     let message = "the gateway is at its limit of calls in flight; try again shortly".to_owned();
-    Refusal { retry_after_s: Some(1), ..refusal(Fault::Gateway, 503, "overloaded", message) }
+    Refusal {
+        retry_after_s: Some(1),
+        ..refusal(Fault::Gateway, 503, "overloaded", message)
+    }
 }
 
 pub(crate) fn panicked() -> Refusal {
-    let message = "the gateway failed on this call; the log has it under this request id".to_owned();
+    let message =
+        "the gateway failed on this call; the log has it under this request id".to_owned();
     refusal(Fault::Gateway, 500, "internal_error", message)
 }
 
 pub(crate) fn no_such_path(path: &str) -> Refusal {
-    let message = format!("nothing answers at {path}; calls go to /v1/chat/completions or /v1/messages");
+    let message =
+        format!("nothing answers at {path}; calls go to /v1/chat/completions or /v1/messages");
     refusal(Fault::Caller, 404, "unknown_path", message)
 }
 
 pub(crate) fn wrong_method(path: &str, allowed: &str) -> Refusal {
-    refusal(Fault::Caller, 405, "method_not_allowed", format!("{path} takes {allowed}"))
+    refusal(
+        Fault::Caller,
+        405,
+        "method_not_allowed",
+        format!("{path} takes {allowed}"),
+    )
 }
 
 pub(crate) fn no_such_call(id: &str) -> Refusal {
-    let message = format!("no settled call `{id}` of this key's tenant; ids look like req_ and 32 hex digits");
+    let message = format!(
+        "no settled call `{id}` of this key's tenant; ids look like req_ and 32 hex digits"
+    );
     refusal(Fault::Caller, 404, "call_not_found", message)
 }
 
@@ -105,7 +136,11 @@ pub(crate) fn upstream(status: u16, code: &'static str, message: String) -> Refu
 }
 
 /// The answer to the caller, in the caller's dialect.
-pub(crate) fn response(refusal: &Refusal, dialect: &dyn Dialect, request: RequestId) -> Response<Body> {
+pub(crate) fn response(
+    refusal: &Refusal,
+    dialect: &dyn Dialect,
+    request: RequestId,
+) -> Response<Body> {
     let text = dialect.refuse(refusal, request);
     let mut response = json(refusal.status, text);
     let headers = response.headers_mut();
@@ -116,7 +151,10 @@ pub(crate) fn response(refusal: &Refusal, dialect: &dyn Dialect, request: Reques
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     // What is left of a body nobody reads must not be taken for the next request.
-    if matches!(refusal.code, "malformed_request" | "body_too_large" | "body_timeout" | "body_incomplete") {
+    if matches!(
+        refusal.code,
+        "malformed_request" | "body_too_large" | "body_timeout" | "body_incomplete"
+    ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -124,9 +162,14 @@ pub(crate) fn response(refusal: &Refusal, dialect: &dyn Dialect, request: Reques
 
 /// A JSON answer.
 pub(crate) fn json(status: u16, text: String) -> Response<Body> {
-    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(text))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

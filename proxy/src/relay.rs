@@ -6,8 +6,8 @@ mod stream;
 
 use http::header::SERVER;
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use wire::dialect::Facts;
 
@@ -45,11 +45,22 @@ pub(crate) async fn whole(
     trace.lap(Phase::Upstream);
     target.health.succeeded();
     billing.first_byte(trace.arrived.elapsed());
-    billing.synced().await.map_err(|error| Failed::Last(refusal::journal(&error)))?;
+    billing
+        .synced()
+        .await
+        .map_err(|error| Failed::Last(refusal::journal(&error)))?;
     trace.lap(Phase::Sync);
-    let facts = Facts { usage: call.inbound.dialect.usage(&reply), finished: true, ..Facts::default() };
+    let facts = Facts {
+        usage: call.inbound.dialect.usage(&reply),
+        finished: true,
+        ..Facts::default()
+    };
     let cost = billing.complete(&facts, reply.len());
-    let mut response = Response::new(Full::new(reply).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(
+        Full::new(reply)
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
     *response.status_mut() = head.status;
     upstream::returned(&head.headers, response.headers_mut());
     describe(&mut response, target, call.route, trace);
@@ -84,10 +95,19 @@ pub(crate) async fn stream(
     trace.lap(Phase::Upstream);
     target.health.succeeded();
     billing.first_byte(trace.arrived.elapsed());
-    billing.synced().await.map_err(|error| Failed::Last(refusal::journal(&error)))?;
+    billing
+        .synced()
+        .await
+        .map_err(|error| Failed::Last(refusal::journal(&error)))?;
     trace.lap(Phase::Sync);
     billing.trace = trace.clone();
-    let stream = Stream::new(body, feed, billing, call.inbound.dialect, &call.runtime.upstream);
+    let stream = Stream::new(
+        body,
+        feed,
+        billing,
+        call.inbound.dialect,
+        &call.runtime.upstream,
+    );
     let mut response = Response::new(stream.boxed_unsync());
     *response.status_mut() = head.status;
     upstream::returned(&head.headers, response.headers_mut());
@@ -97,19 +117,20 @@ pub(crate) async fn stream(
 }
 
 /// The headers that say which model answered, and why that one.
-fn describe(
-    response: &mut Response<Body>,
-    target: &Target,
-    route: &router::Route,
-    trace: &Trace,
-) {
+fn describe(response: &mut Response<Body>, target: &Target, route: &router::Route, trace: &Trace) {
     let headers = response.headers_mut();
     headers.remove(SERVER);
     if let Ok(model) = HeaderValue::from_str(&target.name) {
         headers.insert("x-pareto-model", model);
     }
-    headers.insert("x-pareto-tier", HeaderValue::from_static(target.tier.as_str()));
-    headers.insert("x-pareto-route", HeaderValue::from_static(route.reason.as_str()));
+    headers.insert(
+        "x-pareto-tier",
+        HeaderValue::from_static(target.tier.as_str()),
+    );
+    headers.insert(
+        "x-pareto-route",
+        HeaderValue::from_static(route.reason.as_str()),
+    );
     if let Some(score) = route.score {
         headers.insert("x-pareto-score", HeaderValue::from(score.milli()));
     }

@@ -51,7 +51,11 @@ pub enum BuildError {
     #[error("endpoint `{0}`: {1}")]
     Endpoint(String, String),
     #[error("model `{model}`: price `{price}` is not in the price book{hint}")]
-    NoPrice { model: String, price: String, hint: String },
+    NoPrice {
+        model: String,
+        price: String,
+        hint: String,
+    },
 }
 
 /// The price book that `config` asks for.
@@ -60,7 +64,10 @@ pub fn price_book(config: &Config) -> Result<PriceBook, BuildError> {
         None => PriceBook::read(PRICES)?,
         Some(path) => {
             let shown = path.display().to_string();
-            let failed = |what: String| BuildError::Book { path: shown.clone(), what };
+            let failed = |what: String| BuildError::Book {
+                path: shown.clone(),
+                what,
+            };
             let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
             PriceBook::read(&text).map_err(|error| failed(error.to_string()))?
         }
@@ -80,22 +87,35 @@ impl Runtime {
         }
         let mut targets = Vec::with_capacity(config.models.len());
         for model in &config.models {
-            let Some(endpoint) = endpoints.get(model.endpoint.as_str()) else { continue };
+            let Some(endpoint) = endpoints.get(model.endpoint.as_str()) else {
+                continue;
+            };
             let known = before.and_then(|b| b.targets.iter().find(|t| *t.name == *model.name));
             targets.push(Target {
                 name: Arc::from(model.name.as_str()),
                 tier: model.tier,
                 dialect: endpoint.dialect,
                 endpoint: Arc::clone(endpoint),
-                upstream_model: model.upstream_model.clone().unwrap_or_else(|| model.name.clone()),
+                upstream_model: model
+                    .upstream_model
+                    .clone()
+                    .unwrap_or_else(|| model.name.clone()),
                 price: priced(model, &book)?,
-                max_output: model
-                    .max_output
-                    .or_else(|| model.price.as_deref().and_then(|price| book.max_output(price))),
+                max_output: model.max_output.or_else(|| {
+                    model
+                        .price
+                        .as_deref()
+                        .and_then(|price| book.max_output(price))
+                }),
                 health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
             });
         }
-        let context = |target: &Target| target.price.as_deref().and_then(|price| book.max_input(price));
+        let context = |target: &Target| {
+            target
+                .price
+                .as_deref()
+                .and_then(|price| book.max_input(price))
+        };
         let models = targets.iter().map(|target| router::Model {
             name: Arc::clone(&target.name),
             tier: target.tier,
@@ -125,17 +145,28 @@ impl Runtime {
     /// The prices of the deep tier in `dialect`, which savings are measured against.
     pub(crate) fn deep_rates(&self, dialect: &str, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
         let deep = |target: &&Target| target.tier == Tier::Deep && target.dialect.name() == dialect;
-        self.targets.iter().find(deep).and_then(|target| self.rates(target, lane, now_ms))
+        self.targets
+            .iter()
+            .find(deep)
+            .and_then(|target| self.rates(target, lane, now_ms))
     }
 }
 
 /// The price of `model`, which must be one that the book knows.
 fn priced(model: &crate::config::Model, book: &PriceBook) -> Result<Option<String>, BuildError> {
-    let Some(price) = &model.price else { return Ok(None) };
+    let Some(price) = &model.price else {
+        return Ok(None);
+    };
     if book.ids().any(|id| id == price) {
         return Ok(Some(price.clone()));
     }
-    let hint = crate::config::nearest(price, book.ids())
-        .map_or_else(|| "; add a [[price]] with this id".to_owned(), |near| format!("; did you mean `{near}`?"));
-    Err(BuildError::NoPrice { model: model.name.clone(), price: price.clone(), hint })
+    let hint = crate::config::nearest(price, book.ids()).map_or_else(
+        || "; add a [[price]] with this id".to_owned(),
+        |near| format!("; did you mean `{near}`?"),
+    );
+    Err(BuildError::NoPrice {
+        model: model.name.clone(),
+        price: price.clone(),
+        hint,
+    })
 }

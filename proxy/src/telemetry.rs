@@ -1,6 +1,9 @@
 //! Every metric's name and labels, one function for each fact. Business code calls these and never
 //! names a metric. No secrets, prompts or answers pass here.
-#![expect(clippy::disallowed_macros, reason = "this is the file that may name metrics")]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "this is the file that may name metrics"
+)]
 
 use std::time::Duration;
 
@@ -16,32 +19,77 @@ use crate::trace::Trace;
 /// dashboards and against this file.
 pub const NAMES: &[(&str, &str)] = &[
     ("pareto_build_info", "always 1, with the version as label"),
-    ("pareto_requests_total", "calls answered by an endpoint, by how they ended"),
-    ("pareto_refusals_total", "calls refused by the gateway, by code and whose fault"),
-    ("pareto_route_decisions_total", "routing decisions by tier and reason"),
-    ("pareto_upstream_attempts_total", "attempts by endpoint and how they ended"),
-    ("pareto_tokens_total", "tokens by class; classes are disjoint"),
+    (
+        "pareto_requests_total",
+        "calls answered by an endpoint, by how they ended",
+    ),
+    (
+        "pareto_refusals_total",
+        "calls refused by the gateway, by code and whose fault",
+    ),
+    (
+        "pareto_route_decisions_total",
+        "routing decisions by tier and reason",
+    ),
+    (
+        "pareto_upstream_attempts_total",
+        "attempts by endpoint and how they ended",
+    ),
+    (
+        "pareto_tokens_total",
+        "tokens by class; classes are disjoint",
+    ),
     ("pareto_cost_nanousd_total", "settled cost in nano-USD"),
-    ("pareto_baseline_nanousd_total", "the same usage rated at the deep tier, in nano-USD"),
-    ("pareto_usage_source_total", "settled attempts by where their usage figures come from"),
-    ("pareto_unpriced_calls_total", "attempts at models without a price"),
+    (
+        "pareto_baseline_nanousd_total",
+        "the same usage rated at the deep tier, in nano-USD",
+    ),
+    (
+        "pareto_usage_source_total",
+        "settled attempts by where their usage figures come from",
+    ),
+    (
+        "pareto_unpriced_calls_total",
+        "attempts at models without a price",
+    ),
     ("pareto_budget_denials_total", "calls that a budget refused"),
-    ("pareto_budget_waits_total", "calls that waited for other calls' holds"),
-    ("pareto_budget_overspend_nanousd_total", "cost above a hold's bound; must stay zero"),
+    (
+        "pareto_budget_waits_total",
+        "calls that waited for other calls' holds",
+    ),
+    (
+        "pareto_budget_overspend_nanousd_total",
+        "cost above a hold's bound; must stay zero",
+    ),
     ("pareto_budget_limit_usd", "limit of each budget"),
     ("pareto_budget_settled_usd", "settled in the present window"),
     ("pareto_budget_held_usd", "held by calls under way"),
     ("pareto_phase_seconds", "time by phase of a call"),
-    ("pareto_overhead_seconds", "what the gateway itself adds up to the first byte"),
+    (
+        "pareto_overhead_seconds",
+        "what the gateway itself adds up to the first byte",
+    ),
     ("pareto_first_byte_seconds", "arrival to first content"),
     ("pareto_request_seconds", "arrival to the end of the answer"),
     ("pareto_in_flight", "calls under way"),
     ("pareto_connections", "callers' connections open"),
-    ("pareto_ledger_lag_bytes", "journal bytes that the ledger does not have yet"),
-    ("pareto_journal_unsynced_bytes", "journal bytes that are not on the disk yet"),
+    (
+        "pareto_ledger_lag_bytes",
+        "journal bytes that the ledger does not have yet",
+    ),
+    (
+        "pareto_journal_unsynced_bytes",
+        "journal bytes that are not on the disk yet",
+    ),
     ("pareto_panics_total", "calls that ended in a panic"),
-    ("pareto_config_reloads_total", "configuration reloads by result"),
-    ("pareto_config_last_reload_ok", "1 while the last reload was taken"),
+    (
+        "pareto_config_reloads_total",
+        "configuration reloads by result",
+    ),
+    (
+        "pareto_config_last_reload_ok",
+        "1 while the last reload was taken",
+    ),
 ];
 
 /// Seconds from 10 microseconds to 10 minutes: the gateway's own time and a model's.
@@ -55,14 +103,18 @@ const BUCKETS: &[f64] = &[
 pub(crate) fn install() -> PrometheusHandle {
     let suffix = Matcher::Suffix("_seconds".to_owned());
     let builder = PrometheusBuilder::new();
-    let builder = builder.set_buckets_for_metric(suffix, BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+    let builder = builder
+        .set_buckets_for_metric(suffix, BUCKETS)
+        .unwrap_or_else(|_| PrometheusBuilder::new());
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
         for (name, help) in NAMES {
             metrics::with_recorder(|recorder| match name.rsplit('_').next() {
                 Some("total") => recorder.describe_counter((*name).into(), None, (*help).into()),
-                Some("seconds") => recorder.describe_histogram((*name).into(), None, (*help).into()),
+                Some("seconds") => {
+                    recorder.describe_histogram((*name).into(), None, (*help).into())
+                }
                 _ => recorder.describe_gauge((*name).into(), None, (*help).into()),
             });
         }
@@ -102,10 +154,16 @@ pub(crate) fn settled(entry: &Entry) {
     for (class, tokens) in [
         ("input", usage.input),
         ("cache_read", usage.cache_read),
-        ("cache_write", usage.cache_write_5m.saturating_add(usage.cache_write_1h)),
+        (
+            "cache_write",
+            usage.cache_write_5m.saturating_add(usage.cache_write_1h),
+        ),
         ("output", usage.output),
         ("reasoning", usage.reasoning),
-        ("audio", usage.audio_input.saturating_add(usage.audio_output)),
+        (
+            "audio",
+            usage.audio_input.saturating_add(usage.audio_output),
+        ),
     ] {
         if tokens > 0 && entry.source != UsageSource::Estimated {
             let class = [("class", class.to_owned())];
@@ -135,8 +193,13 @@ pub(crate) fn answered(trace: &Trace, outcome: &'static str) {
     let (model, tier) = trace
         .answered_by
         .as_ref()
-        .map_or((String::new(), ""), |(model, tier, _)| (model.to_string(), tier.as_str()));
-    let tenant = trace.subject.as_ref().map_or_else(String::new, |s| s.tenant.to_string());
+        .map_or((String::new(), ""), |(model, tier, _)| {
+            (model.to_string(), tier.as_str())
+        });
+    let tenant = trace
+        .subject
+        .as_ref()
+        .map_or_else(String::new, |s| s.tenant.to_string());
     counter!(
         "pareto_requests_total",
         "tenant" => tenant, "model" => model, "tier" => tier, "dialect" => trace.dialect, "outcome" => outcome
@@ -176,23 +239,33 @@ pub(crate) fn reloaded(taken: bool) {
 pub(crate) fn state(budgets: &[(std::sync::Arc<str>, Vec<Budget>)], unapplied: u64, unsynced: u64) {
     for (tenant, budgets) in budgets {
         for budget in budgets {
-            let labels = [("tenant", tenant.to_string()), ("budget", budget.name.clone())];
+            let labels = [
+                ("tenant", tenant.to_string()),
+                ("budget", budget.name.clone()),
+            ];
             gauge!("pareto_budget_limit_usd", &labels).set(usd(budget.limit));
             gauge!("pareto_budget_settled_usd", &labels).set(usd(budget.settled));
             gauge!("pareto_budget_held_usd", &labels).set(usd(budget.held));
         }
     }
     gauge!("pareto_ledger_lag_bytes").set(number(usize::try_from(unapplied).unwrap_or(usize::MAX)));
-    gauge!("pareto_journal_unsynced_bytes").set(number(usize::try_from(unsynced).unwrap_or(usize::MAX)));
+    gauge!("pareto_journal_unsynced_bytes")
+        .set(number(usize::try_from(unsynced).unwrap_or(usize::MAX)));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are for looking at, not for accounts")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are for looking at, not for accounts"
+)]
 fn number(count: usize) -> f64 {
     count as f64
 }
 
 /// For gauges only: money is never computed with floating point.
-#[expect(clippy::cast_precision_loss, reason = "gauges are for looking at, not for accounts")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are for looking at, not for accounts"
+)]
 fn usd(amount: meter::NanoUsd) -> f64 {
     amount.0 as f64 / 1e9
 }

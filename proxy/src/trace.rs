@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use meter::Subject;
 use wire::{RequestId, Tier};
 
+use crate::gateway::Flight;
+
 /// A stretch of a call's way through the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -23,8 +25,13 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// In the order of the way.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Parse, Self::Decide, Self::Hold, Self::Upstream, Self::Sync];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Parse,
+        Self::Decide,
+        Self::Hold,
+        Self::Upstream,
+        Self::Sync,
+    ];
 
     /// The word used in labels and `Server-Timing`.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -49,6 +56,8 @@ pub(crate) struct Trace {
     pub(crate) subject: Option<Subject>,
     pub(crate) dialect: &'static str,
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
+    /// Counts the call as under way for as long as any copy of its trace lives.
+    pub(crate) flight: Option<Arc<Flight>>,
 }
 
 impl Trace {
@@ -63,13 +72,18 @@ impl Trace {
             subject: None,
             dialect,
             answered_by: None,
+            flight: None,
         }
     }
 
     /// Books the time since the last call of this to `phase`.
     pub(crate) fn lap(&mut self, phase: Phase) {
         let now = Instant::now();
-        if let Some((_, spent)) = Phase::ALL.iter().zip(&mut self.spent).find(|(p, _)| **p == phase) {
+        if let Some((_, spent)) = Phase::ALL
+            .iter()
+            .zip(&mut self.spent)
+            .find(|(p, _)| **p == phase)
+        {
             *spent += now - self.lap;
         }
         self.lap = now;
@@ -82,8 +96,11 @@ impl Trace {
 
     /// What the gateway itself has added so far: all that is not waiting for the endpoint.
     pub(crate) fn overhead(&self) -> Duration {
-        let waited: Duration =
-            self.phases().filter(|(p, _)| *p == Phase::Upstream).map(|(_, spent)| spent).sum();
+        let waited: Duration = self
+            .phases()
+            .filter(|(p, _)| *p == Phase::Upstream)
+            .map(|(_, spent)| spent)
+            .sum();
         self.lap.duration_since(self.arrived).saturating_sub(waited)
     }
 

@@ -33,7 +33,10 @@ pub(crate) struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("name", &self.name).field("uri", &self.uri).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("name", &self.name)
+            .field("uri", &self.uri)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,12 +57,19 @@ const FORWARDED: [&str; 12] = [
 ];
 
 /// Headers of the endpoint that go back to the caller, besides rate limits.
-const RETURNED: [&str; 4] =
-    ["content-type", "cache-control", "openai-processing-ms", "openai-version"];
+const RETURNED: [&str; 4] = [
+    "content-type",
+    "cache-control",
+    "openai-processing-ms",
+    "openai-version",
+];
 
 impl Endpoint {
     /// An endpoint with no connection yet.
-    pub(crate) fn build(endpoint: &config::Endpoint, patience: &config::Upstream) -> Result<Self, String> {
+    pub(crate) fn build(
+        endpoint: &config::Endpoint,
+        patience: &config::Upstream,
+    ) -> Result<Self, String> {
         let dialect = wire::dialect::named(&endpoint.dialect)
             .ok_or_else(|| format!("unknown dialect `{}`", endpoint.dialect))?;
         let base = endpoint.url.trim_end_matches('/');
@@ -101,7 +111,10 @@ impl Endpoint {
             }
         }
         let accept = headers.get(ACCEPT).cloned();
-        out.insert(ACCEPT, accept.unwrap_or_else(|| HeaderValue::from_static("*/*")));
+        out.insert(
+            ACCEPT,
+            accept.unwrap_or_else(|| HeaderValue::from_static("*/*")),
+        );
         out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // A compressed answer could not be followed byte by byte.
         out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -168,7 +181,9 @@ fn client(
         .map_err(|error| error.to_string())?
         .with_webpki_roots()
         .with_no_client_auth();
-    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http();
     let https = if http2 {
         https.enable_http2().wrap_connector(tcp)
     } else {
@@ -189,7 +204,9 @@ pub(crate) async fn read_all(mut body: Incoming, limit: usize) -> Option<Bytes> 
     let mut all = bytes::BytesMut::new();
     let mut only = Bytes::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else { continue };
+        let Ok(data) = frame.ok()?.into_data() else {
+            continue;
+        };
         if only.len() + all.len() + data.len() > limit {
             return None;
         }

@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Which tier and model answers a call, and why. Pure: no I/O, no clock, nothing allocated between
+//! a request and its route.
+
+pub mod config;
+pub mod decide;
+pub mod features;
+pub mod policy;
+pub mod score;
+pub mod split;
+
+pub use config::Config;
+pub use decide::{NoModel, Order, Reason, Route, Wanted, decide};
+pub use features::Features;
+pub use policy::{Model, Policy, PolicyError};
+pub use score::{Score, explain, score, version};
+pub use split::Split;

@@ -30,7 +30,10 @@ pub(super) fn all(config: &Config) -> Findings {
             Ok(limit) if limit >= meter::NanoUsd::ZERO => {}
             Ok(_) => found.push((
                 format!("budget[{index}].limit_usd"),
-                format!("`{}` is negative; write a limit of 0 or more", budget.limit_usd),
+                format!(
+                    "`{}` is negative; write a limit of 0 or more",
+                    budget.limit_usd
+                ),
             )),
             Err(error) => found.push((format!("budget[{index}].limit_usd"), error.to_string())),
         }
@@ -69,8 +72,16 @@ fn server(config: &Config, found: &mut Findings) {
         let message = "must be at least 8192; real clients send heads of some kilobytes";
         found.push(("limits.head_bytes".to_owned(), message.to_owned()));
     }
-    if config.log.level.parse::<tracing_subscriber::filter::EnvFilter>().is_err() {
-        let message = format!("`{}` is not a level; write error, warn, info or debug", config.log.level);
+    if config
+        .log
+        .level
+        .parse::<tracing_subscriber::filter::EnvFilter>()
+        .is_err()
+    {
+        let message = format!(
+            "`{}` is not a level; write error, warn, info or debug",
+            config.log.level
+        );
         found.push(("log.level".to_owned(), message));
     }
 }
@@ -81,15 +92,29 @@ fn endpoint<'a>(
     names: &mut HashSet<&'a str>,
     found: &mut Findings,
 ) {
-    let mut say = |key: &str, message: String| found.push((format!("endpoint[{index}].{key}"), message));
+    let mut say =
+        |key: &str, message: String| found.push((format!("endpoint[{index}].{key}"), message));
     if !names.insert(&endpoint.name) {
-        say("name", format!("endpoint `{}` stands twice; rename one", endpoint.name));
+        say(
+            "name",
+            format!("endpoint `{}` stands twice; rename one", endpoint.name),
+        );
     }
     if wire::dialect::named(&endpoint.dialect).is_none() {
-        let known: Vec<_> = wire::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
+        let known: Vec<_> = wire::dialect::ALL
+            .iter()
+            .map(|dialect| dialect.name())
+            .collect();
         let message = match nearest(&endpoint.dialect, known.iter().copied()) {
-            Some(near) => format!("unknown dialect `{}`; did you mean `{near}`?", endpoint.dialect),
-            None => format!("unknown dialect `{}`; write {}", endpoint.dialect, known.join(" or ")),
+            Some(near) => format!(
+                "unknown dialect `{}`; did you mean `{near}`?",
+                endpoint.dialect
+            ),
+            None => format!(
+                "unknown dialect `{}`; write {}",
+                endpoint.dialect,
+                known.join(" or ")
+            ),
         };
         say("dialect", message);
     }
@@ -98,10 +123,18 @@ fn endpoint<'a>(
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.host().is_some_and(|host| !host.is_empty())
             && url.query().is_none()
-            && !url.authority().is_some_and(|authority| authority.as_str().contains('@'))
+            && !url
+                .authority()
+                .is_some_and(|authority| authority.as_str().contains('@'))
     });
     if !sound {
-        say("url", format!("`{}` is not an address; write https://HOST/v1", endpoint.url));
+        say(
+            "url",
+            format!(
+                "`{}` is not an address; write https://HOST/v1",
+                endpoint.url
+            ),
+        );
     }
 }
 
@@ -112,21 +145,47 @@ fn model<'a>(
     names: &mut HashSet<&'a str>,
     found: &mut Findings,
 ) {
-    let mut say = |key: &str, message: String| found.push((format!("model[{index}].{key}"), message));
+    let mut say =
+        |key: &str, message: String| found.push((format!("model[{index}].{key}"), message));
     if !names.insert(&model.name) {
-        say("name", format!("model `{}` stands twice; rename one", model.name));
+        say(
+            "name",
+            format!("model `{}` stands twice; rename one", model.name),
+        );
     }
     if matches!(model.name.as_str(), "auto" | "fast" | "deep" | "") {
-        say("name", format!("`{}` is a word of the router; give the model another name", model.name));
+        say(
+            "name",
+            format!(
+                "`{}` is a word of the router; give the model another name",
+                model.name
+            ),
+        );
     }
     if http::HeaderValue::from_str(&model.name).is_err() || !model.name.is_ascii() {
-        say("name", format!("`{}` can not stand in a header; use plain letters", model.name));
+        say(
+            "name",
+            format!(
+                "`{}` can not stand in a header; use plain letters",
+                model.name
+            ),
+        );
     }
-    if !config.endpoints.iter().any(|endpoint| endpoint.name == model.endpoint) {
-        let known = config.endpoints.iter().map(|endpoint| endpoint.name.as_str());
+    if !config
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.name == model.endpoint)
+    {
+        let known = config
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.as_str());
         let message = match nearest(&model.endpoint, known) {
             Some(near) => format!("no endpoint `{}`; did you mean `{near}`?", model.endpoint),
-            None => format!("no endpoint `{}`; add an [[endpoint]] with this name", model.endpoint),
+            None => format!(
+                "no endpoint `{}`; add an [[endpoint]] with this name",
+                model.endpoint
+            ),
         };
         say("endpoint", message);
     }

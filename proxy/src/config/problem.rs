@@ -23,7 +23,10 @@ pub struct Invalid {
 
 impl Invalid {
     pub(super) fn new(path: &Path, problems: Vec<Problem>) -> Self {
-        Self { path: path.to_owned(), problems }
+        Self {
+            path: path.to_owned(),
+            problems,
+        }
     }
 }
 
@@ -47,7 +50,11 @@ impl std::error::Error for Invalid {}
 pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
     let (line, column) = error.span().map_or((0, 0), |span| place(text, span.start));
     let message = error.message().trim_end().replace('\n', ", ");
-    Problem { line, column, message: suggest(&message).unwrap_or(message) }
+    Problem {
+        line,
+        column,
+        message: suggest(&message).unwrap_or(message),
+    }
 }
 
 /// The problem `message` with the value at `path`, for instance `model[2].endpoint`.
@@ -74,25 +81,38 @@ pub(super) fn at(text: &str, path: &str, message: String) -> Problem {
         value.map(|_| offset)
     });
     let (line, column) = offset.map_or((0, 0), |offset| place(text, offset));
-    Problem { line, column, message }
+    Problem {
+        line,
+        column,
+        message,
+    }
 }
 
 /// Line and column of a byte offset, both from 1.
 fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |last| last.chars().count())
+        + 1;
     (line, column)
 }
 
 /// Rewrites ``unknown field `x`, expected one of `y`, `z` `` into a suggestion.
 fn suggest(message: &str) -> Option<String> {
-    let (unknown, expected) = message.strip_prefix("unknown field `")?.split_once("`, expected ")?;
+    let (unknown, expected) = message
+        .strip_prefix("unknown field `")?
+        .split_once("`, expected ")?;
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let nearest = nearest(unknown, known.iter().copied());
     Some(match nearest {
         Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
-        None => format!("unknown key `{unknown}`; keys here are {}", known.join(", ")),
+        None => format!(
+            "unknown key `{unknown}`; keys here are {}",
+            known.join(", ")
+        ),
     })
 }
 
@@ -112,7 +132,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut diagonal = i;
         let mut left = i + 1;
         for (y, above) in b.bytes().zip(row.iter_mut().skip(1)) {
-            let next = (diagonal + usize::from(x != y)).min(*above + 1).min(left + 1);
+            let next = (diagonal + usize::from(x != y))
+                .min(*above + 1)
+                .min(left + 1);
             diagonal = std::mem::replace(above, next);
             left = next;
         }

@@ -31,13 +31,18 @@ impl fmt::Debug for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        resolve(&text).map(Self::new).map_err(serde::de::Error::custom)
+        resolve(&text)
+            .map(Self::new)
+            .map_err(serde::de::Error::custom)
     }
 }
 
 /// Resolves a reference; text without one is taken as it is.
 fn resolve(text: &str) -> Result<String, String> {
-    let Some(name) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+    let Some(name) = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+    else {
         return Ok(text.to_owned());
     };
     if let Some(path) = name.strip_prefix("file:") {
@@ -45,6 +50,7 @@ fn resolve(text: &str) -> Result<String, String> {
             .map(|value| value.trim_end().to_owned())
             .map_err(|error| format!("file `{path}` of this secret can not be read: {error}"));
     }
-    std::env::var(name)
-        .map_err(|_| format!("environment variable `{name}` is not set; set it, or use ${{file:PATH}}"))
+    std::env::var(name).map_err(|_| {
+        format!("environment variable `{name}` is not set; set it, or use ${{file:PATH}}")
+    })
 }

@@ -32,7 +32,14 @@ pub(crate) struct Billing {
 impl Billing {
     pub(crate) fn new(shared: Arc<Shared>, hold: Hold, trace: Trace, body_bytes: usize) -> Self {
         let body_bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
-        Self { shared, hold: Some(hold), trace, status: 0, first_byte_ms: None, body_bytes }
+        Self {
+            shared,
+            hold: Some(hold),
+            trace,
+            status: 0,
+            first_byte_ms: None,
+            body_bytes,
+        }
     }
 
     /// Notes when the first content came.
@@ -71,8 +78,16 @@ impl Billing {
 
     /// Nobody knows what was used: the bound is charged, marked as an estimate.
     pub(crate) fn charge_bound(&mut self) {
-        let bound = self.hold.as_ref().and_then(Hold::held).map(|held| held.bound_usage);
-        self.settle(Outcome::Interrupted, bound.unwrap_or_default(), UsageSource::Estimated);
+        let bound = self
+            .hold
+            .as_ref()
+            .and_then(Hold::held)
+            .map(|held| held.bound_usage);
+        self.settle(
+            Outcome::Interrupted,
+            bound.unwrap_or_default(),
+            UsageSource::Estimated,
+        );
     }
 
     /// The upstream bills nothing for this attempt.
@@ -85,11 +100,24 @@ impl Billing {
         if let Some(usage) = facts.usage {
             return (usage, UsageSource::Provider);
         }
-        let bound = self.hold.as_ref().and_then(Hold::held).map(|held| held.bound_usage);
+        let bound = self
+            .hold
+            .as_ref()
+            .and_then(Hold::held)
+            .map(|held| held.bound_usage);
         let bound = bound.unwrap_or_default();
-        let counted = Usage { input: self.body_bytes.div_ceil(3).min(bound.input), ..Usage::default() };
+        let counted = Usage {
+            input: self.body_bytes.div_ceil(3).min(bound.input),
+            ..Usage::default()
+        };
         let prompt = facts.prompt.unwrap_or(counted);
-        (Usage { output: counted_output.min(bound.output), ..prompt }, UsageSource::Counted)
+        (
+            Usage {
+                output: counted_output.min(bound.output),
+                ..prompt
+            },
+            UsageSource::Counted,
+        )
     }
 
     fn settle(&mut self, outcome: Outcome, usage: Usage, source: UsageSource) -> Option<NanoUsd> {

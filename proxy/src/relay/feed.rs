@@ -64,9 +64,14 @@ impl Feed {
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.
     pub(super) async fn until_content(&mut self, body: &mut Incoming) -> Result<(), &'static str> {
         loop {
-            let frame = body.frame().await.ok_or("its stream ended before any content")?;
+            let frame = body
+                .frame()
+                .await
+                .ok_or("its stream ended before any content")?;
             let frame = frame.map_err(|_| "its stream broke off before any content")?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             match self.push(data) {
                 Seen::Content | Seen::End => return Ok(()),
                 Seen::Error => return Err("its stream began with an error"),
@@ -118,8 +123,10 @@ mod tests {
     #[test]
     fn a_stream_cut_anywhere_is_relayed_the_same() {
         let text = STREAM.as_bytes();
-        let stripped: String =
-            STREAM.split_inclusive("\n\n").filter(|event| !event.contains("usage")).collect();
+        let stripped: String = STREAM
+            .split_inclusive("\n\n")
+            .filter(|event| !event.contains("usage"))
+            .collect();
         for cut in 0..=text.len() {
             let frames = [&text[..cut], &text[cut..]];
             let (kept, facts) = relayed(false, &frames);

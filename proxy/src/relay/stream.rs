@@ -134,7 +134,9 @@ impl Stream {
         }
         self.billing.interrupt(&self.feed.facts());
         let refusal = refusal::upstream(502, "upstream_interrupted", what.to_owned());
-        let event = self.dialect.refuse_in_stream(&refusal, self.billing.trace.request);
+        let event = self
+            .dialect
+            .refuse_in_stream(&refusal, self.billing.trace.request);
         self.feed.push_own(event);
         self.state = State::Breaking;
     }

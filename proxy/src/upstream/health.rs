@@ -29,18 +29,25 @@ impl Health {
 
     /// A call failed by the endpoint's fault.
     pub(crate) fn failed(&self, now_ms: i64) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
         if failures >= FAILURES {
             // One more failure after the pause ejects again.
             self.failures.store(FAILURES - 1, Ordering::Relaxed);
-            self.closed_until_ms.fetch_max(now_ms + EJECTION_MS, Ordering::Relaxed);
+            self.closed_until_ms
+                .fetch_max(now_ms + EJECTION_MS, Ordering::Relaxed);
         }
     }
 
     /// The endpoint asks to be left alone for `seconds`.
     pub(crate) fn cool_down(&self, seconds: u64, now_ms: i64) {
-        let asked = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
-        self.closed_until_ms.fetch_max(now_ms + asked.min(LONGEST_MS), Ordering::Relaxed);
+        let asked = i64::try_from(seconds)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000);
+        self.closed_until_ms
+            .fetch_max(now_ms + asked.min(LONGEST_MS), Ordering::Relaxed);
     }
 }
 
@@ -63,7 +70,10 @@ mod tests {
         assert!(!health.is_usable(9_999));
         assert!(health.is_usable(10_000));
         health.failed(10_000);
-        assert!(!health.is_usable(10_001), "one more failure closes it again");
+        assert!(
+            !health.is_usable(10_001),
+            "one more failure closes it again"
+        );
     }
 
     #[test]

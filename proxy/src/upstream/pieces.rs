@@ -17,8 +17,14 @@ pub(crate) struct Pieces {
 
 impl From<Vec<Bytes>> for Pieces {
     fn from(pieces: Vec<Bytes>) -> Self {
-        let left = pieces.iter().map(|piece| u64::try_from(piece.len()).unwrap_or(0)).sum();
-        Self { queue: pieces.into(), left }
+        let left = pieces
+            .iter()
+            .map(|piece| u64::try_from(piece.len()).unwrap_or(0))
+            .sum();
+        Self {
+            queue: pieces.into(),
+            left,
+        }
     }
 }
 
@@ -31,7 +37,9 @@ impl Body for Pieces {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = self.queue.pop_front();
-        self.left -= piece.as_ref().map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(0));
+        self.left -= piece
+            .as_ref()
+            .map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(0));
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 

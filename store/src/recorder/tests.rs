@@ -15,7 +15,7 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
         request: RequestId::new(1, [n; 10]),
         attempt: 0,
         subject: Subject {
-            tenant: Arc::from(if n % 2 == 0 { "even" } else { "odd" }),
+            tenant: Arc::from(if n.is_multiple_of(2) { "even" } else { "odd" }),
             team: Arc::from("t"),
             project: Arc::from(""),
             key: Arc::from("k"),

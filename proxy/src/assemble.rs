@@ -1,0 +1,239 @@
+//! Where the parts meet: the only file of the gateway that names the store and the pages.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use meter::budget::Budget;
+use meter::ledger::UsageRow;
+use meter::{Entry, Journal, Ledger, Meter};
+use router::Split;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::now_ms;
+use crate::config::{Config, Secret};
+use crate::gateway::Shared;
+use crate::identify::{Keys, Pepper};
+use crate::runtime::Runtime;
+
+/// How often keys made or revoked by another process are looked for.
+const KEYS_EVERY: Duration = Duration::from_millis(250);
+/// How often the splits are saved; a crash loses what is younger.
+const SPLITS_EVERY: Duration = Duration::from_secs(5);
+
+/// The parts, put together.
+#[derive(Debug)]
+pub struct Parts {
+    pub shared: Arc<Shared>,
+    pub store: Arc<store::Store>,
+    pub admin_token: Secret,
+}
+
+/// Opens the store, settles what an earlier process left open, and builds the rest upon it.
+pub fn parts(config: &Config) -> anyhow::Result<Parts> {
+    let store = Arc::new(store::open(&config.store).context("opening the store")?);
+    let journal: Arc<dyn Journal> = Arc::clone(&store.journal) as Arc<dyn Journal>;
+    let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
+    let meter = Arc::new(Meter::new(journal));
+    let orphans = meter.recover(ledger.open_holds()?, now_ms())?;
+    if orphans > 0 {
+        anyhow::ensure!(
+            store.flush(Duration::from_secs(60)),
+            "the ledger does not take entries"
+        );
+    }
+    let report = store.report;
+    if report.replayed > 0 || report.cut_bytes > 0 || orphans > 0 {
+        tracing::info!(
+            replayed = report.replayed,
+            cut_bytes = report.cut_bytes,
+            orphans,
+            "took up what an earlier process left"
+        );
+    }
+    meter.configure(&config.budgets, now_ms(), |from| ledger.spent(from))?;
+    let runtime = Runtime::build(config, None)?;
+    let splits = DashMap::new();
+    for (name, value) in ledger.state()? {
+        if let Some(tenant) = name.strip_prefix("split/") {
+            let mut split: Split = serde_json::from_str(&value).context("reading a saved split")?;
+            split.retarget(runtime.routing.deep_per_thousand);
+            splits.insert(Arc::from(tenant), split);
+        }
+    }
+    let keys = Keys::new(pepper(config)?);
+    keys.load(ledger.keys()?);
+    let shared = Arc::new(Shared {
+        runtime: ArcSwap::from_pointee(runtime),
+        meter,
+        ledger,
+        keys,
+        splits,
+        in_flight: Arc::new(AtomicUsize::new(0)),
+    });
+    let admin_token = match &config.admin.token {
+        Some(token) => token.clone(),
+        None => kept_secret(&config.store.dir.join("admin.token"))?,
+    };
+    Ok(Parts {
+        shared,
+        store,
+        admin_token,
+    })
+}
+
+impl Parts {
+    /// Puts a checked configuration in force. Calls under way keep the one they began with;
+    /// listeners, storage and secrets stay as they are until a restart.
+    pub fn reload(&self, config: &Config) -> anyhow::Result<()> {
+        let before = self.shared.runtime.load_full();
+        let runtime = Runtime::build(config, Some(&before))?;
+        let patience = Duration::from_secs(10);
+        anyhow::ensure!(
+            self.store.flush(patience),
+            "the ledger lags behind; try again"
+        );
+        self.shared
+            .meter
+            .configure(&config.budgets, now_ms(), |from| {
+                self.shared.ledger.spent(from)
+            })?;
+        for mut split in self.shared.splits.iter_mut() {
+            split.retarget(runtime.routing.deep_per_thousand);
+        }
+        self.shared.runtime.store(Arc::new(runtime));
+        Ok(())
+    }
+
+    /// Starts what runs beside the calls.
+    pub(crate) fn start_chores(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (shared, store, stop_keys) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.store),
+            stop.clone(),
+        );
+        tasks.spawn(async move {
+            let mut seen = 0;
+            while stop_keys
+                .run_until_cancelled(tokio::time::sleep(KEYS_EVERY))
+                .await
+                .is_some()
+            {
+                let (shared, store) = (Arc::clone(&shared), Arc::clone(&store));
+                let known = seen;
+                let looked =
+                    tokio::task::spawn_blocking(move || refresh_keys(&shared, &store, known));
+                match looked.await {
+                    Ok(Ok(version)) => seen = version,
+                    Ok(Err(error)) => tracing::warn!(%error, "keys could not be looked up"),
+                    Err(_) => return,
+                }
+            }
+        });
+        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        tasks.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(SPLITS_EVERY))
+                .await
+                .is_some()
+            {
+                let shared = Arc::clone(&shared);
+                let saved = tokio::task::spawn_blocking(move || save_splits(&shared)).await;
+                if let Ok(Err(error)) = saved {
+                    tracing::warn!(%error, "the splits could not be saved");
+                }
+            }
+        });
+    }
+
+    /// Writes the rest down and closes the store.
+    pub(crate) fn close(&self) {
+        if let Err(error) = save_splits(&self.shared) {
+            tracing::warn!(%error, "the splits could not be saved");
+        }
+        self.store.close();
+    }
+}
+
+/// Reads the keys again if anybody else has written to the ledger since `known`.
+fn refresh_keys(shared: &Shared, store: &store::Store, known: u64) -> anyhow::Result<u64> {
+    let version = store.ledger.version()?;
+    if version != known {
+        shared.keys.load(shared.ledger.keys()?);
+    }
+    Ok(version)
+}
+
+fn save_splits(shared: &Shared) -> anyhow::Result<()> {
+    let mut state = Vec::with_capacity(shared.splits.len());
+    for split in &shared.splits {
+        state.push((
+            format!("split/{}", split.key()),
+            serde_json::to_string(split.value())?,
+        ));
+    }
+    if !state.is_empty() {
+        shared.ledger.save_state(&state)?;
+    }
+    Ok(())
+}
+
+/// The ledger alone, for commands that look at it while the gateway runs.
+pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+    std::fs::create_dir_all(&config.store.dir)
+        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    let path = store::recorder::ledger_path(&config.store.dir);
+    Ok(Arc::new(store::SqliteLedger::open(&path)?))
+}
+
+/// The pepper of key hashes.
+pub fn pepper(config: &Config) -> anyhow::Result<Pepper> {
+    let secret = match &config.keys.pepper {
+        Some(pepper) => pepper.clone(),
+        None => kept_secret(&config.store.dir.join("keys.pepper"))?,
+    };
+    Ok(Pepper::new(secret.expose().as_bytes()))
+}
+
+/// The secret in the file at `path`, made at the first call and readable by its owner alone.
+fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
+    use std::io::{ErrorKind, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+            let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            Ok(Secret::new(text))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::read_to_string(path)
+            .map(|text| Secret::new(text.trim().to_owned()))
+            .with_context(|| format!("reading {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
+    }
+}
+
+/// The first page on the operators' listener.
+pub(crate) fn overview_page(
+    tenants: &[UsageRow],
+    models: &[UsageRow],
+    days: &[UsageRow],
+    latest: &[Entry],
+    budgets: &[(Arc<str>, Vec<Budget>)],
+) -> String {
+    dashboards::overview(&dashboards::Overview {
+        tenants,
+        models,
+        days,
+        latest,
+        budgets,
+    })
+}

@@ -1,0 +1,119 @@
+//! The command line.
+
+mod explain;
+mod keys;
+mod usage;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::boot;
+use crate::config::{Config, Log};
+
+/// A gateway in front of fast and deep models.
+#[derive(Debug, Parser)]
+#[command(name = "pareto", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  pareto check --config config/pareto.toml
+  pareto keys create --tenant acme --team search --label laptop
+  pareto serve --config config/pareto.toml
+  pareto usage --by tenant,tier,day
+  pareto explain req_0193...";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway. SIGHUP reloads the file, SIGTERM drains.
+    Serve(File),
+    /// Check a configuration: prints each problem with file, line and column.
+    Check(File),
+    /// Make, list and revoke callers' keys.
+    Keys(keys::Keys),
+    /// Print the ledger's sums as a table or as CSV.
+    Usage(usage::Usage),
+    /// Tell why a call went where it went, and what it cost.
+    Explain(explain::Explain),
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration file.
+    #[arg(short, long, default_value = "config/pareto.toml")]
+    config: PathBuf,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell when even standard error is gone.
+            let _written = writeln!(std::io::stderr(), "pareto: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(file) => {
+            let config = load(&file.config)?;
+            boot::start_log(&config.log);
+            boot::runtime()?.block_on(boot::run(config, file.config))?;
+        }
+        Command::Check(file) => return check(&file.config),
+        Command::Keys(keys) => keys.run()?,
+        Command::Usage(usage) => usage.run()?,
+        Command::Explain(explain) => explain.run()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads and checks a file; the error lists every problem.
+fn load(path: &Path) -> anyhow::Result<Config> {
+    Config::load(path)
+        .map_err(|invalid| anyhow::anyhow!("the configuration is not good:\n{invalid}"))
+}
+
+fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    match Config::load(path) {
+        Ok(config) => {
+            let built = crate::runtime::price_book(&config)?;
+            say(&format!(
+                "{}: good ({} endpoints, {} models, {} budgets, {} prices)",
+                path.display(),
+                config.endpoints.len(),
+                config.models.len(),
+                config.budgets.len(),
+                built.len()
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(invalid) => {
+            writeln!(std::io::stderr(), "{invalid}").context("standard error")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Prints a line for the person at the terminal.
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("standard output")
+}
+
+/// Commands that only look are quiet about everything but failures.
+fn quiet() {
+    boot::start_log(&Log {
+        level: "warn".to_owned(),
+        ..Log::default()
+    });
+}

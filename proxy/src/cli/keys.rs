@@ -1,0 +1,122 @@
+//! `pareto keys`: works on the ledger's file, beside a running gateway, which sees the change within
+//! a second.
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+
+use super::{File, load, quiet, say};
+use crate::assemble;
+use crate::clock::now_ms;
+use crate::identify::{self, Owner};
+
+#[derive(Debug, Args)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Make a key. It is shown once and never again.
+    Create {
+        #[command(flatten)]
+        file: File,
+        /// Who pays.
+        #[arg(long)]
+        tenant: String,
+        /// The team of the tenant.
+        #[arg(long, default_value = "")]
+        team: String,
+        /// The project of the team.
+        #[arg(long, default_value = "")]
+        project: String,
+        /// What people call the key.
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List all keys, without their secrets.
+    List {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Revoke a key by its public id, the middle part of the key.
+    Revoke {
+        #[command(flatten)]
+        file: File,
+        /// The public id.
+        id: String,
+    },
+}
+
+impl Keys {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        quiet();
+        match self.act {
+            Act::Create {
+                file,
+                tenant,
+                team,
+                project,
+                label,
+            } => {
+                ensure!(!tenant.is_empty(), "--tenant is empty; name one");
+                let config = load(&file.config)?;
+                let ledger = assemble::ledger(&config)?;
+                let mut random = [0; 64];
+                getrandom::fill(&mut random)
+                    .map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+                let pepper = assemble::pepper(&config)?;
+                let owner = Owner {
+                    tenant,
+                    team,
+                    project,
+                    label,
+                };
+                let created = identify::create(owner, &pepper, &random, now_ms());
+                ledger.add_key(&created.row)?;
+                say(created.key.expose())
+            }
+            Act::List { file } => {
+                let keys = assemble::ledger(&load(&file.config)?)?.keys()?;
+                let mut table = Table::new();
+                table.set_header([
+                    "id",
+                    "tenant",
+                    "team",
+                    "project",
+                    "label",
+                    "made (UTC)",
+                    "state",
+                ]);
+                for key in keys {
+                    let made = jiff::Timestamp::from_millisecond(key.created_at_ms)?;
+                    let state = if key.revoked_at_ms.is_some() {
+                        "revoked"
+                    } else {
+                        "in force"
+                    };
+                    let made = made.strftime("%Y-%m-%d %H:%M").to_string();
+                    table.add_row([
+                        &key.id,
+                        &key.tenant,
+                        &key.team,
+                        &key.project,
+                        &key.label,
+                        &made,
+                        state,
+                    ]);
+                }
+                say(&table.to_string())
+            }
+            Act::Revoke { file, id } => {
+                let revoked = assemble::ledger(&load(&file.config)?)?.revoke_key(&id, now_ms())?;
+                ensure!(
+                    revoked,
+                    "no key `{id}` that is in force; `pareto keys list` shows them"
+                );
+                say(&format!("key {id} is revoked"))
+            }
+        }
+    }
+}

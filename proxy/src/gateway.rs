@@ -1,0 +1,282 @@
+//! The way of a request: check the edge, find the caller, read the call, decide, hold, send, relay,
+//! settle. [`exchange`] is that list; everything it calls is one step.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use meter::{Ledger, Meter, Subject};
+use router::{Features, Route, Split, Wanted};
+use tower::util::BoxCloneSyncService;
+use wire::{Dialect, Refusal, RequestId, dialect};
+
+use crate::attempt::Dispatch;
+use crate::clock::now_ms;
+use crate::identify::{self, Keys};
+use crate::intake::{self, Inbound};
+use crate::runtime::Runtime;
+use crate::trace::{Phase, Trace};
+use crate::{edge, refusal, telemetry};
+
+/// Why a body broke off.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// Bodies of requests and answers.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+/// The gateway. Refusals are answers, so it never fails; a caller inside the process sees exactly
+/// what one on the network sees.
+pub type Gateway = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) runtime: ArcSwap<Runtime>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) keys: Keys,
+    /// One split a tenant; the lock is held for a decision, some microseconds.
+    pub(crate) splits: DashMap<Arc<str>, Split>,
+    pub(crate) in_flight: Arc<AtomicUsize>,
+}
+
+/// A call under way; it counts until the last of its answer is gone.
+#[derive(Debug)]
+pub(crate) struct Flight(Arc<AtomicUsize>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The gateway over `shared`.
+pub fn gateway(shared: Arc<Shared>) -> Gateway {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let shared = Arc::clone(&shared);
+        async move { Ok(answer(shared, request).await) }
+    }))
+}
+
+/// Answers one request, whatever it is.
+async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+    let arrived_ms = now_ms();
+    let mut random = [0; 10];
+    // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
+    let _filled = getrandom::fill(&mut random);
+    let id = RequestId::new(u64::try_from(arrived_ms).unwrap_or(0), random);
+    let spoken = dialect::of_path(request.uri().path());
+    let anthropic = request.headers().contains_key("anthropic-version");
+    let shown =
+        spoken.or_else(|| dialect::named(if anthropic { "anthropic_messages" } else { "" }));
+    let shown = shown.or_else(|| dialect::ALL.first().copied());
+    let Some(shown) = shown else {
+        return Response::new(Body::default());
+    };
+    let mut trace = Trace::new(id, shown.name(), arrived_ms);
+    let work = AssertUnwindSafe(dispatch(&shared, request, spoken, &mut trace)).catch_unwind();
+    let outcome = work.await.unwrap_or_else(|_| {
+        telemetry::panicked();
+        tracing::error!(request = %id, "a call ended in a panic");
+        Err(refusal::panicked())
+    });
+    let mut response = outcome.unwrap_or_else(|refused| {
+        telemetry::refused(&refused, shown.name());
+        tracing::info!(
+            target: "pareto::refusal",
+            request = %id,
+            tenant = trace.subject.as_ref().map(|subject| &*subject.tenant),
+            code = refused.code,
+            fault = refused.fault.as_str(),
+            status = refused.status,
+        );
+        refusal::response(&refused, shown, id)
+    });
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert("x-request-id", id.clone());
+        response.headers_mut().insert("request-id", id);
+    }
+    response
+}
+
+/// Finds what the path means.
+async fn dispatch(
+    shared: &Arc<Shared>,
+    request: Request<Body>,
+    spoken: Option<&'static dyn Dialect>,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    edge::check(&request).map_err(refusal::malformed)?;
+    let path = request.uri().path();
+    if !edge::is_known(request.method()) {
+        return Err(refusal::wrong_method(path, "GET, HEAD or POST"));
+    }
+    if let Some(dialect) = spoken {
+        if request.method() != Method::POST {
+            return Err(refusal::wrong_method(path, "POST"));
+        }
+        return exchange(shared, request, dialect, trace).await;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(refusal::no_such_path(path));
+    }
+    match path {
+        // Clients look here to see whether anybody is at home.
+        "/" => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
+        "/v1/models" | "/openai/v1/models" | "/anthropic/v1/models" => {
+            models(shared, &request, trace)
+        }
+        _ => match path.strip_prefix("/v1/calls/") {
+            Some(id) => call(shared, request.headers(), id, trace).await,
+            None => Err(refusal::no_such_path(path)),
+        },
+    }
+}
+
+/// One call from request to answer.
+async fn exchange(
+    shared: &Arc<Shared>,
+    request: Request<Body>,
+    dialect: &'static dyn Dialect,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    let runtime = shared.runtime.load_full();
+    trace.flight = Some(shared.admit(&runtime)?);
+    let subject = identify::subject(request.headers(), &shared.keys).map_err(refusal::stranger)?;
+    trace.subject = Some(subject.clone());
+    let inbound = intake::read_call(request, dialect, &runtime.limits).await;
+    let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
+    trace.lap(Phase::Parse);
+    let route = shared.decide(&runtime, &subject, &inbound)?;
+    trace.lap(Phase::Decide);
+    let call = Dispatch {
+        shared,
+        runtime: &runtime,
+        subject: &subject,
+        inbound: &inbound,
+        route: &route,
+    };
+    let answer = call.run(trace).await;
+    if answer.is_err() && trace.answered_by.is_none() {
+        shared.forget(&subject, &route);
+    }
+    answer
+}
+
+impl Shared {
+    /// Counts the call in, or sheds it.
+    fn admit(&self, runtime: &Runtime) -> Result<Arc<Flight>, Refusal> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let flight = Arc::new(Flight(Arc::clone(&self.in_flight)));
+        if before >= runtime.limits.in_flight {
+            Err(refusal::overloaded())
+        } else {
+            Ok(flight)
+        }
+    }
+
+    /// Decides where the call goes. The last user text is unescaped into a buffer on the stack.
+    fn decide(
+        &self,
+        runtime: &Runtime,
+        subject: &Subject,
+        inbound: &Inbound,
+    ) -> Result<Route, Refusal> {
+        let mut buffer = [0; router::features::MOST_BYTES];
+        let text = inbound.scan.prompt(&inbound.body, &mut buffer);
+        let features = Features {
+            text,
+            shape: &inbound.scan.shape,
+        };
+        let wanted = Wanted::parse(&inbound.scan.model);
+        let now = now_ms();
+        let usable = |place: usize| {
+            runtime
+                .targets
+                .get(place)
+                .is_some_and(|target| target.health.is_usable(now))
+        };
+        let share = runtime.routing.deep_per_thousand;
+        let mut split = match self.splits.get_mut(&subject.tenant) {
+            Some(split) => split,
+            None => self
+                .splits
+                .entry(Arc::clone(&subject.tenant))
+                .or_insert_with(|| Split::new(share)),
+        };
+        let (dialect, policy) = (inbound.dialect.name(), &runtime.policy);
+        let route = router::decide(&features, wanted, dialect, policy, &usable, &mut split);
+        drop(split);
+        let route = route.map_err(|error| refusal::no_model(&error))?;
+        telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
+        Ok(route)
+    }
+
+    /// Takes a decision back that no upstream saw.
+    fn forget(&self, subject: &Subject, route: &Route) {
+        if route.is_counted()
+            && let Some(mut split) = self.splits.get_mut(&subject.tenant)
+        {
+            split.forget(route.tier);
+        }
+    }
+
+    /// How many calls are under way.
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// Lists the router's words and the models that can be named, in the caller's own listing shape.
+fn models(
+    shared: &Shared,
+    request: &Request<Body>,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    let subject = identify::subject(request.headers(), &shared.keys).map_err(refusal::stranger)?;
+    trace.subject = Some(subject);
+    let runtime = shared.runtime.load();
+    let mut names = vec!["auto", "fast", "deep"];
+    names.extend(runtime.targets.iter().map(|target| &*target.name));
+    let dialect = dialect::named(trace.dialect);
+    Ok(refusal::json(
+        200,
+        dialect.map_or_else(String::new, |dialect| dialect.list_models(&names)),
+    ))
+}
+
+/// What one settled call cost, for the tenant it belongs to.
+async fn call(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    id: &str,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    let subject = identify::subject(headers, &shared.keys).map_err(refusal::stranger)?;
+    trace.subject = Some(subject.clone());
+    let wanted: RequestId = id.parse().map_err(|_| refusal::no_such_call(id))?;
+    // A call is in the ledger some milliseconds after its end; a caller may be faster.
+    for _ in 0..20 {
+        let ledger = Arc::clone(&shared.ledger);
+        let found = tokio::task::spawn_blocking(move || ledger.call(wanted)).await;
+        let entries = match found {
+            Ok(Ok((entries, _))) => entries,
+            _ => return Err(refusal::ledger_unavailable()),
+        };
+        if let Some(first) = entries.first() {
+            if first.held.subject.tenant != subject.tenant {
+                break;
+            }
+            let text = crate::admin::call_json(wanted, &entries);
+            return Ok(refusal::json(200, text));
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Err(refusal::no_such_call(id))
+}

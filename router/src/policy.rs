@@ -1,0 +1,51 @@
+//! Which models there are, in the order of preference.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use wire::Tier;
+
+/// A model that calls can go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub name: Arc<str>,
+    pub tier: Tier,
+    /// The dialect its endpoint speaks.
+    pub dialect: &'static str,
+    /// The longest prompt it takes, in tokens, where that is known.
+    pub context: Option<u64>,
+}
+
+/// The models of a configuration. Places in the list are what routes name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub(crate) models: Vec<Model>,
+}
+
+/// The models make no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("no model is configured; add a [[model]]")]
+    Empty,
+    #[error("model `{0}` stands twice; rename one")]
+    Twice(Arc<str>),
+}
+
+impl Policy {
+    /// A policy over `models`, preferred ones first.
+    pub fn new(models: Vec<Model>) -> Result<Self, PolicyError> {
+        if models.is_empty() {
+            return Err(PolicyError::Empty);
+        }
+        let mut names = HashSet::new();
+        match models.iter().find(|model| !names.insert(&model.name)) {
+            Some(twice) => Err(PolicyError::Twice(Arc::clone(&twice.name))),
+            None => Ok(Self { models }),
+        }
+    }
+
+    /// The models, in order.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+}

@@ -1,0 +1,184 @@
+//! Holding the split: a tracker follows the quantile of the scores, and a debt ledger overrules it
+//! before the running count strays.
+
+use serde::{Deserialize, Serialize};
+use wire::Tier;
+
+use crate::score::{Score, quantile_above};
+
+/// How far the count of deep calls may stray from its target, in thousandths of a call. Two calls:
+/// any window of 1,000 is then within 0.4 points for a tenant, and a few tenants mixed within 1.
+const BOUND: i64 = 2_000;
+/// How far the threshold moves for each call.
+const STEP: f32 = 0.004;
+
+/// One tenant's split. Saved and restored as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// The target in thousandths.
+    target: u16,
+    /// Scores above it go deep.
+    threshold: f32,
+    /// Calls decided, and those among them that went deep.
+    total: u64,
+    deep: u64,
+    /// Deep calls beyond the target, in thousandths of a call.
+    debt: i64,
+}
+
+/// A tier and who chose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    pub tier: Tier,
+    /// The debt ledger overruled the score.
+    pub overruled: bool,
+}
+
+impl Split {
+    /// A split that begins at the threshold that fits the training prompts.
+    pub fn new(deep_per_thousand: u16) -> Self {
+        let target = deep_per_thousand.min(1_000);
+        Self {
+            target,
+            threshold: quantile_above(target),
+            total: 0,
+            deep: 0,
+            debt: 0,
+        }
+    }
+
+    /// Chooses a tier for a call and counts it.
+    pub fn choose(&mut self, score: Score) -> Choice {
+        let target = i64::from(self.target);
+        let wanted = if score.0 > self.threshold {
+            Tier::Deep
+        } else {
+            Tier::Fast
+        };
+        let tier = match wanted {
+            Tier::Deep if self.debt + 1_000 - target > BOUND => Tier::Fast,
+            Tier::Fast if self.debt - target < -BOUND => Tier::Deep,
+            tier => tier,
+        };
+        // The threshold follows what the score wanted, so that it keeps learning when overruled.
+        let share = f32::from(self.target) / 1_000.0;
+        let above = if wanted == Tier::Deep { 1.0 } else { 0.0 };
+        self.threshold = (self.threshold + STEP * (above - share)).clamp(0.0, 1.0);
+        self.count(tier);
+        Choice {
+            tier,
+            overruled: tier != wanted,
+        }
+    }
+
+    /// Takes back a call that was refused before any upstream saw it.
+    pub fn forget(&mut self, tier: Tier) {
+        if self.total == 0 || (tier == Tier::Deep && self.deep == 0) {
+            return;
+        }
+        self.total -= 1;
+        self.deep -= u64::from(tier == Tier::Deep);
+        self.debt -= self.worth(tier);
+    }
+
+    /// Takes another target; the debt starts anew, because it was measured against the old one.
+    pub fn retarget(&mut self, deep_per_thousand: u16) {
+        if self.target != deep_per_thousand.min(1_000) {
+            *self = Self {
+                total: self.total,
+                deep: self.deep,
+                ..Self::new(deep_per_thousand)
+            };
+        }
+    }
+
+    /// Calls decided so far, and those among them that went deep.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.total, self.deep)
+    }
+
+    /// The score above which calls go deep now.
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    fn count(&mut self, tier: Tier) {
+        self.total += 1;
+        self.deep += u64::from(tier == Tier::Deep);
+        self.debt += self.worth(tier);
+    }
+
+    fn worth(&self, tier: Tier) -> i64 {
+        i64::from(tier == Tier::Deep) * 1_000 - i64::from(self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the scores do, and through a restart in the middle.
+        #[test]
+        fn the_count_never_strays(
+            target in 0_u16..=1_000,
+            blocks in prop::collection::vec((0.0_f32..1.0, 1_usize..400), 1..8),
+            restart in 0_usize..100,
+        ) {
+            let mut split = Split::new(target);
+            let mut routed: Vec<i64> = Vec::new();
+            for (level, length) in blocks {
+                for n in 0..length {
+                    // Each block is another mix of prompts: an abrupt drift.
+                    let jitter = f32::from(u8::try_from(n % 7).expect("small")) / 50.0;
+                    let choice = split.choose(Score((level + jitter).min(1.0)));
+                    routed.push(i64::from(choice.tier == Tier::Deep));
+                    if routed.len() == restart {
+                        let text = serde_json::to_string(&split).expect("saves");
+                        split = serde_json::from_str(&text).expect("restores");
+                    }
+                    let n = i64::try_from(routed.len()).expect("small");
+                    let stray = routed.iter().sum::<i64>() * 1_000 - i64::from(target) * n;
+                    prop_assert!(stray.abs() <= BOUND, "{stray} after {n}");
+                }
+            }
+            for window in routed.windows(1_000) {
+                let stray = window.iter().sum::<i64>() - i64::from(target);
+                prop_assert!(stray.abs() <= 4, "{stray} of a thousand");
+            }
+        }
+
+        #[test]
+        fn a_call_taken_back_was_never_there(scores in prop::collection::vec(0.0_f32..1.0, 1..50)) {
+            let mut split = Split::new(200);
+            for score in scores {
+                let before = (split.counts(), split.debt);
+                let choice = split.choose(Score(score));
+                split.forget(choice.tier);
+                prop_assert_eq!((split.counts(), split.debt), before);
+                split.choose(Score(score));
+            }
+        }
+    }
+
+    #[test]
+    fn the_threshold_follows_the_scores() {
+        let mut split = Split::new(200);
+        let mut overruled = 0;
+        for n in 0..4_000_u16 {
+            let score = f32::from(n.wrapping_mul(7_919) % 1_000) / 1_000.0;
+            overruled += u32::from(split.choose(Score(score)).overruled && n >= 2_000);
+        }
+        assert!(
+            (split.threshold() - 0.8).abs() < 0.1,
+            "{}",
+            split.threshold()
+        );
+        assert!(
+            overruled < 600,
+            "the score decides, not the ledger: {overruled} of 2,000"
+        );
+    }
+}
