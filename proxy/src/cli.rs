@@ -1,5 +1,6 @@
 //! The command line.
 
+mod demo;
 mod explain;
 mod keys;
 mod usage;
@@ -23,6 +24,7 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  pareto demo --exit
   pareto check --config config/pareto.toml
   pareto keys create --tenant acme --team search --label laptop
   pareto serve --config config/pareto.toml
@@ -33,6 +35,8 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Run the gateway. SIGHUP reloads the file, SIGTERM drains.
     Serve(File),
+    /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
+    Demo(demo::Demo),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
     /// Make, list and revoke callers' keys.
@@ -70,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             boot::start_log(&config.log);
             boot::runtime()?.block_on(boot::run(config, file.config))?;
         }
+        Command::Demo(demo) => demo.run()?,
         Command::Check(file) => return check(&file.config),
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,

@@ -1,0 +1,310 @@
+//! `pareto demo`: the whole gateway on real prompts, arrivals and sizes against scripted endpoints,
+//! for three tenants, one of which runs out of budget.
+
+mod result;
+
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bench::conversation::{self, Prompt};
+use bench::replay::{Planned, Sample, replay};
+use bench::trace;
+use bench::upstream::{Script, Upstream};
+use bytes::Bytes;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{quiet, say};
+use crate::boot::{self, Running};
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::identify::{self, Owner};
+use result::Outcome;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// End after the result instead of waiting for Ctrl-C.
+    #[arg(long)]
+    exit: bool,
+    /// How many calls, at most 3,000.
+    #[arg(long, default_value_t = 3_000)]
+    calls: usize,
+    /// How much faster than in the trace calls arrive and endpoints answer.
+    #[arg(long, default_value_t = 25)]
+    speed: u32,
+}
+
+/// Tenants with their share of the calls in tenths.
+pub(super) const TENANTS: [(&str, usize); 3] = [("acme", 5), ("globex", 3), ("initech", 2)];
+
+/// A scripted endpoint: model, tier, dialect, price, first token and gap in microseconds, and its
+/// own prices in pico-USD a token.
+struct Place {
+    model: &'static str,
+    tier: &'static str,
+    dialect: &'static str,
+    price: &'static str,
+    first_us: u32,
+    gap_us: u32,
+    pico: (u64, u64),
+}
+
+/// Pace as such models have it, prices as the price book has them in November 2026.
+const PLACES: [Place; 4] = [
+    Place {
+        model: "gpt-5-mini",
+        tier: "fast",
+        dialect: "openai_chat",
+        price: "openai/gpt-5-mini",
+        first_us: 400_000,
+        gap_us: 8_000,
+        pico: (250_000, 2_000_000),
+    },
+    Place {
+        model: "gpt-5.4",
+        tier: "deep",
+        dialect: "openai_chat",
+        price: "openai/gpt-5.4",
+        first_us: 900_000,
+        gap_us: 16_000,
+        pico: (2_500_000, 15_000_000),
+    },
+    Place {
+        model: "claude-haiku-4-5",
+        tier: "fast",
+        dialect: "anthropic_messages",
+        price: "anthropic/claude-haiku-4-5",
+        first_us: 500_000,
+        gap_us: 9_000,
+        pico: (1_000_000, 5_000_000),
+    },
+    Place {
+        model: "claude-opus-4-5",
+        tier: "deep",
+        dialect: "anthropic_messages",
+        price: "anthropic/claude-opus-4-5",
+        first_us: 1_100_000,
+        gap_us: 18_000,
+        pico: (5_000_000, 25_000_000),
+    },
+];
+
+impl Demo {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        quiet();
+        boot::runtime()?.block_on(self.play(started))
+    }
+
+    async fn play(self, started: Instant) -> anyhow::Result<()> {
+        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        let mut upstreams = Vec::new();
+        for place in &PLACES {
+            upstreams.push(Upstream::start(script(place, self.speed)).await?);
+        }
+        let text = config(folder.path(), &upstreams);
+        let config = Config::parse(&text).map_err(|problems| {
+            anyhow::anyhow!("the demo's configuration: {problems:?}\n{text}")
+        })?;
+        let running = boot::start(config, None).await?;
+        let keys = keys(&running)?;
+        let prompts = Arc::new(conversation::prompts());
+        first_call(&running, &keys, started).await?;
+        let plan = plan(&prompts, &keys, self.calls, self.speed);
+        let samples = self.watch(&running, plan).await;
+        let patience = Duration::from_secs(30);
+        let store = Arc::clone(&running.parts.store);
+        tokio::task::spawn_blocking(move || store.flush(patience)).await?;
+        let outcome = Outcome::read(&running, &upstreams, &prompts, samples)?;
+        say(&outcome.to_string())?;
+        if self.exit {
+            running.shut_down(std::future::pending()).await;
+            return outcome.verdict();
+        }
+        let (address, token) = (running.admin_address, running.parts.admin_token.expose());
+        say(&format!(
+            "\nPages:    http://pareto:{token}@{address}/\nMetrics:  http://pareto:{token}@{address}/metrics\n\
+             Gateway:  http://{}/v1 with key {}\nCtrl-C ends it.",
+            running.address, keys[0]
+        ))?;
+        tokio::signal::ctrl_c().await?;
+        running.shut_down(std::future::pending()).await;
+        Ok(())
+    }
+
+    /// Replays the plan under a progress bar.
+    async fn watch(&self, running: &Running, plan: Vec<Planned>) -> Vec<Sample> {
+        let bar = ProgressBar::new(u64::try_from(plan.len()).unwrap_or(0));
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} calls  {msg}  {elapsed}")
+        {
+            bar.set_style(style);
+        }
+        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
+        let (kept, shown) = (Arc::clone(&samples), bar.clone());
+        let terminal = std::io::stderr().is_terminal();
+        replay(running.address, plan, move |sample| {
+            let mut samples = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.push(sample);
+            shown.inc(1);
+            if samples.len() % 50 == 0 {
+                let message = progress(&samples);
+                shown.set_message(message.clone());
+                // Without a terminal the bar is invisible; a line now and then is not.
+                if !terminal && samples.len() % 500 == 0 {
+                    tracing::warn!(target: "demo", calls = samples.len(), "{message}");
+                }
+            }
+        })
+        .await;
+        bar.finish();
+        let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
+        samples
+    }
+}
+
+fn progress(samples: &[Sample]) -> String {
+    let served = samples.iter().filter(|sample| sample.status == 200).count();
+    let deep = samples
+        .iter()
+        .filter(|sample| result::tier(sample) == "deep")
+        .count();
+    let denied = samples.iter().filter(|sample| sample.status == 429).count();
+    let per_mille = deep * 1_000 / served.max(1);
+    format!(
+        "deep {}.{} %  denied {denied}",
+        per_mille / 10,
+        per_mille % 10
+    )
+}
+
+fn script(place: &Place, speed: u32) -> Script {
+    Script {
+        first_token_ms: u64::from(place.first_us / speed.max(1) / 1_000),
+        token_gap_us: u64::from(place.gap_us / speed.max(1)),
+        tokens_per_event: 8,
+        // Each call's own cap, taken from the trace, sets the length.
+        output_tokens: 100_000,
+        input_pico: place.pico.0,
+        output_pico: place.pico.1,
+        ..Script::default()
+    }
+}
+
+fn config(folder: &std::path::Path, upstreams: &[Upstream]) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.dir = {:?}\n",
+        folder.join("data")
+    );
+    text.push_str("[[budget]]\ntenant = \"initech\"\nlimit_usd = \"0.50\"\nwindow = \"total\"\n");
+    text.push_str("[[budget]]\ntenant = \"acme\"\nlimit_usd = \"500\"\nwindow = \"month\"\n");
+    for (place, upstream) in PLACES.iter().zip(upstreams) {
+        let Place {
+            model,
+            tier,
+            dialect,
+            price,
+            ..
+        } = place;
+        // Writing to a String can not fail.
+        let _written = write!(
+            text,
+            "[[endpoint]]\nname = \"{model}\"\ndialect = \"{dialect}\"\nurl = \"{}\"\n\
+             [[model]]\nname = \"{model}\"\ntier = \"{tier}\"\nendpoint = \"{model}\"\nprice = \"{price}\"\n",
+            upstream.url()
+        );
+    }
+    text
+}
+
+/// A key for each tenant.
+fn keys(running: &Running) -> anyhow::Result<Vec<Arc<str>>> {
+    let shared = &running.parts.shared;
+    let mut keys = Vec::new();
+    for (tenant, _) in TENANTS {
+        let mut random = [0; 64];
+        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+        let owner = Owner {
+            tenant: tenant.to_owned(),
+            label: "demo".to_owned(),
+            ..Owner::default()
+        };
+        let created = identify::create(owner, shared.keys.pepper(), &random, now_ms());
+        shared.ledger.add_key(&created.row)?;
+        keys.push(Arc::from(created.key.expose()));
+    }
+    shared.keys.load(shared.ledger.keys()?);
+    Ok(keys)
+}
+
+/// One call ahead of the load, pinned to the fast tier so that it counts in no split.
+async fn first_call(running: &Running, keys: &[Arc<str>], started: Instant) -> anyhow::Result<()> {
+    let body = "{\"model\":\"fast\",\"max_completion_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
+    let call = Planned {
+        at: Duration::ZERO,
+        path: "/v1/chat/completions",
+        key: keys.first().cloned().unwrap_or_else(|| Arc::from("")),
+        body: Bytes::from_static(body.as_bytes()),
+        tag: usize::MAX,
+    };
+    let (told, mut first) = tokio::sync::mpsc::unbounded_channel();
+    // The receiver lives until the call is over.
+    replay(running.address, vec![call], move |sample| {
+        drop(told.send(sample))
+    })
+    .await;
+    let status = first.recv().await.map_or(0, |sample| sample.status);
+    anyhow::ensure!(
+        status == 200,
+        "the first call was answered with status {status}"
+    );
+    say(&format!(
+        "first call served {} ms after the start",
+        started.elapsed().as_millis()
+    ))
+}
+
+/// Real arrivals and sizes, real prompts; seven calls in ten as chat, three as messages.
+fn plan(prompts: &[Prompt], keys: &[Arc<str>], calls: usize, speed: u32) -> Vec<Planned> {
+    let arrivals = trace::conversations();
+    let plan = arrivals
+        .iter()
+        .take(calls)
+        .enumerate()
+        .map(|(number, arrival)| {
+            let (path, dialect) = if number * 7 % 10 < 7 {
+                ("/v1/chat/completions", "openai_chat")
+            } else {
+                ("/v1/messages", "anthropic_messages")
+            };
+            let cap = arrival.generated_tokens.max(1);
+            let body = conversation::call(prompts, number, arrival.context_tokens, dialect, cap);
+            Planned {
+                at: arrival.at / speed.max(1),
+                path,
+                key: keys
+                    .get(tenant_of(number))
+                    .cloned()
+                    .unwrap_or_else(|| Arc::from("")),
+                body: Bytes::from(body.to_string()),
+                tag: number,
+            }
+        });
+    plan.collect()
+}
+
+/// Which tenant makes call `number`.
+pub(super) fn tenant_of(number: usize) -> usize {
+    let mut place = number * 13 / 10 % 10;
+    TENANTS
+        .iter()
+        .position(|(_, share)| {
+            let found = place < *share;
+            place = place.saturating_sub(*share);
+            found
+        })
+        .unwrap_or(0)
+}
