@@ -178,6 +178,11 @@ impl PriceBook {
         self.offers.get(id)?.max_input
     }
 
+    /// Whether the book knows offer `id`.
+    pub fn has(&self, id: &str) -> bool {
+        self.offers.contains_key(id)
+    }
+
     /// How many offers the book holds.
     pub fn len(&self) -> usize {
         self.offers.len()

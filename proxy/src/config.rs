@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::Tier;
 
-pub(crate) use problem::nearest;
 pub use problem::{Invalid, Problem};
 pub use secret::Secret;
 

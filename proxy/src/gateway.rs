@@ -79,7 +79,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let Some(shown) = shown else {
         return Response::new(Body::default());
     };
-    let mut trace = Trace::new(id, shown.name(), arrived_ms);
+    let mut trace = Trace::new(id, shown.name());
     let work = AssertUnwindSafe(dispatch(&shared, request, spoken, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
         telemetry::panicked();

@@ -16,7 +16,7 @@ pub mod refusal;
 mod relay;
 pub mod runtime;
 mod serve;
-mod telemetry;
+pub mod telemetry;
 mod trace;
 mod upstream;
 

@@ -50,12 +50,6 @@ pub enum BuildError {
     Policy(#[from] router::PolicyError),
     #[error("endpoint `{0}`: {1}")]
     Endpoint(String, String),
-    #[error("model `{model}`: price `{price}` is not in the price book{hint}")]
-    NoPrice {
-        model: String,
-        price: String,
-        hint: String,
-    },
 }
 
 /// The price book that `config` asks for.
@@ -100,7 +94,7 @@ impl Runtime {
                     .upstream_model
                     .clone()
                     .unwrap_or_else(|| model.name.clone()),
-                price: priced(model, &book)?,
+                price: model.price.clone(),
                 max_output: model.max_output.or_else(|| {
                     model
                         .price
@@ -150,23 +144,4 @@ impl Runtime {
             .find(deep)
             .and_then(|target| self.rates(target, lane, now_ms))
     }
-}
-
-/// The price of `model`, which must be one that the book knows.
-fn priced(model: &crate::config::Model, book: &PriceBook) -> Result<Option<String>, BuildError> {
-    let Some(price) = &model.price else {
-        return Ok(None);
-    };
-    if book.ids().any(|id| id == price) {
-        return Ok(Some(price.clone()));
-    }
-    let hint = crate::config::nearest(price, book.ids()).map_or_else(
-        || "; add a [[price]] with this id".to_owned(),
-        |near| format!("; did you mean `{near}`?"),
-    );
-    Err(BuildError::NoPrice {
-        model: model.name.clone(),
-        price: price.clone(),
-        hint,
-    })
 }

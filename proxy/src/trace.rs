@@ -50,7 +50,6 @@ impl Phase {
 pub(crate) struct Trace {
     pub(crate) request: RequestId,
     pub(crate) arrived: Instant,
-    pub(crate) arrived_ms: i64,
     lap: Instant,
     spent: [Duration; Phase::ALL.len()],
     pub(crate) subject: Option<Subject>,
@@ -61,12 +60,11 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    pub(crate) fn new(request: RequestId, dialect: &'static str, arrived_ms: i64) -> Self {
+    pub(crate) fn new(request: RequestId, dialect: &'static str) -> Self {
         let now = Instant::now();
         Self {
             request,
             arrived: now,
-            arrived_ms,
             lap: now,
             spent: [Duration::ZERO; Phase::ALL.len()],
             subject: None,

@@ -6,9 +6,9 @@ use wire::Tier;
 
 use crate::score::{Score, quantile_above};
 
-/// How far the count of deep calls may stray from its target, in thousandths of a call. Two calls:
-/// any window of 1,000 is then within 0.4 points for a tenant, and a few tenants mixed within 1.
-const BOUND: i64 = 2_000;
+/// How far the count of deep calls may stray from its target, in thousandths of a call. A call and a half:
+/// any window of 1,000 is then within 0.3 points for a tenant, and a few tenants mixed within 1.
+const BOUND: i64 = 1_500;
 /// How far the threshold moves for each call.
 const STEP: f32 = 0.004;
 
@@ -146,7 +146,7 @@ mod tests {
             }
             for window in routed.windows(1_000) {
                 let stray = window.iter().sum::<i64>() - i64::from(target);
-                prop_assert!(stray.abs() <= 4, "{stray} of a thousand");
+                prop_assert!(stray.abs() <= 3, "{stray} of a thousand");
             }
         }
 

@@ -103,10 +103,11 @@ pub(super) fn plan(
     steps
 }
 
-/// The fault that strikes after `sent` content events, as the steps that end the answer.
+/// The fault that strikes after `sent` content events, as the steps that end the answer. The turn
+/// before a cut lets what was sent leave first.
 fn strike(fault: Option<&Fault>, sent: usize, dialect: &str) -> Option<Vec<Step>> {
     match fault? {
-        Fault::CutAfter(after) if *after == sent => Some(vec![Step::Cut]),
+        Fault::CutAfter(after) if *after == sent => Some(vec![Step::Wait(Duration::ZERO), Step::Cut]),
         Fault::HangAfter(after) if *after == sent => Some(vec![Step::Hang]),
         Fault::ErrorAfter(after) if *after == sent => {
             let event = if dialect == "openai_chat" {
@@ -118,6 +119,7 @@ fn strike(fault: Option<&Fault>, sent: usize, dialect: &str) -> Option<Vec<Step>
         }
         Fault::MalformedAfter(after) if *after == sent => Some(vec![
             Step::Send(Bytes::from_static(b"data: {\"choices\":[{broken\n\n"), 0),
+            Step::Wait(Duration::ZERO),
             Step::Cut,
         ]),
         _ => None,

@@ -38,10 +38,34 @@ pub(super) fn all(config: &Config) -> Findings {
             Err(error) => found.push((format!("budget[{index}].limit_usd"), error.to_string())),
         }
     }
+    prices(config, &mut found);
+    found
+}
+
+/// Prices are read now, so that a model never turns out unpriced only when it is called.
+fn prices(config: &Config, found: &mut Findings) {
     if let Err(error) = meter::PriceBook::default().with_overrides(&config.prices) {
         found.push(("price[0]".to_owned(), error.to_string()));
+        return;
     }
-    found
+    let book = match crate::runtime::price_book(config) {
+        Ok(book) => book,
+        Err(error) => {
+            found.push(("meter.price_book".to_owned(), error.to_string()));
+            return;
+        }
+    };
+    for (index, model) in config.models.iter().enumerate() {
+        let Some(price) = model.price.as_ref().filter(|price| !book.has(price)) else {
+            continue;
+        };
+        let remedy = match nearest(price, book.ids()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "add a [[price]] with this id".to_owned(),
+        };
+        let message = format!("price `{price}` is not in the price book; {remedy}");
+        found.push((format!("model[{index}].price"), message));
+    }
 }
 
 fn server(config: &Config, found: &mut Findings) {

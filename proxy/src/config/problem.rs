@@ -117,7 +117,7 @@ fn suggest(message: &str) -> Option<String> {
 }
 
 /// The word of `known` that `word` most likely stands for, if any is near.
-pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|other| (distance(word, other), other))
         .filter(|(distance, _)| *distance <= 1 + word.len().div_euclid(4))

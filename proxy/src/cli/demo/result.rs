@@ -9,7 +9,7 @@ use bench::replay::Sample;
 use bench::upstream::Upstream;
 use comfy_table::{CellAlignment, Table};
 use meter::NanoUsd;
-use meter::ledger::{Dimension, Ledger, UsageQuery};
+use meter::ledger::{Dimension, UsageQuery};
 use meter::money::{PicoPerUnit, PicoSum};
 
 use super::{TENANTS, tenant_of};

@@ -1,0 +1,148 @@
+//! The commands, as a person runs them: check, keys, usage, explain, demo.
+
+use bench::upstream::Upstream;
+use meter::NanoUsd;
+use tests::Process;
+use tests::world::{DEEP, FAST, chat, script};
+
+use crate::{PROGRAM, caller, command, config, key};
+
+/// The sum of the `cost_usd` column, in nano-USD.
+pub(crate) fn cost_of(csv: &str) -> i64 {
+    let mut lines = csv.lines();
+    let column = lines
+        .next()
+        .unwrap()
+        .split(',')
+        .position(|name| name == "cost_usd")
+        .unwrap();
+    lines
+        .map(|line| {
+            NanoUsd::from_usd(line.split(',').nth(column).unwrap())
+                .unwrap()
+                .0
+        })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_and_explain_tell_what_the_ledger_holds_to_the_nano_dollar() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    let keys = [key(&path, "acme"), key(&path, "=globex, \"inc\"")];
+    let process = Process::start(PROGRAM, &path).await;
+    let mut last = String::new();
+    for n in 0..60 {
+        let client = caller(&process, &keys[n % 2]);
+        let path = ["/v1/chat/completions", "/v1/messages"][n / 2 % 2];
+        let rest = format!(",\"max_tokens\":{}", 10 + n);
+        let reply = client
+            .post(path, chat("auto", &format!("Question {n}: why?"), &rest))
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        last = reply.header("x-request-id");
+    }
+    process.signal("TERM");
+    let mut child = process.child;
+    assert!(child.wait().await.unwrap().success());
+    let ledger = rusqlite::Connection::open(folder.path().join("data/ledger.sqlite3")).unwrap();
+    let raw: i64 = ledger
+        .query_row("SELECT SUM(cost_nano) FROM usage_event", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    let billed: u64 = fast
+        .bill()
+        .iter()
+        .chain(&deep.bill())
+        .map(|b| b.cost_pico / 1_000)
+        .sum();
+    assert_eq!(
+        raw,
+        i64::try_from(billed).unwrap(),
+        "and the endpoints agree"
+    );
+    for by in [
+        "tenant",
+        "model",
+        "tier,day",
+        "tenant,model,tier,day",
+        "hour",
+        "key,tier",
+    ] {
+        let (ok, csv, error) = command(&["usage", "--by", by, "--csv"], &path);
+        assert!(ok, "{error}");
+        assert_eq!(
+            cost_of(&csv.replace("\"'=globex, \"\"inc\"\"\"", "globex")),
+            raw,
+            "by {by}\n{csv}"
+        );
+    }
+    let (_, csv, _) = command(&["usage", "--by", "tenant", "--csv"], &path);
+    assert!(
+        csv.contains("\"'=globex, \"\"inc\"\"\""),
+        "no formula for a spreadsheet\n{csv}"
+    );
+    let (ok, table, _) = command(&["usage"], &path);
+    assert!(
+        ok && table.contains("total") && table.contains(&NanoUsd(raw).to_usd()),
+        "{table}"
+    );
+    let (ok, told, error) = command(&["explain", &last], &path);
+    assert!(ok, "{error}");
+    for word in [
+        last.as_str(),
+        "score",
+        "completed",
+        "from provider",
+        "test/",
+        "total:",
+    ] {
+        assert!(told.contains(word), "{word} is missing\n{told}");
+    }
+    let (ok, _, error) = command(&["explain", "req_00000000000000000000000000000000"], &path);
+    assert!(!ok && error.contains("no call"), "{error}");
+    let (ok, listed, _) = command(&["keys", "list"], &path);
+    assert!(
+        ok && listed.contains("acme") && listed.contains("in force") && !listed.contains("sk-par"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn check_prints_file_line_and_column_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, "[server]\nlisen = \"x\"\n").unwrap();
+    let (ok, _, error) = command(&["check"], &path);
+    assert!(!ok);
+    assert_eq!(
+        error.trim(),
+        format!(
+            "{}:2:1: unknown key `lisen`; did you mean `listen`?",
+            path.display()
+        )
+    );
+    let good =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/local.toml");
+    let (ok, told, error) = command(&["check"], &good);
+    assert!(
+        ok && told.contains("good (1 endpoints, 2 models"),
+        "{told}{error}"
+    );
+}
+
+#[test]
+fn the_demo_holds_its_split_and_its_ledger_equals_the_endpoints_bills() {
+    let output = std::process::Command::new(PROGRAM)
+        .args(["demo", "--exit", "--calls", "1600", "--speed", "12"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    println!("{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "its own verdict");
+    assert!(told.contains("first call served") && told.contains("initech"));
+    assert!(!told.contains("started late"), "the load was open");
+}

@@ -1,0 +1,55 @@
+//! The gateway as a program that is killed, drained, asked and looked at from outside. What is
+//! proved: whenever it dies, every call that reached an upstream is in the ledger exactly once, no
+//! budget is exceeded, and the next start needs no repair.
+
+mod commands;
+mod drain;
+mod kill;
+
+use std::path::{Path, PathBuf};
+
+use bench::upstream::Upstream;
+use tests::Client;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gateway-under-test");
+
+/// Writes a configuration into `folder` and returns its path.
+fn config(folder: &Path, fast: &Upstream, deep: &Upstream, tail: &str) -> PathBuf {
+    let path = folder.join("pareto.toml");
+    let text = format!(
+        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
+         store.dir = {:?}\nlog.level = \"info,pareto=warn\"\nlog.format = \"json\"\n{}\n{tail}\n",
+        folder.join("data"),
+        tests::world::endpoints(fast, deep)
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Runs a command of the program to its end; returns whether it succeeded, and what it printed.
+fn command(args: &[&str], config: &Path) -> (bool, String, String) {
+    let output = std::process::Command::new(PROGRAM)
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// A new key, made by the command line.
+fn key(config: &Path, tenant: &str) -> String {
+    let (ok, key, error) = command(&["keys", "create", "--tenant", tenant], config);
+    assert!(ok, "{error}");
+    key.trim().to_owned()
+}
+
+/// A caller of the gateway under test.
+fn caller(process: &tests::Process, key: &str) -> Client {
+    Client::new(process.address, key)
+}

@@ -1,0 +1,11 @@
+//! What the tests share: a world of scripted endpoints and a gateway, in this process or as a
+//! program of its own, and clients that speak HTTP and raw bytes.
+
+pub mod client;
+pub mod golden;
+pub mod process;
+pub mod world;
+
+pub use client::{Client, Reply};
+pub use process::Process;
+pub use world::World;

@@ -1,0 +1,160 @@
+//! A gateway in this process, in front of scripted endpoints, with its store in a temporary folder.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bench::upstream::{Billed, Script, Upstream};
+use meter::{Entry, Ledger};
+use proxy::boot::{self, Running};
+use proxy::config::Config;
+use tempfile::TempDir;
+
+use crate::Client;
+
+/// Prices of the scripted endpoints, in USD for a million tokens and in pico-USD a token.
+pub const FAST: (&str, &str, u64, u64) = ("1", "4", 1_000_000, 4_000_000);
+pub const DEEP: (&str, &str, u64, u64) = ("5", "20", 5_000_000, 20_000_000);
+
+/// Everything one test needs.
+pub struct World {
+    pub running: Running,
+    pub fast: Upstream,
+    pub deep: Upstream,
+    pub client: Client,
+    pub file: PathBuf,
+    pub folder: TempDir,
+}
+
+/// Endpoints `fast` and `deep` in both dialects, with their models and prices.
+pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
+    let mut text = String::new();
+    for (tier, upstream, price) in [("fast", fast, FAST), ("deep", deep, DEEP)] {
+        write!(
+            text,
+            "[[price]]\nid = \"test/{tier}\"\ninput = \"{}\"\noutput = \"{}\"\ncache_read = \"0.1\"\n",
+            price.0, price.1
+        )
+        .unwrap();
+        for (dialect, short) in [("openai_chat", "chat"), ("anthropic_messages", "messages")] {
+            write!(
+                text,
+                "[[endpoint]]\nname = \"{tier}-{short}\"\ndialect = \"{dialect}\"\nurl = \"{}\"\nkey = \"up-{tier}\"\n\
+                 [[model]]\nname = \"{tier}-{short}\"\ntier = \"{tier}\"\nendpoint = \"{tier}-{short}\"\n\
+                 upstream_model = \"scripted-{tier}\"\nprice = \"test/{tier}\"\n",
+                upstream.url()
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+/// A script that bills at the prices of `endpoints`.
+pub fn script(tier: (&str, &str, u64, u64)) -> Script {
+    Script {
+        keep: true,
+        input_pico: tier.2,
+        cached_pico: 100_000,
+        output_pico: tier.3,
+        ..Script::default()
+    }
+}
+
+impl World {
+    /// A world whose configuration begins with `head` (top-level keys in dotted form) and ends with
+    /// `tail` (tables such as `[[budget]]`).
+    pub async fn start(head: &str, tail: &str) -> Self {
+        let fast = Upstream::start(Script {
+            key: Some("up-fast".into()),
+            ..script(FAST)
+        })
+        .await
+        .unwrap();
+        let deep = Upstream::start(Script {
+            key: Some("up-deep".into()),
+            ..script(DEEP)
+        })
+        .await
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pareto.toml");
+        let text = format!(
+            "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
+             store.dir = {:?}\nlog.level = \"warn\"\n{head}\n{}\n{tail}\n",
+            folder.path().join("data"),
+            endpoints(&fast, &deep)
+        );
+        std::fs::write(&file, &text).unwrap();
+        let config = Config::load(&file).unwrap_or_else(|invalid| panic!("{invalid}\n{text}"));
+        let running = boot::start(config, Some(file.clone())).await.unwrap();
+        let mut world = Self {
+            client: Client::new(running.address, ""),
+            running,
+            fast,
+            deep,
+            file,
+            folder,
+        };
+        world.client.key = world.key("acme").await;
+        world
+    }
+
+    /// A new key of `tenant`, made through the admin API.
+    pub async fn key(&self, tenant: &str) -> String {
+        let body = serde_json::json!({ "tenant": tenant, "team": "search", "project": "p1" });
+        let reply = self.admin().post("/api/keys", body.to_string()).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.json()["key"].as_str().unwrap().to_owned()
+    }
+
+    /// A caller with another key.
+    pub fn caller(&self, key: &str) -> Client {
+        Client::new(self.running.address, key)
+    }
+
+    /// The operator.
+    pub fn admin(&self) -> Client {
+        Client::new(self.running.admin_address, "admin-secret")
+    }
+
+    /// All entries of the ledger, oldest first, once everything written is applied.
+    pub async fn entries(&self) -> Vec<Entry> {
+        let store = Arc::clone(&self.running.parts.store);
+        tokio::task::spawn_blocking(move || {
+            assert!(store.flush(Duration::from_secs(10)), "the ledger lags");
+            let mut entries = store.ledger.latest(100_000).unwrap();
+            entries.reverse();
+            entries
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The bills of both endpoints.
+    pub fn bill(&self) -> Vec<Billed> {
+        let mut bill = self.fast.bill();
+        bill.extend(self.deep.bill());
+        bill
+    }
+
+    /// Waits until `done`, at most ten seconds.
+    pub async fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        for _ in 0..1_000 {
+            if done(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never came: {what}");
+    }
+}
+
+/// A chat call with one user text.
+pub fn chat(model: &str, text: &str, rest: &str) -> String {
+    let text = wire::json::quote(text);
+    format!(
+        "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":{text}}}]{rest}}}"
+    )
+}
