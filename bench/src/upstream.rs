@@ -243,28 +243,8 @@ async fn call(
     } else {
         script.fault.clone()
     };
-    match &fault {
-        Some(Fault::Status(status, retry_after)) => {
-            billed.status = *status;
-            shared.record(billed);
-            let text = "{\"error\":{\"message\":\"scripted fault\",\"type\":\"server_error\"}}";
-            let mut response = json(*status, text);
-            if let Some(seconds) = retry_after {
-                response
-                    .headers_mut()
-                    .insert(RETRY_AFTER, HeaderValue::from(*seconds));
-            }
-            return Ok(response);
-        }
-        Some(Fault::Refuse) => {
-            shared.record(billed);
-            return Err(std::io::Error::other("scripted: closed before any answer"));
-        }
-        Some(Fault::HangBeforeHeaders) => {
-            shared.record(billed);
-            return std::future::pending().await;
-        }
-        _ => {}
+    if let Some(fault @ (Fault::Status(..) | Fault::Refuse | Fault::HangBeforeHeaders)) = &fault {
+        return strike(shared, fault, billed).await;
     }
     billed.status = 200;
     let steps = steps::plan(&script, fault.as_ref(), &request, dialect, &mut billed);
@@ -281,6 +261,31 @@ async fn call(
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
+    }
+    Ok(response)
+}
+
+/// The faults that come before any answer.
+async fn strike(
+    shared: &Shared,
+    fault: &Fault,
+    mut billed: Billed,
+) -> Result<Response<Body>, std::io::Error> {
+    let Fault::Status(status, retry_after) = fault else {
+        shared.record(billed);
+        if *fault == Fault::HangBeforeHeaders {
+            return std::future::pending().await;
+        }
+        return Err(std::io::Error::other("scripted: closed before any answer"));
+    };
+    billed.status = *status;
+    shared.record(billed);
+    let text = "{\"error\":{\"message\":\"scripted fault\",\"type\":\"server_error\"}}";
+    let mut response = json(*status, text);
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(*seconds));
     }
     Ok(response)
 }

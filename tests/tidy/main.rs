@@ -1,1 +1,316 @@
-//! Tests.
+//! The rules of the house, as tests: arrows between the parts, first lines, sizes, documented keys,
+//! metrics on dashboards, words that must not be written.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Who may name whom. Anything absent is forbidden.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("wire", &[]),
+    ("router", &["wire"]),
+    ("meter", &["wire"]),
+    ("store", &["wire", "meter"]),
+    ("dashboards", &["wire", "meter"]),
+    ("bench", &["wire"]),
+    (
+        "proxy",
+        &["wire", "router", "meter", "store", "dashboards", "bench"],
+    ),
+    (
+        "tests",
+        &[
+            "wire",
+            "router",
+            "meter",
+            "store",
+            "dashboards",
+            "bench",
+            "proxy",
+        ],
+    ),
+];
+
+/// Lines of a function, and of a file without its tests.
+const LONGEST_FUNCTION: usize = 70;
+const LONGEST_FILE: usize = 600;
+/// Functions and files that are longer today. They may shrink; the numbers may only go down.
+const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[];
+
+/// Files of `proxy` that may name these parts.
+const MEETING_PLACES: &[(&str, &[&str])] = &[
+    ("store", &["assemble.rs", "config.rs"]),
+    ("dashboards", &["assemble.rs"]),
+    ("bench", &["demo.rs", "result.rs", "bench.rs"]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.sort();
+    assert!(found.len() > 60);
+    let shown = |path: &Path| path.strip_prefix(root()).unwrap().display().to_string();
+    found
+        .iter()
+        .map(|path| (shown(path), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn parts_depend_only_along_the_arrows() {
+    let parts: BTreeSet<&str> = ARROWS.iter().map(|(part, _)| *part).collect();
+    for (part, allowed) in ARROWS {
+        let text = std::fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        for section in ["dependencies", "build-dependencies"] {
+            let Some(named) = manifest.get(section).and_then(|s| s.as_table()) else {
+                continue;
+            };
+            for name in named.keys().filter(|name| parts.contains(name.as_str())) {
+                assert!(
+                    allowed.contains(&name.as_str()),
+                    "{part} must not depend on {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn inside_the_gateway_parts_meet_in_one_place() {
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| path.starts_with("proxy/src/"))
+    {
+        for (part, places) in MEETING_PLACES {
+            let names = text.lines().any(|line| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.contains(&format!("{part}::")) && !code.contains(&format!("_{part}::"))
+            });
+            let allowed = places
+                .iter()
+                .any(|place| path.ends_with(&format!("/{place}")));
+            assert!(
+                !names || allowed,
+                "{path} names {part}; only {places:?} may"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_parts_read_no_clock_and_do_no_input_or_output() {
+    for (path, text) in sources() {
+        let pure = ["wire/src/", "router/src/", "meter/src/"]
+            .iter()
+            .any(|part| path.starts_with(part));
+        if !pure
+            || path.starts_with("router/src/train")
+            || path == "router/src/main.rs"
+            || path.contains("tests")
+        {
+            continue;
+        }
+        for word in [
+            "SystemTime",
+            "Instant::now",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "spawn(",
+        ] {
+            assert!(
+                !text.contains(word),
+                "{path} is pure and must not use {word}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sql_stays_in_the_store() {
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| !path.starts_with("store/") && !path.starts_with("tests/"))
+    {
+        for word in ["SELECT ", "INSERT INTO", "rusqlite"] {
+            assert!(!text.contains(word), "{path} speaks SQL: {word}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_is_for() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! "), "{path} begins without `//!`");
+        assert!(text.lines().next().unwrap().len() > 12, "{path}: say more");
+    }
+}
+
+#[test]
+fn functions_and_files_stay_short() {
+    let mut long = Vec::new();
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| !path.starts_with("tests/"))
+    {
+        let lines = text.split("#[cfg(test)]").next().unwrap().lines().count();
+        let limit = LONG_FILES
+            .iter()
+            .find(|(file, _)| file == path)
+            .map_or(LONGEST_FILE, |found| found.1);
+        if lines > limit && !path.ends_with("tests.rs") {
+            long.push(format!("{path}: {lines} lines, {limit} allowed"));
+        }
+        let mut open: Option<(String, String, usize)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let code = line.trim_start();
+            let indent = line[..line.len() - code.len()].to_owned();
+            let begins = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(crate) fn ",
+                "pub(super) fn ",
+                "pub(crate) async fn ",
+                "pub(super) async fn ",
+            ]
+            .iter()
+            .any(|head| code.starts_with(head));
+            match &open {
+                None if begins && !code.ends_with(';') => {
+                    open = Some((code.to_owned(), indent, number))
+                }
+                Some((head, outer, start)) if line == format!("{outer}}}") => {
+                    let name = format!("{path}: {}", head.split('(').next().unwrap());
+                    let limit = LONG_FUNCTIONS
+                        .iter()
+                        .find(|(f, _)| *f == name)
+                        .map_or(LONGEST_FUNCTION, |f| f.1);
+                    if number - start + 1 > limit {
+                        long.push(format!(
+                            "{name}: {} lines, {limit} allowed",
+                            number - start + 1
+                        ));
+                    }
+                    open = None;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "cut these, or say here why not:\n{}",
+        long.join("\n")
+    );
+}
+
+#[test]
+fn every_configuration_key_is_in_the_commented_file() {
+    let shown = std::fs::read_to_string(root().join("config/pareto.toml")).unwrap();
+    for file in [
+        "proxy/src/config.rs",
+        "router/src/config.rs",
+        "meter/src/config.rs",
+        "store/src/config.rs",
+    ] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let fields = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub "))
+            .filter_map(|line| {
+                let (name, kind) = line.split_once(": ")?;
+                (kind.ends_with(',') && !name.contains(' ')).then_some(name)
+            });
+        let mut seen = 0;
+        for field in fields {
+            seen += 1;
+            // The lists are tables, written in the singular.
+            let table = format!("[[{}]]", field.trim_end_matches('s'));
+            let section = format!("[{field}]");
+            let key = shown.lines().any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.strip_prefix(field)
+                    .is_some_and(|rest| rest.starts_with(" = "))
+            });
+            assert!(
+                key || shown.contains(&table) || shown.contains(&section),
+                "{file}: `{field}` is not shown"
+            );
+        }
+        assert!(seen > 0, "{file}");
+    }
+}
+
+#[test]
+fn every_metric_is_named_once_and_shown_on_a_dashboard() {
+    let telemetry = std::fs::read_to_string(root().join("proxy/src/telemetry.rs")).unwrap();
+    for (name, help) in proxy::telemetry::NAMES {
+        assert!(
+            dashboards::GRAFANA.contains(name),
+            "{name} is on no dashboard"
+        );
+        assert!(
+            telemetry.matches(&format!("\"{name}\"")).count() >= 2,
+            "{name} is never written"
+        );
+        assert!(help.len() > 10);
+    }
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| path.starts_with("proxy/src/"))
+    {
+        let macros = ["counter!(", "gauge!(", "histogram!("]
+            .iter()
+            .any(|name| text.contains(name));
+        assert!(
+            !macros || path.ends_with("telemetry.rs"),
+            "{path} writes metrics"
+        );
+    }
+    for word in dashboards::RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        if word.starts_with("pareto_") {
+            assert!(
+                proxy::telemetry::NAMES
+                    .iter()
+                    .any(|(name, _)| *name == word),
+                "unknown metric {word}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_tree_speaks_of_the_product_alone() {
+    let forbidden = [
+        ["/wo", "rk/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["FIX", "ME"].concat(),
+        ["todo", "!("].concat(),
+    ];
+    for (path, text) in sources() {
+        for word in &forbidden {
+            assert!(!text.contains(word.as_str()), "{path} contains {word}");
+        }
+    }
+}

@@ -107,7 +107,9 @@ pub(super) fn plan(
 /// before a cut lets what was sent leave first.
 fn strike(fault: Option<&Fault>, sent: usize, dialect: &str) -> Option<Vec<Step>> {
     match fault? {
-        Fault::CutAfter(after) if *after == sent => Some(vec![Step::Wait(Duration::ZERO), Step::Cut]),
+        Fault::CutAfter(after) if *after == sent => {
+            Some(vec![Step::Wait(Duration::ZERO), Step::Cut])
+        }
         Fault::HangAfter(after) if *after == sent => Some(vec![Step::Hang]),
         Fault::ErrorAfter(after) if *after == sent => {
             let event = if dialect == "openai_chat" {
