@@ -237,7 +237,8 @@ async fn call(
             "{\"error\":{\"message\":\"wrong key\",\"type\":\"authentication_error\"}}",
         ));
     }
-    let flapping = matches!(script.fault, Some(Fault::Flap(every)) if number % every.max(1) == 0);
+    let flapping =
+        matches!(script.fault, Some(Fault::Flap(every)) if number.is_multiple_of(every.max(1)));
     let fault = if flapping {
         Some(Fault::Status(503, None))
     } else {

@@ -43,7 +43,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     let orphans = meter.recover(ledger.open_holds()?, now_ms())?;
     if orphans > 0 {
         anyhow::ensure!(
-            store.flush(Duration::from_secs(60)),
+            store.flush(Duration::from_mins(1)),
             "the ledger does not take entries"
         );
     }
@@ -209,7 +209,11 @@ fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
         Ok(mut file) => {
             let mut random = [0; 32];
             getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
-            let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text: String = random
+                .iter()
+                .flat_map(|byte| [byte >> 4, byte & 15])
+                .map(hex)
+                .collect();
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             Ok(Secret::new(text))
@@ -219,6 +223,11 @@ fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
             .with_context(|| format!("reading {}", path.display())),
         Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
     }
+}
+
+/// The letter of half a byte.
+fn hex(half: u8) -> char {
+    char::from_digit(u32::from(half), 16).unwrap_or('0')
 }
 
 /// The first page on the operators' listener.

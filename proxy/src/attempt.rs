@@ -98,12 +98,7 @@ impl Dispatch<'_> {
             target.tier,
             self.route.reason.as_str(),
         ));
-        let mut billing = Billing::new(
-            Arc::clone(self.shared),
-            hold,
-            trace.clone(),
-            inbound.body.len(),
-        );
+        let mut billing = Billing::new(hold, trace.clone(), inbound.body.len());
         let patience = &self.runtime.upstream;
         let wait = Duration::from_millis(if inbound.scan.stream {
             patience.first_byte_timeout_ms

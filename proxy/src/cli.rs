@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod demo;
 mod explain;
 mod keys;
@@ -29,7 +30,8 @@ const EXAMPLES: &str = "Examples:
   pareto keys create --tenant acme --team search --label laptop
   pareto serve --config config/pareto.toml
   pareto usage --by tenant,tier,day
-  pareto explain req_0193...";
+  pareto explain req_0193...
+  pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,6 +39,8 @@ enum Command {
     Serve(File),
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),
+    /// Send real prompts at a fixed rate and tell the latencies.
+    Bench(bench::Bench),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
     /// Make, list and revoke callers' keys.
@@ -75,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             boot::runtime()?.block_on(boot::run(config, file.config))?;
         }
         Command::Demo(demo) => demo.run()?,
+        Command::Bench(bench) => bench.run()?,
         Command::Check(file) => return check(&file.config),
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,

@@ -265,9 +265,8 @@ async fn call(
     for _ in 0..20 {
         let ledger = Arc::clone(&shared.ledger);
         let found = tokio::task::spawn_blocking(move || ledger.call(wanted)).await;
-        let entries = match found {
-            Ok(Ok((entries, _))) => entries,
-            _ => return Err(refusal::ledger_unavailable()),
+        let Ok(Ok((entries, _))) = found else {
+            return Err(refusal::ledger_unavailable());
         };
         if let Some(first) = entries.first() {
             if first.held.subject.tenant != subject.tenant {

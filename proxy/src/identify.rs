@@ -57,7 +57,11 @@ impl Pepper {
     /// The pepper with these bytes; HMAC takes any length.
     pub fn new(secret: &[u8]) -> Self {
         // A key of any length is taken, so the fallback is never used.
-        Self(Hmac::new_from_slice(secret).unwrap_or_else(|_| Hmac::new(&Default::default())))
+        Self(
+            Hmac::new_from_slice(secret).unwrap_or_else(|_| {
+                Hmac::new(&hmac::digest::common::Key::<Hmac<Sha256>>::default())
+            }),
+        )
     }
 
     fn hmac(&self, secret: &str) -> [u8; 32] {

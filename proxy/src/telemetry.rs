@@ -113,7 +113,7 @@ pub(crate) fn install() -> PrometheusHandle {
             metrics::with_recorder(|recorder| match name.rsplit('_').next() {
                 Some("total") => recorder.describe_counter((*name).into(), None, (*help).into()),
                 Some("seconds") => {
-                    recorder.describe_histogram((*name).into(), None, (*help).into())
+                    recorder.describe_histogram((*name).into(), None, (*help).into());
                 }
                 _ => recorder.describe_gauge((*name).into(), None, (*help).into()),
             });

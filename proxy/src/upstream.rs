@@ -192,7 +192,7 @@ fn client(
     Ok(Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(patience.idle_connections)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .http1_max_buf_size(64 << 10)
         .http2_only(http2)
         .build(https))

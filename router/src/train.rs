@@ -138,7 +138,9 @@ fn quantiles(scores: &[f32]) -> [f32; QUANTILES] {
 
 fn version(rows: &[Row], seed: u64, words: &[u8]) -> [u8; 8] {
     let mut hasher = DefaultHasher::new();
-    rows.iter().for_each(|row| row.id.hash(&mut hasher));
+    for row in rows {
+        row.id.hash(&mut hasher);
+    }
     (seed, words).hash(&mut hasher);
     hasher.finish().to_be_bytes()
 }

@@ -9,8 +9,8 @@ use tests::world::{DEEP, FAST, chat, script};
 
 use crate::{PROGRAM, caller, command, config, key};
 
-/// Rounds of starting, loading and killing.
-const ROUNDS: usize = 50;
+/// Rounds of starting, loading and killing; `PARETO_KILLS` says otherwise.
+const ROUNDS: &str = "50";
 const LIMIT: &str = "0.08";
 
 /// A xorshift, so that a failing run can be repeated from the seed it printed.
@@ -57,7 +57,12 @@ async fn killed_at_random_moments_it_loses_no_call_and_passes_no_budget() {
     let config = config(folder.path(), &fast, &deep, &budget);
     let keys = [key(&config, "short"), key(&config, "long")];
     let mut denied = 0;
-    for _ in 0..ROUNDS {
+    let rounds: usize = std::env::var("PARETO_KILLS")
+        .as_deref()
+        .unwrap_or(ROUNDS)
+        .parse()
+        .unwrap();
+    for _ in 0..rounds {
         let process = Process::start(PROGRAM, &config).await;
         let callers: Vec<_> = (0..16)
             .map(|n: usize| {
@@ -139,7 +144,7 @@ async fn killed_at_random_moments_it_loses_no_call_and_passes_no_budget() {
     assert_eq!(open, 0, "no orphan is left");
     assert!(denied > 0, "the budget was reached");
     println!(
-        "{ROUNDS} kills, {} calls at upstreams, {interrupted} of them charged by estimate, {} USD of {LIMIT} spent",
+        "{rounds} kills, {} calls at upstreams, {interrupted} of them charged by estimate, {} USD of {LIMIT} spent",
         bill.len(),
         meter::NanoUsd(short)
     );

@@ -29,6 +29,10 @@ pub(super) enum Step {
 
 /// What an answer consists of, whatever the dialect.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the script, none a state"
+)]
 pub(super) struct Content {
     /// Visible text in pieces, one an event, each with its number of tokens.
     pub(super) pieces: Vec<(String, u64)>,
@@ -250,7 +254,7 @@ fn tool_result(request: &Value) -> Option<String> {
 /// The body of an answer.
 #[derive(Debug)]
 pub(super) struct Steps {
-    steps: VecDeque<Step>,
+    queue: VecDeque<Step>,
     waiting: Option<Pin<Box<Sleep>>>,
     billed: Option<Billed>,
     shared: Arc<Shared>,
@@ -265,7 +269,7 @@ impl Steps {
         script: Script,
     ) -> Self {
         Self {
-            steps: steps.into(),
+            queue: steps.into(),
             waiting: None,
             billed: Some(billed),
             shared,
@@ -306,7 +310,7 @@ impl Body for Steps {
                 ready!(sleep.as_mut().poll(context));
                 this.waiting = None;
             }
-            match this.steps.pop_front() {
+            match this.queue.pop_front() {
                 Some(Step::Wait(time)) if time.is_zero() => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -320,7 +324,7 @@ impl Body for Steps {
                         }
                     }
                     // Billed before the last bytes leave: whoever has the answer finds it billed.
-                    if this.steps.is_empty() {
+                    if this.queue.is_empty() {
                         this.settle(true);
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -330,7 +334,7 @@ impl Body for Steps {
                     return Poll::Ready(Some(Err(std::io::Error::other("scripted: cut"))));
                 }
                 Some(Step::Hang) => {
-                    this.steps.push_front(Step::Hang);
+                    this.queue.push_front(Step::Hang);
                     return Poll::Pending;
                 }
                 None => return Poll::Ready(None),

@@ -127,7 +127,8 @@ impl Demo {
         say(&format!(
             "\nPages:    http://pareto:{token}@{address}/\nMetrics:  http://pareto:{token}@{address}/metrics\n\
              Gateway:  http://{}/v1 with key {}\nCtrl-C ends it.",
-            running.address, keys[0]
+            running.address,
+            keys.first().map_or("", |key| &**key)
         ))?;
         tokio::signal::ctrl_c().await?;
         running.shut_down(std::future::pending()).await;
@@ -160,8 +161,7 @@ impl Demo {
         })
         .await;
         bar.finish();
-        let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
-        samples
+        std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -196,8 +196,8 @@ fn script(place: &Place, speed: u32) -> Script {
 fn config(folder: &std::path::Path, upstreams: &[Upstream]) -> String {
     use std::fmt::Write;
     let mut text = format!(
-        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.dir = {:?}\n",
-        folder.join("data")
+        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.dir = \"{}\"\n",
+        folder.join("data").display()
     );
     text.push_str("[[budget]]\ntenant = \"initech\"\nlimit_usd = \"0.50\"\nwindow = \"total\"\n");
     text.push_str("[[budget]]\ntenant = \"acme\"\nlimit_usd = \"500\"\nwindow = \"month\"\n");
@@ -253,7 +253,7 @@ async fn first_call(running: &Running, keys: &[Arc<str>], started: Instant) -> a
     let (told, mut first) = tokio::sync::mpsc::unbounded_channel();
     // The receiver lives until the call is over.
     replay(running.address, vec![call], move |sample| {
-        drop(told.send(sample))
+        drop(told.send(sample));
     })
     .await;
     let status = first.recv().await.map_or(0, |sample| sample.status);

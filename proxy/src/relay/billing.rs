@@ -1,7 +1,6 @@
 //! The bill of one attempt, from the moment its upstream saw it. Whatever happens, it is settled
 //! exactly once: by what is called here, or by its drop when the caller has gone.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use meter::hold::Settlement;
@@ -10,7 +9,6 @@ use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
 use crate::clock::now_ms;
-use crate::gateway::Shared;
 use crate::telemetry;
 use crate::trace::Trace;
 
@@ -20,7 +18,6 @@ const IN_FLIGHT_TOKENS: u64 = 16;
 /// An attempt's open hold with what settling it needs.
 #[derive(Debug)]
 pub(crate) struct Billing {
-    shared: Arc<Shared>,
     hold: Option<Hold>,
     pub(crate) trace: Trace,
     /// The endpoint's status; 0 until it answers.
@@ -30,10 +27,9 @@ pub(crate) struct Billing {
 }
 
 impl Billing {
-    pub(crate) fn new(shared: Arc<Shared>, hold: Hold, trace: Trace, body_bytes: usize) -> Self {
+    pub(crate) fn new(hold: Hold, trace: Trace, body_bytes: usize) -> Self {
         let body_bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         Self {
-            shared,
             hold: Some(hold),
             trace,
             status: 0,
@@ -165,7 +161,6 @@ impl Drop for Billing {
         // The caller left before the answer began. The hold's own drop charges its bound.
         if self.hold.is_some() {
             telemetry::answered(&self.trace, Outcome::Disconnected.as_str());
-            let _known = &self.shared;
         }
     }
 }

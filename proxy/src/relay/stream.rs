@@ -54,7 +54,7 @@ impl Stream {
         patience: &config::Upstream,
     ) -> Self {
         let idle_after = Duration::from_millis(patience.idle_timeout_ms);
-        let mut stream = Self {
+        Self {
             upstream,
             feed,
             billing,
@@ -63,12 +63,7 @@ impl Stream {
             idle: Box::pin(sleep(idle_after)),
             idle_after,
             last: Instant::now(),
-        };
-        // An empty answer may have ended before its first content was found.
-        if stream.feed.facts().finished && stream.feed.facts().content_events == 0 {
-            stream.idle_after = stream.idle_after.min(idle_after);
         }
-        stream
     }
 
     /// Takes what the upstream has: `Ready` when there is something to give out or the state changed.

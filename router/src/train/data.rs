@@ -134,10 +134,12 @@ pub(crate) fn targets(rows: &[Row]) -> Vec<f32> {
             };
         }
         let mut mean = Mean::default();
-        members.iter().for_each(|i| mean.add(targets[*i]));
-        members
-            .iter()
-            .for_each(|i| targets[*i] -= mean.get().unwrap_or(0.0));
+        for i in members {
+            mean.add(targets[*i]);
+        }
+        for i in members {
+            targets[*i] -= mean.get().unwrap_or(0.0);
+        }
     }
     targets
 }

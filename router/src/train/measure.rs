@@ -56,7 +56,10 @@ fn line(
     say: &mut impl Write,
 ) -> anyhow::Result<()> {
     let gap = curve[GRID - 1];
-    let area: f32 = curve.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).sum();
+    let area: f32 = curve
+        .windows(2)
+        .map(|pair| f32::midpoint(pair[0], pair[1]))
+        .sum();
     let apgr = area / (GRID - 1) as f32 / gap;
     writeln!(
         say,
