@@ -1,6 +1,8 @@
 //! What the classifier sees of a call: hashed words and word pairs of the last user text, and a
 //! few counts. One pass over at most [`MOST_BYTES`], nothing allocated.
 
+use std::ops::Range;
+
 use wire::Shape;
 
 /// Bytes of the text that are looked at; longer prompts say early on what they want.
@@ -61,10 +63,10 @@ struct Counts {
 }
 
 impl Features<'_> {
-    /// Calls `bucket` for each word and word pair of the text, with its bytes, and returns the
+    /// Calls `bucket` for each word and word pair of the text, with where it stands, and returns the
     /// counts. Letter case is folded and every digit is a nine: which number stands there must not
     /// matter.
-    pub fn walk<'t>(&'t self, mut bucket: impl FnMut(u32, &'t str)) -> [f32; DENSE] {
+    pub fn walk(&self, mut bucket: impl FnMut(u32, Range<usize>)) -> [f32; DENSE] {
         let text = truncated(self.text);
         let mut counts = Counts::default();
         let (mut word, mut previous) = (SEED, SEED);
@@ -82,29 +84,17 @@ impl Features<'_> {
             }
             if word != SEED {
                 counts.words += 1;
-                emit(text, word, previous, (before, start, at), &mut bucket);
+                emit(word, previous, (before, start, at), &mut bucket);
                 (previous, before, word) = (word, start, SEED);
             }
             if byte.is_ascii_punctuation() {
-                emit(
-                    text,
-                    mix(SEED, byte),
-                    previous,
-                    (before, at, at + 1),
-                    &mut bucket,
-                );
+                emit(mix(SEED, byte), previous, (before, at, at + 1), &mut bucket);
                 (previous, before) = (mix(SEED, byte), at);
             }
         }
         if word != SEED {
             counts.words += 1;
-            emit(
-                text,
-                word,
-                previous,
-                (before, start, text.len()),
-                &mut bucket,
-            );
+            emit(word, previous, (before, start, text.len()), &mut bucket);
         }
         counts.dense(self.shape)
     }
@@ -126,17 +116,16 @@ fn folded(byte: u8) -> u8 {
 }
 
 /// Gives out the word, and the pair it makes with the one before.
-fn emit<'t>(
-    text: &'t str,
+fn emit(
     word: u64,
     previous: u64,
     (before, start, end): (usize, usize, usize),
-    bucket: &mut impl FnMut(u32, &'t str),
+    bucket: &mut impl FnMut(u32, Range<usize>),
 ) {
-    bucket(index(word), text.get(start..end).unwrap_or_default());
+    bucket(index(word), start..end);
     if previous != SEED {
         let pair = previous.rotate_left(23).wrapping_mul(PRIME) ^ word;
-        bucket(index(pair), text.get(before..end).unwrap_or_default());
+        bucket(index(pair), before..end);
     }
 }
 

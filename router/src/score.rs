@@ -159,7 +159,8 @@ pub fn explain(features: &Features<'_>) -> Vec<(String, f32)> {
     let words = WEIGHTS.get(Header::BYTES..).unwrap_or_default();
     let header = &*HEADER;
     let mut found: Vec<(String, f32)> = Vec::new();
-    let dense = features.walk(|bucket, text| {
+    let dense = features.walk(|bucket, at| {
+        let text = features.text.get(at).unwrap_or_default();
         let value = header.scale * f32::from(weight(words, bucket));
         match found.iter_mut().find(|(name, _)| *name == text) {
             Some((_, sum)) => *sum += value,

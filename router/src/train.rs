@@ -65,6 +65,12 @@ pub(crate) fn train(
     if let Some(path) = scores {
         measure::write_scores(&rows, &calibrated, path)?;
     }
+    let unseen: Vec<f32> = held_out
+        .iter()
+        .map(|row| measure::probability(model.raw(row), slope, offset))
+        .collect();
+    writeln!(say, "held out, never trained on:")?;
+    measure::table(&held_out, &unseen, say)?;
     let mut header = Header {
         slope,
         offset,

@@ -314,3 +314,28 @@ fn the_tree_speaks_of_the_product_alone() {
         }
     }
 }
+
+#[test]
+fn dependencies_are_stable_releases_of_the_public_registry() {
+    let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    for package in lock["package"].as_array().unwrap() {
+        let (name, version) = (
+            package["name"].as_str().unwrap(),
+            package["version"].as_str().unwrap(),
+        );
+        assert!(!version.contains('-'), "{name} {version} is a pre-release");
+        assert!(
+            !["openssl", "native-tls", "async-std"].contains(&name),
+            "{name} is banned"
+        );
+        if let Some(source) = package.get("source").and_then(|source| source.as_str()) {
+            assert!(
+                source.starts_with("registry+"),
+                "{name} comes from {source}"
+            );
+        }
+    }
+}

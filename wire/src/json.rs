@@ -7,8 +7,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
-
 /// Deepest nesting taken: tool schemas of real clients stay below 30, and 128 bounds the stack.
 pub const MAX_DEPTH: u32 = 128;
 
@@ -244,18 +242,16 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let stop = memchr2(b'"', b'\\', rest).ok_or(JsonError::Ended)?;
-            let run = rest.get(..stop).unwrap_or_default();
-            // The least byte is found with vector instructions; an early exit would forbid them.
-            if run.iter().copied().min().is_some_and(|least| least < 0x20) {
-                return Err(JsonError::Control(self.at));
-            }
-            self.at += stop + 1;
-            if rest.get(stop) == Some(&b'"') {
-                let at = start..self.at - 1;
-                let raw = self.text.get(at.clone()).ok_or(JsonError::Ended)?;
-                return Ok(Str { raw, at, escaped });
+            self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
+            match self.byte().ok_or(JsonError::Ended)? {
+                b'"' => {
+                    let at = start..self.at;
+                    self.at += 1;
+                    let raw = self.text.get(at.clone()).ok_or(JsonError::Ended)?;
+                    return Ok(Str { raw, at, escaped });
+                }
+                b'\\' => self.at += 1,
+                _ => return Err(JsonError::Control(self.at)),
             }
             escaped = true;
             self.escape()?;
@@ -392,6 +388,26 @@ impl<'a> Scanner<'a> {
             JsonError::Expected(what, self.at)
         })
     }
+}
+
+/// How many bytes come before the first quote, backslash or control character, eight at a time:
+/// most strings of a call are too short for a call into a vectorised search to pay.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let zero = |x: u64| x.wrapping_sub(ONES) & !x;
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | control) & HIGHS;
+        if found != 0 {
+            // Borrows spoil only bytes above the first hit.
+            return index * 8 + usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
+        }
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 /// Writes `text` as a JSON string, quotes included.

@@ -80,3 +80,27 @@ fn strings_unescape_and_quote_back() {
         .text();
     assert_eq!(pair, "🙂 \u{fffd}");
 }
+
+#[test]
+fn every_special_byte_is_found_wherever_it_stands() {
+    for length in 0..40 {
+        for at in 0..=length {
+            for byte in (0..=255_u8).filter(|byte| *byte < 0x80) {
+                let mut text = vec![b'x'; length];
+                text.insert(at, byte);
+                let special = byte < 0x20 || matches!(byte, b'"' | b'\\');
+                assert_eq!(
+                    plain(&text),
+                    if special { at } else { text.len() },
+                    "{byte} at {at}"
+                );
+            }
+        }
+    }
+    let text = "Grüße 🙂 naïve \u{80}\u{a2}\u{5c5c}".as_bytes();
+    assert_eq!(
+        plain(text),
+        text.len(),
+        "bytes of longer characters are none"
+    );
+}
