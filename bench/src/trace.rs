@@ -62,6 +62,6 @@ mod tests {
             generated_tokens: 44,
         };
         assert_eq!(arrivals[0], first);
-        assert_eq!(arrivals[1].at, Duration::from_micros(4_310_579));
+        assert_eq!(arrivals[1].at, Duration::from_micros(4_314_579));
     }
 }

@@ -1,9 +1,9 @@
 //! The command line.
 
-mod bench;
 mod demo;
 mod explain;
 mod keys;
+mod load;
 mod usage;
 
 use std::io::Write;
@@ -40,7 +40,7 @@ enum Command {
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),
     /// Send real prompts at a fixed rate and tell the latencies.
-    Bench(bench::Bench),
+    Bench(load::Load),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
     /// Make, list and revoke callers' keys.
@@ -79,7 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             boot::runtime()?.block_on(boot::run(config, file.config))?;
         }
         Command::Demo(demo) => demo.run()?,
-        Command::Bench(bench) => bench.run()?,
+        Command::Bench(load) => load.run()?,
         Command::Check(file) => return check(&file.config),
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,

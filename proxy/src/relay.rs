@@ -42,20 +42,10 @@ pub(crate) async fn whole(
         }
         Err(_) => return Err(timed_out(target, &mut billing)),
     };
-    trace.lap(Phase::Upstream);
-    target.health.succeeded();
-    billing.first_byte(trace.arrived.elapsed());
-    billing
-        .synced()
-        .await
-        .map_err(|error| Failed::Last(refusal::journal(&error)))?;
-    trace.lap(Phase::Sync);
-    let facts = Facts {
-        usage: call.inbound.dialect.usage(&reply),
-        finished: true,
-        ..Facts::default()
-    };
+    content_is_there(target, &mut billing, trace).await?;
+    let facts = Facts::of_reply(call.inbound.dialect.usage(&reply));
     let cost = billing.complete(&facts, reply.len());
+    trace.lap(Phase::Relay);
     let mut response = Response::new(
         Full::new(reply)
             .map_err(|never| match never {})
@@ -92,15 +82,7 @@ pub(crate) async fn stream(
         }
         Err(_) => return Err(timed_out(target, &mut billing)),
     }
-    trace.lap(Phase::Upstream);
-    target.health.succeeded();
-    billing.first_byte(trace.arrived.elapsed());
-    billing
-        .synced()
-        .await
-        .map_err(|error| Failed::Last(refusal::journal(&error)))?;
-    trace.lap(Phase::Sync);
-    billing.trace = trace.clone();
+    content_is_there(target, &mut billing, trace).await?;
     let stream = Stream::new(
         body,
         feed,
@@ -114,6 +96,24 @@ pub(crate) async fn stream(
     describe(&mut response, target, call.route, trace);
     telemetry::first_byte(trace);
     Ok(response)
+}
+
+/// The upstream delivers: from here on the call is its own, once the hold is on the disk.
+async fn content_is_there(
+    target: &Target,
+    billing: &mut Billing,
+    trace: &mut Trace,
+) -> Result<(), Failed> {
+    trace.lap(Phase::Upstream);
+    target.health.succeeded();
+    billing.first_byte(trace.arrived.elapsed());
+    billing
+        .synced()
+        .await
+        .map_err(|error| Failed::Last(refusal::journal(&error)))?;
+    trace.lap(Phase::Sync);
+    billing.trace = trace.clone();
+    Ok(())
 }
 
 /// The headers that say which model answered, and why that one.

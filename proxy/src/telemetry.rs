@@ -13,7 +13,7 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use wire::{Refusal, Tier, UsageSource};
 
-use crate::trace::Trace;
+use crate::trace::{Phase, Trace};
 
 /// Every metric that this file writes, with what it means; the tidy test holds it against the
 /// dashboards and against this file.
@@ -205,12 +205,15 @@ pub(crate) fn answered(trace: &Trace, outcome: &'static str) {
         "tenant" => tenant, "model" => model, "tier" => tier, "dialect" => trace.dialect, "outcome" => outcome
     )
     .increment(1);
+    if let Some(relayed) = trace.relayed() {
+        histogram!("pareto_phase_seconds", "phase" => Phase::Relay.as_str()).record(relayed);
+    }
     histogram!("pareto_request_seconds").record(trace.arrived.elapsed());
 }
 
 /// The answer's first byte is about to go out.
 pub(crate) fn first_byte(trace: &Trace) {
-    for (phase, spent) in trace.phases() {
+    for (phase, spent) in trace.phases().filter(|(phase, _)| *phase != Phase::Relay) {
         histogram!("pareto_phase_seconds", "phase" => phase.as_str()).record(spent);
     }
     histogram!("pareto_overhead_seconds").record(trace.overhead());

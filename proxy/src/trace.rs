@@ -21,16 +21,19 @@ pub(crate) enum Phase {
     Upstream,
     /// Waiting for the hold to be on the disk, where the endpoint was faster.
     Sync,
+    /// From the first content to the end of the answer; a stream's is known only in the metrics.
+    Relay,
 }
 
 impl Phase {
     /// In the order of the way.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Parse,
         Self::Decide,
         Self::Hold,
         Self::Upstream,
         Self::Sync,
+        Self::Relay,
     ];
 
     /// The word used in labels and `Server-Timing`.
@@ -41,6 +44,7 @@ impl Phase {
             Self::Hold => "hold",
             Self::Upstream => "upstream",
             Self::Sync => "sync",
+            Self::Relay => "relay",
         }
     }
 }
@@ -51,6 +55,8 @@ pub(crate) struct Trace {
     pub(crate) request: RequestId,
     pub(crate) arrived: Instant,
     lap: Instant,
+    /// The first content is there.
+    flows: bool,
     spent: [Duration; Phase::ALL.len()],
     pub(crate) subject: Option<Subject>,
     pub(crate) dialect: &'static str,
@@ -66,6 +72,7 @@ impl Trace {
             request,
             arrived: now,
             lap: now,
+            flows: false,
             spent: [Duration::ZERO; Phase::ALL.len()],
             subject: None,
             dialect,
@@ -85,11 +92,17 @@ impl Trace {
             *spent += now - self.lap;
         }
         self.lap = now;
+        self.flows |= phase == Phase::Sync;
     }
 
     /// Time spent in each phase so far.
     pub(crate) fn phases(&self) -> impl Iterator<Item = (Phase, Duration)> + '_ {
         Phase::ALL.into_iter().zip(self.spent)
+    }
+
+    /// How long the answer has flowed; `None` before it does.
+    pub(crate) fn relayed(&self) -> Option<Duration> {
+        self.flows.then(|| self.lap.elapsed())
     }
 
     /// What the gateway itself has added so far: all that is not waiting for the endpoint.

@@ -6,4 +6,5 @@ mod faults;
 mod json_suite;
 mod keys;
 mod money;
+mod tls;
 mod transparent;

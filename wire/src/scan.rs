@@ -111,6 +111,39 @@ impl Scan {
     }
 }
 
+/// Scans a body: an object whose fields `acted` are taken by `field`, called with the scanner before
+/// the value and the field's name, `""` for one that is only forwarded.
+pub(crate) fn body(
+    text: &[u8],
+    acted: &'static [&'static str],
+    mut field: impl FnMut(&mut Scanner<'_>, &'static str, &mut Scan) -> Result<(), ScanError>,
+) -> Result<Scan, ScanError> {
+    let mut scanner = Scanner::new(text)?;
+    if scanner.peek()? != Kind::Object {
+        scanner.skip()?;
+        scanner.end()?;
+        return Err(ScanError::NotAnObject);
+    }
+    let head_at = scanner.offset() + 1;
+    let mut scan = Scan {
+        answers: 1,
+        head_at,
+        empty: true,
+        ..Scan::default()
+    };
+    let mut acted = Acted::new(acted);
+    scanner.object(|scanner, key| {
+        scan.empty = false;
+        field(scanner, acted.name(key)?, &mut scan)
+    })?;
+    scanner.end()?;
+    if scan.model.is_empty() {
+        Err(ScanError::Missing("model"))
+    } else {
+        Ok(scan)
+    }
+}
+
 /// The fields of one object that the gateway acts on. What is authorised must be what is sent, so
 /// each may stand once, and in no other case: some servers match names whatever their case.
 #[derive(Debug)]

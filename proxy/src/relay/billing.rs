@@ -158,9 +158,14 @@ impl Billing {
 
 impl Drop for Billing {
     fn drop(&mut self) {
-        // The caller left before the answer began. The hold's own drop charges its bound.
-        if self.hold.is_some() {
-            telemetry::answered(&self.trace, Outcome::Disconnected.as_str());
+        // The caller left before the answer began, and the upstream may bill for it all the same.
+        let bound = self
+            .hold
+            .as_ref()
+            .and_then(Hold::held)
+            .map(|held| held.bound_usage);
+        if let Some(bound) = bound {
+            self.settle(Outcome::Disconnected, bound, UsageSource::Estimated);
         }
     }
 }

@@ -93,6 +93,14 @@ fn what_was_journaled_is_applied_exactly_once_whenever_the_process_ended() {
         if round % 2 == 0 {
             // Like a kill: nothing is flushed, what the batcher did is anyone's guess.
             store.follower.stopping.store(true, Ordering::Release);
+            let thread = store
+                .thread
+                .lock()
+                .expect("no panic")
+                .take()
+                .expect("it runs");
+            // The folder's lock is free again only when the thread has let go of the journal.
+            thread.join().expect("it ends");
         } else {
             store.close();
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
 use crate::json::{JsonError, Kind, Scanner, quote};
-use crate::scan::{Acted, Message, Role, count, flag, len32, word};
+use crate::scan::{self, Message, Role, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -41,30 +41,7 @@ impl Dialect for AnthropicMessages {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        let mut scanner = Scanner::new(body)?;
-        if scanner.peek()? != Kind::Object {
-            scanner.skip()?;
-            scanner.end()?;
-            return Err(ScanError::NotAnObject);
-        }
-        let mut scan = Scan {
-            answers: 1,
-            head_at: scanner.offset() + 1,
-            empty: true,
-            ..Scan::default()
-        };
-        let mut acted = Acted::new(ACTED);
-        scanner.object(|scanner, key| {
-            scan.empty = false;
-            let name = acted.name(key)?;
-            field(scanner, name, &mut scan)
-        })?;
-        scanner.end()?;
-        if scan.model.is_empty() {
-            Err(ScanError::Missing("model"))
-        } else {
-            Ok(scan)
-        }
+        scan::body(body, ACTED, field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
@@ -314,7 +291,6 @@ struct Follower {
     unsound: bool,
     /// A closing usage arrived; the first event's output figure is only a placeholder.
     closed: bool,
-    frame_bytes: u64,
 }
 
 impl Watch for Follower {
@@ -324,7 +300,7 @@ impl Watch for Follower {
         };
         match sse::name(event).unwrap_or_default() {
             b"content_block_delta" => {
-                self.count(data);
+                self.facts.count(data.len());
                 Seen::Content
             }
             b"message_start" => self.take_usage(data, false),
@@ -360,7 +336,7 @@ impl Follower {
         match (walked, kind.as_str()) {
             (Err(_), _) | (_, "error") => Seen::Error,
             (_, "content_block_delta") => {
-                self.count(data);
+                self.facts.count(data.len());
                 Seen::Content
             }
             (_, "message_start") => self.take_usage(data, false),
@@ -403,15 +379,6 @@ impl Follower {
         self.facts.prompt = reported.map(|used| Usage { output: 0, ..used });
         self.facts.usage = (self.closed && !self.unsound).then_some(self.used);
         if closing { Seen::Content } else { Seen::Quiet }
-    }
-
-    fn count(&mut self, data: &[u8]) {
-        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if self.facts.content_events == 0 {
-            self.frame_bytes = bytes.saturating_sub(4);
-        }
-        self.facts.content_events += 1;
-        self.facts.content_bytes += bytes.saturating_sub(self.frame_bytes);
     }
 }
 

@@ -103,9 +103,30 @@ pub struct Facts {
     pub content_events: u64,
     /// Their bytes, less the frame around the text as measured on the first.
     pub content_bytes: u64,
+    frame_bytes: u64,
 }
 
 impl Facts {
+    /// What a reply says that came in one piece.
+    pub fn of_reply(usage: Option<Usage>) -> Self {
+        Self {
+            usage,
+            finished: true,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a content event of `length` bytes. The first one is taken for a frame and four bytes
+    /// of text.
+    fn count(&mut self, length: usize) {
+        let bytes = u64::try_from(length).unwrap_or(u64::MAX);
+        if self.content_events == 0 {
+            self.frame_bytes = bytes.saturating_sub(4);
+        }
+        self.content_events += 1;
+        self.content_bytes += bytes.saturating_sub(self.frame_bytes);
+    }
+
     /// Tokens that the answer seen so far may have, when nobody reports them: never fewer than the
     /// events, and a token for each three bytes, because English averages four.
     pub fn counted_output(&self) -> u64 {

@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 
 use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
 use crate::json::{JsonError, Kind, Scanner, quote};
-use crate::scan::{Acted, Message, Role, count, flag, len32, word};
+use crate::scan::{self, Acted, Message, Role, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -48,30 +48,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        let mut scanner = Scanner::new(body)?;
-        if scanner.peek()? != Kind::Object {
-            scanner.skip()?;
-            scanner.end()?;
-            return Err(ScanError::NotAnObject);
-        }
-        let mut scan = Scan {
-            answers: 1,
-            head_at: scanner.offset() + 1,
-            empty: true,
-            ..Scan::default()
-        };
-        let mut acted = Acted::new(ACTED);
-        scanner.object(|scanner, key| {
-            scan.empty = false;
-            let name = acted.name(key)?;
-            field(scanner, name, &mut scan)
-        })?;
-        scanner.end()?;
-        if scan.model.is_empty() {
-            Err(ScanError::Missing("model"))
-        } else {
-            Ok(scan)
-        }
+        scan::body(body, ACTED, field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
@@ -103,7 +80,6 @@ impl Dialect for OpenAiChat {
     fn watch(&self) -> Box<dyn Watch> {
         Box::new(Follower {
             facts: Facts::default(),
-            frame_bytes: 0,
             usage: Finder::new(b"\"usage\"").into_owned(),
             choices: Finder::new(b"\"choices\"").into_owned(),
             finish: Finder::new(b"\"finish_reason\":\"").into_owned(),
@@ -400,8 +376,6 @@ fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
 #[derive(Debug)]
 struct Follower {
     facts: Facts,
-    /// Bytes around the text of a content event, taken from the first.
-    frame_bytes: u64,
     usage: Finder<'static>,
     choices: Finder<'static>,
     finish: Finder<'static>,
@@ -420,7 +394,7 @@ impl Watch for Follower {
         let flows = self.facts.content_events > 0;
         if flows && self.choices.find(data).is_some() && !self.reports_usage(data) {
             self.facts.finished |= self.finish.find(data).is_some();
-            self.count(data);
+            self.facts.count(data.len());
             return Seen::Content;
         }
         self.parse(data)
@@ -462,18 +436,9 @@ impl Follower {
             return Seen::Quiet;
         }
         if chunk.content {
-            self.count(data);
+            self.facts.count(data.len());
         }
         Seen::Content
-    }
-
-    fn count(&mut self, data: &[u8]) {
-        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if self.facts.content_events == 0 {
-            self.frame_bytes = bytes.saturating_sub(4);
-        }
-        self.facts.content_events += 1;
-        self.facts.content_bytes += bytes.saturating_sub(self.frame_bytes);
     }
 }
 

@@ -15,7 +15,7 @@ use super::{quiet, say};
 use crate::boot;
 
 #[derive(Debug, Args)]
-pub(super) struct Bench {
+pub(super) struct Load {
     /// Where to send calls.
     #[arg(long, default_value = "127.0.0.1:8080")]
     address: SocketAddr,
@@ -47,7 +47,7 @@ enum Dialect {
     Messages,
 }
 
-impl Bench {
+impl Load {
     pub(super) fn run(self) -> anyhow::Result<()> {
         quiet();
         boot::runtime()?.block_on(self.load())
