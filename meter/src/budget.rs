@@ -165,10 +165,14 @@ impl Budget {
 
     /// Takes the limit of a new configuration; what is settled and held stays.
     pub(crate) fn adopt(&mut self, config: Option<&Self>) {
-        self.retired = config.is_none();
         if let Some(config) = config {
             (self.limit, self.hard) = (config.limit, config.hard);
+            // While it was retired it saw no call; the ledger did.
+            if self.retired {
+                self.settled = config.settled;
+            }
         }
+        self.retired = config.is_none();
     }
 
     /// Moves on to the window of `now_ms`. A clock that runs backwards changes nothing.

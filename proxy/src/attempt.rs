@@ -28,6 +28,8 @@ const ATTEMPTS: usize = 3;
 const IMAGE_TOKENS: u64 = 8_192;
 /// Tokens that a chat template and a tool preamble may add to a prompt.
 const TEMPLATE_TOKENS: u64 = 1_024;
+/// Tokens of a prompt with files, for a model whose context nobody knows.
+const LONGEST_CONTEXT: u64 = 1 << 20;
 /// The least output cap that is worth sending a call for.
 const LEAST_CAP: u64 = 16;
 /// The longest error body taken from an endpoint.
@@ -147,6 +149,9 @@ impl Dispatch<'_> {
         let meter = &self.shared.meter;
         let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
         let capped = meter.room(self.subject, now_ms()).is_some();
+        if capped && self.inbound.scan.shape.server_tools > 0 {
+            return Err(refusal::unbounded());
+        }
         let mut cap = self.cap(target, capped);
         loop {
             let releases = meter.releases(&self.subject.tenant);
@@ -195,22 +200,24 @@ impl Dispatch<'_> {
         }
         let room = self.shared.meter.room(self.subject, now)?;
         let rates = self.runtime.rates(target, &scan.lane, now)?;
-        let fits = rates.affordable_answer(self.prompt_bound(), room);
+        let fits = rates.affordable_answer(self.prompt_bound(target), room);
         let each = fits.checked_div(scan.answers)?;
         (each >= LEAST_CAP && each < cap).then_some(each)
     }
 
-    /// No byte-level tokenizer makes more tokens than bytes, so this can not be exceeded.
-    fn prompt_bound(&self) -> u64 {
-        let images = u64::from(self.inbound.scan.shape.images).saturating_mul(IMAGE_TOKENS);
+    /// No byte-level tokenizer makes more tokens than bytes, so this can not be exceeded. Pages of a
+    /// file can: a call with files is held for all that the model takes.
+    fn prompt_bound(&self, target: &Target) -> u64 {
+        let shape = &self.inbound.scan.shape;
+        let images = u64::from(shape.images).saturating_mul(IMAGE_TOKENS);
+        let template = if shape.tools > 0 { TEMPLATE_TOKENS } else { 0 };
         let bytes = u64::try_from(self.inbound.body.len()).unwrap_or(u64::MAX);
-        bytes
-            .saturating_add(images)
-            .saturating_add(if self.inbound.scan.shape.tools > 0 {
-                TEMPLATE_TOKENS
-            } else {
-                0
-            })
+        let bound = bytes.saturating_add(images).saturating_add(template);
+        if shape.files > 0 {
+            bound.max(target.context.unwrap_or(LONGEST_CONTEXT))
+        } else {
+            bound
+        }
     }
 
     fn estimate(
@@ -223,7 +230,7 @@ impl Dispatch<'_> {
     ) -> Estimate {
         let scan = &self.inbound.scan;
         let bound = Usage {
-            input: self.prompt_bound(),
+            input: self.prompt_bound(target),
             output: cap.saturating_mul(scan.answers),
             ..Usage::default()
         };

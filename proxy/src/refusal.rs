@@ -135,6 +135,16 @@ pub(crate) fn upstream(status: u16, code: &'static str, message: String) -> Refu
     refusal(Fault::Upstream, status, code, message)
 }
 
+/// A call whose cost no bound can be given for, under a budget that must not be passed.
+pub(crate) fn unbounded() -> Refusal {
+    let message = "tools that the provider runs itself have no bound on their cost, and a hard budget \
+                   covers this key; leave them out, or use a key without a hard budget";
+    Refusal {
+        is_final: true,
+        ..refusal(Fault::Caller, 403, "unbounded_cost", message.to_owned())
+    }
+}
+
 /// The answer to the caller, in the caller's dialect.
 pub(crate) fn response(
     refusal: &Refusal,

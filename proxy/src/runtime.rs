@@ -36,6 +36,8 @@ pub(crate) struct Target {
     pub(crate) upstream_model: String,
     pub(crate) price: Option<String>,
     pub(crate) max_output: Option<u64>,
+    /// The longest prompt it takes, in tokens, where the price book knows it.
+    pub(crate) context: Option<u64>,
     pub(crate) health: Arc<Health>,
 }
 
@@ -95,6 +97,10 @@ impl Runtime {
                     .clone()
                     .unwrap_or_else(|| model.name.clone()),
                 price: model.price.clone(),
+                context: model
+                    .price
+                    .as_deref()
+                    .and_then(|price| book.max_input(price)),
                 max_output: model.max_output.or_else(|| {
                     model
                         .price
@@ -104,17 +110,11 @@ impl Runtime {
                 health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
             });
         }
-        let context = |target: &Target| {
-            target
-                .price
-                .as_deref()
-                .and_then(|price| book.max_input(price))
-        };
         let models = targets.iter().map(|target| router::Model {
             name: Arc::clone(&target.name),
             tier: target.tier,
             dialect: target.dialect.name(),
-            context: context(target),
+            context: target.context,
         });
         Ok(Self {
             policy: router::Policy::new(models.collect())?,

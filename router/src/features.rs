@@ -189,7 +189,7 @@ impl Counts {
             log1p(shape.tool_errors),
             log1p(shape.user_turns.saturating_sub(1)),
             f32::from(u8::from(shape.schema)),
-            f32::from(u8::from(shape.thinking)) + log1p(shape.images),
+            f32::from(u8::from(shape.thinking)) + log1p(shape.images + shape.files),
         ]
     }
 }

@@ -259,7 +259,46 @@ async fn an_unpriced_model_is_refused_under_a_hard_budget_and_metered_elsewhere(
 }
 
 #[tokio::test]
-async fn the_split_holds_and_survives_a_restart_of_the_process() {
+async fn what_has_no_bound_is_refused_under_a_hard_budget_or_held_in_full() {
+    let world = World::start("", &budget("0.5")).await;
+    let search = chat(
+        "fast",
+        "Hi",
+        ",\"max_tokens\":9,\"tools\":[{\"type\":\"web_search_20260209\",\"name\":\"s\"}]",
+    );
+    let refused = world.client.post("/v1/messages", search.clone()).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (403, &"unbounded_cost".into())
+    );
+    let free = world.caller(&world.key("free").await);
+    assert_eq!(free.post("/v1/messages", search).await.status, 200);
+    let file = "{\"model\":\"fast\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"document\",\"source\":{}}]}]}";
+    let denied = world.client.post("/v1/messages", file).await;
+    assert_eq!(
+        denied.json()["error"]["code"],
+        "budget_exceeded",
+        "a million tokens at 1 USD do not fit"
+    );
+    let two = chat(
+        "fast",
+        "Hi",
+        ",\"max_tokens\":10,\"max_completion_tokens\":20000",
+    );
+    assert_eq!(
+        world.client.post("/v1/chat/completions", two).await.status,
+        200
+    );
+    let sent: serde_json::Value =
+        serde_json::from_slice(&world.fast.bill().pop().unwrap().body).unwrap();
+    assert_eq!(
+        (&sent["max_tokens"], &sent["max_completion_tokens"]),
+        (&10.into(), &10.into())
+    );
+}
+
+#[tokio::test]
+async fn the_deep_share_is_held_from_the_first_calls_on() {
     let world = World::start("", "").await;
     for n in 0..200 {
         let text = format!("Question {n}: what is {n} plus {n}?");

@@ -30,8 +30,12 @@ pub struct Shape {
     pub tool_errors: u32,
     /// The last message is a tool result: the model is asked to go on, not to begin.
     pub after_tool: bool,
-    /// Images and files.
+    /// Images and audio clips.
     pub images: u32,
+    /// Documents and files, whose length in tokens their bytes do not bound.
+    pub files: u32,
+    /// Tools that the provider runs itself, at fees and with results nobody here sees before.
+    pub server_tools: u32,
     /// A response schema or JSON mode is asked for.
     pub schema: bool,
     /// Reasoning or thinking is asked for.

@@ -224,6 +224,23 @@ fn a_new_configuration_keeps_what_is_known() {
         meter.hold(estimate(60, ""), NOW).is_ok(),
         "no budget, no limit"
     );
+    let spent = |_| {
+        let [tenant, team, project, key] = ["acme", "", "", "k"].map(Arc::from);
+        Ok(vec![Spent {
+            tenant,
+            team,
+            project,
+            key,
+            cost: NanoUsd(6_000),
+        }])
+    };
+    meter
+        .configure(&[config("0.000007")], NOW, spent)
+        .expect("good");
+    assert!(
+        meter.hold(estimate(2, ""), NOW).is_err(),
+        "what was spent meanwhile counts again"
+    );
 }
 
 proptest! {

@@ -166,8 +166,9 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         }
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|_| {
+            scanner.array(|scanner| {
                 scan.shape.tools += 1;
+                scan.shape.server_tools += u32::from(is_server_tool(scanner)?);
                 Ok::<(), JsonError>(())
             })?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
@@ -185,6 +186,23 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         _ => {}
     }
     Ok(())
+}
+
+/// Whether the tool is one that the provider runs itself.
+fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+    const RUN_THERE: [&str; 3] = ["web_search_", "web_fetch_", "code_execution_"];
+    let mut found = false;
+    if scanner.peek()? == Kind::Object {
+        scanner.object(|scanner, key| {
+            if key.is("type")
+                && let Some(kind) = word(scanner)?
+            {
+                found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
+            }
+            Ok::<(), JsonError>(())
+        })?;
+    }
+    Ok(found)
 }
 
 fn messages(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
@@ -245,7 +263,8 @@ fn block(
             ("type", Kind::String) => match scanner.string()?.text().as_ref() {
                 "tool_result" => result = true,
                 "tool_use" => scan.shape.tool_calls += 1,
-                "image" | "document" => scan.shape.images += 1,
+                "image" => scan.shape.images += 1,
+                "document" => scan.shape.files += 1,
                 _ => {}
             },
             ("text", Kind::String) => text = Some(scanner.string()?.at),

@@ -28,6 +28,7 @@ const ACTED: &[&str] = &[
     "tools",
     "response_format",
     "reasoning_effort",
+    "web_search_options",
 ];
 
 impl Dialect for OpenAiChat {
@@ -67,7 +68,10 @@ impl Dialect for OpenAiChat {
                 };
                 edits.push(insert(scan, &format!("{}:{cap}", quote(name))));
             }
-            Some(cap) if scan.max_output != Some(cap) => edits.extend(lower_caps(scan, cap)),
+            // Of two caps the upstream may take the larger: both say the same.
+            Some(cap) if scan.caps.len() > 1 || scan.max_output != Some(cap) => {
+                edits.extend(lower_caps(scan, cap));
+            }
             _ => {}
         }
         if scan.stream && !scan.include_usage {
@@ -167,6 +171,9 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
                 }
                 Ok::<(), JsonError>(())
             })?;
+        }
+        "web_search_options" => {
+            scan.shape.server_tools += u32::from(scanner.peek()? == Kind::Object);
         }
         "reasoning_effort" => {
             scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
@@ -288,7 +295,8 @@ fn content(
             scanner.object(|scanner, key| {
                 match key.text().as_ref() {
                     "text" => texts.extend(word(scanner)?.map(|text| text.at)),
-                    "image_url" | "file" | "input_audio" => scan.shape.images += 1,
+                    "image_url" | "input_audio" => scan.shape.images += 1,
+                    "file" => scan.shape.files += 1,
                     _ => {}
                 }
                 Ok::<(), JsonError>(())
