@@ -49,17 +49,13 @@ pub struct Features<'a> {
 struct Counts {
     bytes: u32,
     words: u32,
-    letters: u32,
     lines: u32,
-    digits: u32,
-    capitals: u32,
-    punctuation: u32,
-    other: u32,
-    code: u32,
-    math: u32,
     questions: u32,
-    quotes: u32,
     options: u32,
+    /// Packed by [`WORDS`]: digits, capitals, letters, bytes of longer characters.
+    inside: u64,
+    /// Packed by [`MARKS`]: punctuation, code marks, math marks, quotes.
+    between: u64,
 }
 
 impl Features<'_> {
@@ -67,66 +63,120 @@ impl Features<'_> {
     /// counts. Letter case is folded and every digit is a nine: which number stands there must not
     /// matter.
     pub fn walk(&self, mut bucket: impl FnMut(u32, Range<usize>)) -> [f32; DENSE] {
-        let text = truncated(self.text);
-        let mut counts = Counts::default();
-        let (mut word, mut previous) = (SEED, SEED);
-        let (mut start, mut before) = (0, 0);
-        let mut last = b'\n';
-        for (at, byte) in text.bytes().enumerate() {
-            counts.look(byte, last);
-            last = byte;
-            if byte.is_ascii_alphanumeric() || byte >= 0x80 {
-                if word == SEED {
-                    start = at;
-                }
-                word = mix(word, folded(byte));
-                continue;
-            }
-            if word != SEED {
+        let text = truncated(self.text).as_bytes();
+        let mut counts = Counts {
+            bytes: saturated(text.len()),
+            ..Counts::default()
+        };
+        let (mut previous, mut before) = (SEED, 0);
+        let mut at = 0;
+        while let Some(byte) = text.get(at).copied() {
+            let start = at;
+            let token = if is_word(byte) {
+                let line_start = start.checked_sub(1).and_then(|last| text.get(last));
+                counts.options += u32::from(
+                    byte.is_ascii_uppercase() && line_start.is_none_or(|last| *last == b'\n'),
+                );
                 counts.words += 1;
-                emit(word, previous, (before, start, at), &mut bucket);
-                (previous, before, word) = (word, start, SEED);
+                word(text, &mut at, &mut counts.inside)
+            } else {
+                at += 1;
+                counts.between += tally(&MARKS, byte);
+                counts.lines += u32::from(byte == b'\n');
+                counts.questions += u32::from(byte == b'?');
+                if !byte.is_ascii_punctuation() {
+                    continue;
+                }
+                mix(SEED, u64::from(byte))
+            };
+            bucket(index(token), start..at);
+            if previous != SEED {
+                let pair = previous.rotate_left(23).wrapping_mul(PRIME) ^ token;
+                bucket(index(pair), before..at);
             }
-            if byte.is_ascii_punctuation() {
-                emit(mix(SEED, byte), previous, (before, at, at + 1), &mut bucket);
-                (previous, before) = (mix(SEED, byte), at);
-            }
-        }
-        if word != SEED {
-            counts.words += 1;
-            emit(word, previous, (before, start, text.len()), &mut bucket);
+            (previous, before) = (token, start);
         }
         counts.dense(self.shape)
     }
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0000_0100_0000_01b3;
+const PRIME: u64 = 0x9fb2_1c65_1e98_df25;
 
-fn mix(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+fn mix(hash: u64, bytes: u64) -> u64 {
+    (hash ^ bytes).wrapping_mul(PRIME).rotate_left(31)
 }
 
-fn folded(byte: u8) -> u8 {
-    if byte.is_ascii_digit() {
-        b'9'
-    } else {
-        byte.to_ascii_lowercase()
-    }
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80
 }
 
-/// Gives out the word, and the pair it makes with the one before.
-fn emit(
-    word: u64,
-    previous: u64,
-    (before, start, end): (usize, usize, usize),
-    bucket: &mut impl FnMut(u32, Range<usize>),
-) {
-    bucket(index(word), start..end);
-    if previous != SEED {
-        let pair = previous.rotate_left(23).wrapping_mul(PRIME) ^ word;
-        bucket(index(pair), before..end);
+/// Takes the word that begins at `at`: hashes it eight folded bytes at a time and tallies its bytes.
+fn word(text: &[u8], at: &mut usize, inside: &mut u64) -> u64 {
+    let (mut hash, mut held, mut shift) = (SEED, 0_u64, 0);
+    while let Some(byte) = text.get(*at).copied().filter(|byte| is_word(*byte)) {
+        let folded = if byte.is_ascii_digit() {
+            b'9'
+        } else {
+            byte.to_ascii_lowercase()
+        };
+        held |= u64::from(folded) << shift;
+        shift += 8;
+        if shift == 64 {
+            hash = mix(hash, held);
+            (held, shift) = (0, 0);
+        }
+        *inside += tally(&WORDS, byte);
+        *at += 1;
     }
+    mix(hash, held)
+}
+
+/// What a byte adds to a packed sum of four counts of 16 bits; 4,096 bytes can not overflow one.
+type Tallies = [u64; 256];
+
+const WORDS: Tallies = tallies(
+    &[b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", LETTERS, &[]],
+    true,
+);
+const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const MARKS: Tallies = tallies(&[PUNCTUATION, b"{};=_<>", b"\\^$+*/", b"\"'`"], false);
+const PUNCTUATION: &[u8] = b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated when compiled, where a miss is an error"
+)]
+const fn tallies(classes: &[&[u8]; 4], high_is_last: bool) -> Tallies {
+    let mut table = [0; 256];
+    let mut class = 0;
+    while class < 4 {
+        let mut at = 0;
+        while at < classes[class].len() {
+            table[classes[class][at] as usize] += 1 << (16 * class);
+            at += 1;
+        }
+        class += 1;
+    }
+    let mut byte = 128;
+    while high_is_last && byte < 256 {
+        table[byte] += 1 << 48;
+        byte += 1;
+    }
+    table
+}
+
+fn tally(table: &Tallies, byte: u8) -> u64 {
+    table.get(usize::from(byte)).copied().unwrap_or(0)
+}
+
+/// One count of a packed sum.
+fn unpacked(packed: u64, class: u32) -> u32 {
+    u32::try_from((packed >> (16 * class)) & 0xffff).unwrap_or(0)
+}
+
+fn saturated(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// The upper bits of a multiplicative hash are the well-mixed ones.
@@ -144,44 +194,24 @@ fn truncated(text: &str) -> &str {
 }
 
 impl Counts {
-    fn look(&mut self, byte: u8, last: u8) {
-        self.bytes += 1;
-        match byte {
-            b'\n' => self.lines += 1,
-            b'0'..=b'9' => self.digits += 1,
-            b'A'..=b'Z' => {
-                self.capitals += 1;
-                self.letters += 1;
-                // An option list: a capital at the start of a line.
-                self.options += u32::from(last == b'\n');
-            }
-            b'a'..=b'z' => self.letters += 1,
-            b'{' | b'}' | b';' | b'=' | b'_' | b'<' | b'>' => self.code += 1,
-            b'\\' | b'^' | b'$' | b'+' | b'*' | b'/' => self.math += 1,
-            b'?' => self.questions += 1,
-            b'"' | b'\'' | b'`' => self.quotes += 1,
-            0x80.. => self.other += 1,
-            _ => {}
-        }
-        self.punctuation += u32::from(byte.is_ascii_punctuation());
-    }
-
     fn dense(&self, shape: &Shape) -> [f32; DENSE] {
         let share = |part: u32| (log1p(part) - 0.25 * log1p(self.bytes)).max(0.0);
-        let word_length = log1p(self.letters) - log1p(self.words);
+        let [digits, capitals, letters, other] = [0, 1, 2, 3].map(|c| unpacked(self.inside, c));
+        let [punctuation, code, math, quotes] = [0, 1, 2, 3].map(|c| unpacked(self.between, c));
+        let word_length = log1p(letters) - log1p(self.words);
         [
             log1p(self.bytes),
             log1p(self.words),
             word_length,
             log1p(self.lines),
-            share(self.digits),
-            share(self.capitals),
-            share(self.punctuation),
-            share(self.other),
-            share(self.code),
-            share(self.math),
+            share(digits),
+            share(capitals),
+            share(punctuation),
+            share(other),
+            share(code),
+            share(math),
             log1p(self.questions),
-            share(self.quotes),
+            share(quotes),
             log1p(self.options),
             log1p(shape.tools),
             log1p(shape.tool_bytes),
