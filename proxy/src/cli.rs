@@ -99,7 +99,7 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
         Ok(config) => {
             let built = crate::runtime::price_book(&config)?;
             say(&format!(
-                "{}: good ({} endpoints, {} models, {} budgets, {} prices)",
+                "{}: good (endpoints: {}, models: {}, budgets: {}, prices: {})",
                 path.display(),
                 config.endpoints.len(),
                 config.models.len(),

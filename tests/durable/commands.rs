@@ -129,7 +129,7 @@ fn check_prints_file_line_and_column_and_fails() {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/local.toml");
     let (ok, told, error) = command(&["check"], &good);
     assert!(
-        ok && told.contains("good (1 endpoints, 2 models"),
+        ok && told.contains("good (endpoints: 1, models: 2"),
         "{told}{error}"
     );
 }

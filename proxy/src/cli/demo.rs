@@ -3,7 +3,7 @@
 
 mod result;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,8 @@ impl Demo {
                 shown.set_message(message.clone());
                 // Without a terminal the bar is invisible; a line now and then is not.
                 if !terminal && samples.len() % 500 == 0 {
-                    tracing::warn!(target: "demo", calls = samples.len(), "{message}");
+                    let line = format!("{} calls  {message}", samples.len());
+                    writeln!(std::io::stderr(), "{line}").ok();
                 }
             }
         })
