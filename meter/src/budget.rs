@@ -102,6 +102,14 @@ struct Scope {
     key: Option<String>,
 }
 
+impl Scope {
+    fn covers(&self, team: &str, project: &str, key: &str) -> bool {
+        let fits =
+            |named: &Option<String>, given: &str| named.as_deref().is_none_or(|n| n == given);
+        fits(&self.team, team) && fits(&self.project, project) && fits(&self.key, key)
+    }
+}
+
 impl Budget {
     /// The budget of a configuration entry, with nothing spent.
     pub(crate) fn new(config: &BudgetConfig, now_ms: i64) -> Result<Self, ParseMoneyError> {
@@ -145,17 +153,10 @@ impl Budget {
 
     /// Whether a call of `subject` counts against it. Its tenant has matched before.
     pub(crate) fn covers(&self, subject: &Subject) -> bool {
-        let scope = &self.scope;
-        !self.retired
-            && scope
-                .team
-                .as_deref()
-                .is_none_or(|team| team == &*subject.team)
-            && scope
-                .project
-                .as_deref()
-                .is_none_or(|project| project == &*subject.project)
-            && scope.key.as_deref().is_none_or(|key| key == &*subject.key)
+        let Subject {
+            team, project, key, ..
+        } = subject;
+        !self.retired && self.scope.covers(team, project, key)
     }
 
     /// Whether it is the same node and window as `other`, whatever the limits.
@@ -190,17 +191,10 @@ impl Budget {
 
     /// Sets what the ledger says was settled in this window.
     pub(crate) fn load(&mut self, spent: &[Spent], tenant: &str) {
-        let scope = &self.scope;
         self.settled = spent
             .iter()
             .filter(|row| {
-                &*row.tenant == tenant
-                    && scope.team.as_deref().is_none_or(|team| team == &*row.team)
-                    && scope
-                        .project
-                        .as_deref()
-                        .is_none_or(|project| project == &*row.project)
-                    && scope.key.as_deref().is_none_or(|key| key == &*row.key)
+                &*row.tenant == tenant && self.scope.covers(&row.team, &row.project, &row.key)
             })
             .map(|row| row.cost)
             .sum();

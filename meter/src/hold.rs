@@ -347,11 +347,6 @@ impl Hold {
         self.held.as_ref()
     }
 
-    /// The prices that will rate it.
-    pub fn rates(&self) -> Option<&Arc<Rates>> {
-        self.rates.as_ref()
-    }
-
     /// Waits until the hold is on the disk.
     pub async fn synced(&self) -> Result<(), JournalError> {
         self.meter.journal.synced(self.position).await
@@ -360,18 +355,6 @@ impl Hold {
     /// Settles the attempt at what it used.
     pub fn post(mut self, settlement: &Settlement) -> Option<Settled> {
         self.settle(settlement)
-    }
-
-    /// Settles the attempt at nothing, because the upstream bills nothing for it.
-    pub fn void(mut self, status: u16, now_ms: i64) -> Option<Settled> {
-        self.settle(&Settlement {
-            outcome: Outcome::Failed,
-            status,
-            usage: Usage::default(),
-            source: UsageSource::Provider,
-            first_byte_ms: None,
-            now_ms,
-        })
     }
 
     fn settle(&mut self, settlement: &Settlement) -> Option<Settled> {

@@ -10,6 +10,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use meter::ledger::{Dimension, UsageQuery};
 use meter::{Entry, Ledger, LedgerError};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -92,33 +94,10 @@ fn presented(headers: &HeaderMap) -> Option<String> {
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(value.trim().to_owned());
     }
-    let decoded = String::from_utf8(base64(value.trim())?).ok()?;
+    let decoded = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
     decoded
         .split_once(':')
         .map(|(_, password)| password.to_owned())
-}
-
-/// Decodes standard base64, as browsers send it.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from((bits >> held) & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
@@ -252,44 +231,18 @@ async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
     Ok(Json(Value::from(rows)))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewKey {
-    tenant: String,
-    #[serde(default)]
-    team: String,
-    #[serde(default)]
-    project: String,
-    #[serde(default)]
-    label: String,
-}
-
 async fn create_key(
     State(admin): State<Admin>,
-    Json(new): Json<NewKey>,
+    Json(owner): Json<Owner>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    if new.tenant.is_empty() {
+    if owner.tenant.is_empty() {
         return Err(Problem(
             StatusCode::BAD_REQUEST,
             "`tenant` is empty; name one".to_owned(),
         ));
     }
-    let failed = |what: String| Problem(StatusCode::INTERNAL_SERVER_ERROR, what);
-    let mut random = [0; 64];
-    getrandom::fill(&mut random).map_err(|error| failed(format!("randomness: {error}")))?;
-    let NewKey {
-        tenant,
-        team,
-        project,
-        label,
-    } = new;
-    let owner = Owner {
-        tenant,
-        team,
-        project,
-        label,
-    };
-    let created = identify::create(owner, admin.parts.shared.keys.pepper(), &random, now_ms());
+    let created = identify::create(owner, admin.parts.shared.keys.pepper())
+        .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let row = created.row.clone();
     let rows = ask(&admin, move |ledger| {
         ledger.add_key(&row)?;

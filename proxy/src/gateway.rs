@@ -73,13 +73,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let id = RequestId::new(u64::try_from(arrived_ms).unwrap_or(0), random);
     let spoken = dialect::of_path(request.uri().path());
     let anthropic = request.headers().contains_key("anthropic-version");
-    let shown =
-        spoken.or_else(|| dialect::named(if anthropic { "anthropic_messages" } else { "" }));
-    let shown = shown.or_else(|| dialect::ALL.first().copied());
-    let Some(shown) = shown else {
-        return Response::new(Body::default());
-    };
-    let mut trace = Trace::new(id, shown.name());
+    let shown = spoken.unwrap_or(if anthropic {
+        dialect::ANTHROPIC_MESSAGES
+    } else {
+        dialect::OPENAI_CHAT
+    });
+    let mut trace = Trace::new(id, shown);
     let work = AssertUnwindSafe(dispatch(&shared, request, spoken, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
         telemetry::panicked();
@@ -244,11 +243,7 @@ fn models(
     let runtime = shared.runtime.load();
     let mut names = vec!["auto", "fast", "deep"];
     names.extend(runtime.targets.iter().map(|target| &*target.name));
-    let dialect = dialect::named(trace.dialect);
-    Ok(refusal::json(
-        200,
-        dialect.map_or_else(String::new, |dialect| dialect.list_models(&names)),
-    ))
+    Ok(refusal::json(200, trace.dialect.list_models(&names)))
 }
 
 /// What one settled call cost, for the tenant it belongs to.

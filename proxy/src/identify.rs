@@ -13,6 +13,8 @@ use meter::ledger::KeyRow;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::clock::now_ms;
+
 const PREFIX: &str = "sk-par-";
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
@@ -79,16 +81,37 @@ pub struct Created {
 }
 
 /// Where a new key belongs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct Owner {
+    /// Who pays.
+    #[arg(long)]
     pub tenant: String,
+    /// The team of the tenant.
+    #[arg(long, default_value = "")]
+    #[serde(default)]
     pub team: String,
+    /// The project of the team.
+    #[arg(long, default_value = "")]
+    #[serde(default)]
     pub project: String,
+    /// What people call the key.
+    #[arg(long, default_value = "")]
+    #[serde(default)]
     pub label: String,
 }
 
-/// Makes a key from 64 random bytes.
-pub fn create(owner: Owner, pepper: &Pepper, random: &[u8; 64], now_ms: i64) -> Created {
+/// Makes a key.
+///
+/// # Errors
+/// When the operating system has no randomness.
+pub fn create(owner: Owner, pepper: &Pepper) -> anyhow::Result<Created> {
+    let mut random = [0; 64];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+    Ok(from_random(owner, pepper, &random, now_ms()))
+}
+
+fn from_random(owner: Owner, pepper: &Pepper, random: &[u8; 64], now_ms: i64) -> Created {
     // A byte modulo 62 favours some letters by 1/31: over 43 letters that costs under two of 256 bits.
     let mut letters = random.iter().map(|byte| {
         let index = usize::from(*byte).rem_euclid(ALPHABET.len());
@@ -196,7 +219,7 @@ mod tests {
             team: "search".into(),
             ..Owner::default()
         };
-        let created = create(owner, keys.pepper(), &[7; 64], 0);
+        let created = from_random(owner, keys.pepper(), &[7; 64], 0);
         keys.load(vec![created.row.clone()]);
         (keys, created.key.expose().to_owned())
     }
@@ -233,7 +256,7 @@ mod tests {
                 "{bad}"
             );
         }
-        let mut row = create(Owner::default(), keys.pepper(), &[7; 64], 0).row;
+        let mut row = from_random(Owner::default(), keys.pepper(), &[7; 64], 0).row;
         row.revoked_at_ms = Some(1);
         keys.load(vec![row]);
         assert_eq!(who(&keys, "x-api-key", &key), Err(Stranger::Revoked));

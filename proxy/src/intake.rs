@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
@@ -11,6 +11,7 @@ use wire::{Dialect, Scan, ScanError};
 
 use crate::config::Limits;
 use crate::gateway::Body;
+use crate::joined::Joined;
 
 /// A call as the rest of the way needs it.
 #[derive(Debug)]
@@ -56,39 +57,25 @@ pub(crate) async fn read_call(
     })
 }
 
-/// One frame is handed on as it is; several are joined in a buffer of the declared size.
 async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes, ReadCallError> {
     let limit = limits.body_bytes;
     if declared > limit {
         return Err(ReadCallError::TooLong(limit));
     }
     let patience = Duration::from_millis(limits.body_timeout_ms);
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
+    let mut joined = Joined::default();
     loop {
         let frame = timeout(patience, body.frame())
             .await
             .map_err(|_| ReadCallError::Slow(limits.body_timeout_ms))?;
-        let Some(frame) = frame else { break };
+        let Some(frame) = frame else {
+            return Ok(joined.finish());
+        };
         let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else {
             continue;
         };
-        if first.len() + joined.len() + data.len() > limit {
+        if !joined.push(data, declared, limit) {
             return Err(ReadCallError::TooLong(limit));
         }
-        if first.is_empty() && joined.is_empty() {
-            first = data;
-            continue;
-        }
-        if joined.is_empty() {
-            joined.reserve(declared.max(first.len() + data.len()));
-            joined.extend_from_slice(&std::mem::take(&mut first));
-        }
-        joined.extend_from_slice(&data);
     }
-    Ok(if joined.is_empty() {
-        first
-    } else {
-        joined.freeze()
-    })
 }

@@ -12,6 +12,7 @@ mod edge;
 pub mod gateway;
 pub mod identify;
 mod intake;
+mod joined;
 pub mod refusal;
 mod relay;
 pub mod runtime;

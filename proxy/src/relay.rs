@@ -5,6 +5,7 @@ mod feed;
 mod stream;
 
 use http::header::SERVER;
+use http::response::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -46,18 +47,11 @@ pub(crate) async fn whole(
     let facts = Facts::of_reply(call.inbound.dialect.usage(&reply));
     let cost = billing.complete(&facts, reply.len());
     trace.lap(Phase::Relay);
-    let mut response = Response::new(
-        Full::new(reply)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    );
-    *response.status_mut() = head.status;
-    upstream::returned(&head.headers, response.headers_mut());
-    describe(&mut response, target, call.route, trace);
+    let body = Full::new(reply).map_err(|never| match never {});
+    let mut response = begun(&head, body.boxed_unsync(), target, call.route, trace);
     if let Some(cost) = cost.and_then(|cost| HeaderValue::from_str(&cost.to_usd()).ok()) {
         response.headers_mut().insert("x-pareto-cost-usd", cost);
     }
-    telemetry::first_byte(trace);
     Ok(response)
 }
 
@@ -90,12 +84,8 @@ pub(crate) async fn stream(
         call.inbound.dialect,
         &call.runtime.upstream,
     );
-    let mut response = Response::new(stream.boxed_unsync());
-    *response.status_mut() = head.status;
-    upstream::returned(&head.headers, response.headers_mut());
-    describe(&mut response, target, call.route, trace);
-    telemetry::first_byte(trace);
-    Ok(response)
+    let body = stream.boxed_unsync();
+    Ok(begun(&head, body, target, call.route, trace))
 }
 
 /// The upstream delivers: from here on the call is its own, once the hold is on the disk.
@@ -116,9 +106,18 @@ async fn content_is_there(
     Ok(())
 }
 
-/// The headers that say which model answered, and why that one.
-fn describe(response: &mut Response<Body>, target: &Target, route: &router::Route, trace: &Trace) {
+/// The answer to the caller, with the headers that say which model answered, and why that one.
+fn begun(
+    head: &Parts,
+    body: Body,
+    target: &Target,
+    route: &router::Route,
+    trace: &Trace,
+) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
     let headers = response.headers_mut();
+    upstream::returned(&head.headers, headers);
     headers.remove(SERVER);
     if let Ok(model) = HeaderValue::from_str(&target.name) {
         headers.insert("x-pareto-model", model);
@@ -137,4 +136,6 @@ fn describe(response: &mut Response<Body>, target: &Target, route: &router::Rout
     if let Ok(timing) = HeaderValue::from_str(&trace.server_timing()) {
         headers.insert("server-timing", timing);
     }
+    telemetry::first_byte(trace);
+    response
 }

@@ -154,16 +154,10 @@ pub(crate) fn settled(entry: &Entry) {
     for (class, tokens) in [
         ("input", usage.input),
         ("cache_read", usage.cache_read),
-        (
-            "cache_write",
-            usage.cache_write_5m.saturating_add(usage.cache_write_1h),
-        ),
+        ("cache_write", usage.cache_write()),
         ("output", usage.output),
         ("reasoning", usage.reasoning),
-        (
-            "audio",
-            usage.audio_input.saturating_add(usage.audio_output),
-        ),
+        ("audio", usage.audio()),
     ] {
         if tokens > 0 && entry.source != UsageSource::Estimated {
             let class = [("class", class.to_owned())];
@@ -202,7 +196,7 @@ pub(crate) fn answered(trace: &Trace, outcome: &'static str) {
         .map_or_else(String::new, |s| s.tenant.to_string());
     counter!(
         "pareto_requests_total",
-        "tenant" => tenant, "model" => model, "tier" => tier, "dialect" => trace.dialect, "outcome" => outcome
+        "tenant" => tenant, "model" => model, "tier" => tier, "dialect" => trace.dialect.name(), "outcome" => outcome
     )
     .increment(1);
     if let Some(relayed) = trace.relayed() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meter::Subject;
-use wire::{RequestId, Tier};
+use wire::{Dialect, RequestId, Tier};
 
 use crate::gateway::Flight;
 
@@ -59,14 +59,14 @@ pub(crate) struct Trace {
     flows: bool,
     spent: [Duration; Phase::ALL.len()],
     pub(crate) subject: Option<Subject>,
-    pub(crate) dialect: &'static str,
+    pub(crate) dialect: &'static dyn Dialect,
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
     /// Counts the call as under way for as long as any copy of its trace lives.
     pub(crate) flight: Option<Arc<Flight>>,
 }
 
 impl Trace {
-    pub(crate) fn new(request: RequestId, dialect: &'static str) -> Self {
+    pub(crate) fn new(request: RequestId, dialect: &'static dyn Dialect) -> Self {
         let now = Instant::now();
         Self {
             request,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wire::{Dialect, RequestId};
 
 use crate::config;
+use crate::joined::Joined;
 
 pub(crate) use health::Health;
 pub(crate) use pieces::Pieces;
@@ -200,22 +202,14 @@ fn client(
 
 /// Everything of a body up to `limit` bytes; `None` when it is longer or breaks off.
 pub(crate) async fn read_all(mut body: Incoming, limit: usize) -> Option<Bytes> {
-    use http_body_util::BodyExt;
-    let mut all = bytes::BytesMut::new();
-    let mut only = Bytes::new();
+    let mut joined = Joined::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else {
             continue;
         };
-        if only.len() + all.len() + data.len() > limit {
+        if !joined.push(data, 0, limit) {
             return None;
         }
-        if only.is_empty() && all.is_empty() {
-            only = data;
-        } else {
-            all.extend_from_slice(&std::mem::take(&mut only));
-            all.extend_from_slice(&data);
-        }
     }
-    Some(if all.is_empty() { only } else { all.freeze() })
+    Some(joined.finish())
 }

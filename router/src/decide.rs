@@ -1,7 +1,6 @@
 //! One decision: the tier, the order of models to try, and the reason.
 
 use std::fmt;
-use std::sync::Arc;
 
 use wire::Tier;
 
@@ -176,12 +175,8 @@ fn named(name: &str, dialect: &str, policy: &Policy) -> Result<Route, NoModel> {
         .enumerate()
         .find(|(_, model)| &*model.name == name);
     let Some((place, model)) = found else {
-        let names: Vec<&Arc<str>> = policy.models.iter().map(|model| &model.name).collect();
-        let known = names
-            .iter()
-            .map(|name| &***name)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names: Vec<&str> = policy.models.iter().map(|model| &*model.name).collect();
+        let known = names.join(", ");
         return Err(NoModel::Unknown {
             name: name.to_owned(),
             known,
@@ -224,6 +219,8 @@ fn order(tier: Tier, dialect: &str, policy: &Policy, usable: &dyn Fn(usize) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use wire::Shape;
 
     use super::*;

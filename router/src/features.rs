@@ -1,8 +1,6 @@
 //! What the classifier sees of a call: hashed words and word pairs of the last user text, and a
 //! few counts. One pass over at most [`MOST_BYTES`], nothing allocated.
 
-use std::ops::Range;
-
 use wire::Shape;
 
 /// Bytes of the text that are looked at; longer prompts say early on what they want.
@@ -11,30 +9,6 @@ pub const MOST_BYTES: usize = 4_096;
 pub const BUCKET_BITS: u32 = 18;
 /// How many counts there are besides the words.
 pub const DENSE: usize = 20;
-
-/// Names of the counts, in order, for explanations.
-pub const DENSE_NAMES: [&str; DENSE] = [
-    "length",
-    "words",
-    "word length",
-    "lines",
-    "digits",
-    "capitals",
-    "punctuation",
-    "non-ascii",
-    "code marks",
-    "math marks",
-    "questions",
-    "quotes",
-    "listed options",
-    "tools",
-    "tool definitions",
-    "tool results",
-    "failed tools",
-    "turns",
-    "schema",
-    "thinking or images",
-];
 
 /// The inputs of a score.
 #[derive(Debug, Clone, Copy)]
@@ -62,14 +36,13 @@ impl Features<'_> {
     /// Calls `bucket` for each word and word pair of the text, with where it stands, and returns the
     /// counts. Letter case is folded and every digit is a nine: which number stands there must not
     /// matter.
-    pub fn walk(&self, mut bucket: impl FnMut(u32, Range<usize>)) -> [f32; DENSE] {
+    pub fn walk(&self, mut bucket: impl FnMut(u32)) -> [f32; DENSE] {
         let text = truncated(self.text).as_bytes();
         let mut counts = Counts {
             bytes: saturated(text.len()),
             ..Counts::default()
         };
-        let (mut previous, mut before) = (SEED, 0);
-        let mut at = 0;
+        let (mut previous, mut at) = (SEED, 0);
         while let Some(byte) = text.get(at).copied() {
             let start = at;
             let token = if is_word(byte) {
@@ -89,12 +62,11 @@ impl Features<'_> {
                 }
                 mix(SEED, u64::from(byte))
             };
-            bucket(index(token), start..at);
+            bucket(index(token));
             if previous != SEED {
-                let pair = previous.rotate_left(23).wrapping_mul(PRIME) ^ token;
-                bucket(index(pair), before..at);
+                bucket(index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token));
             }
-            (previous, before) = (token, start);
+            previous = token;
         }
         counts.dense(self.shape)
     }

@@ -12,5 +12,5 @@ pub use config::Config;
 pub use decide::{NoModel, Order, Reason, Route, Wanted, decide};
 pub use features::Features;
 pub use policy::{Model, Policy, PolicyError};
-pub use score::{Score, explain, score, version};
+pub use score::{Score, score, version};
 pub use split::Split;

@@ -43,9 +43,4 @@ impl Policy {
             None => Ok(Self { models }),
         }
     }
-
-    /// The models, in order.
-    pub fn models(&self) -> &[Model] {
-        &self.models
-    }
 }

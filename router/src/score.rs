@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use crate::features::{BUCKET_BITS, DENSE, DENSE_NAMES, Features};
+use crate::features::{BUCKET_BITS, DENSE, Features};
 
 /// Buckets of the hash.
 pub const BUCKETS: usize = 1 << BUCKET_BITS;
@@ -108,7 +108,7 @@ pub fn score(features: &Features<'_>) -> Score {
     let words = WEIGHTS.get(Header::BYTES..).unwrap_or_default();
     let header = &*HEADER;
     let (mut sum, mut count) = (0_i32, 0_u32);
-    let dense = features.walk(|bucket, _| {
+    let dense = features.walk(|bucket| {
         sum += i32::from(weight(words, bucket));
         count += 1;
     });
@@ -152,32 +152,6 @@ pub fn quantile_above(per_thousand: u16) -> f32 {
 /// The version of the weights in force, 16 hex digits.
 pub fn version() -> String {
     format!("{:016x}", u64::from_be_bytes(HEADER.version))
-}
-
-/// What moved a score, strongest first: a name and what it added before calibration.
-pub fn explain(features: &Features<'_>) -> Vec<(String, f32)> {
-    let words = WEIGHTS.get(Header::BYTES..).unwrap_or_default();
-    let header = &*HEADER;
-    let mut found: Vec<(String, f32)> = Vec::new();
-    let dense = features.walk(|bucket, at| {
-        let text = features.text.get(at).unwrap_or_default();
-        let value = header.scale * f32::from(weight(words, bucket));
-        match found.iter_mut().find(|(name, _)| *name == text) {
-            Some((_, sum)) => *sum += value,
-            None => found.push((text.to_owned(), value)),
-        }
-    });
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand words at most")]
-    let norm = (found.len().max(1) as f32).sqrt();
-    for (_, value) in &mut found {
-        *value /= norm;
-    }
-    for ((name, [mean, inverse, weight]), x) in DENSE_NAMES.iter().zip(&header.dense).zip(&dense) {
-        let value = ((x - mean) * inverse).clamp(-3.0, 3.0) * weight;
-        found.push((format!("({name})"), value));
-    }
-    found.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-    found
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use wire::RequestId;
 
 /// Numbered changes of the schema, applied in order inside a transaction each.
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_ledger.sql")];
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
 /// Readers kept open; more are opened when needed and closed again.

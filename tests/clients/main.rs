@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use bench::upstream::{Script, Upstream};
 use tests::Process;
-use tests::world::{DEEP, FAST, endpoints, script};
+use tests::world::{DEEP, FAST, script};
 
 /// Runs `file` of this folder with the interpreter `program` and looks at what it prints.
 async fn run(program: &str, file: &str) {
@@ -27,12 +27,8 @@ async fn run(program: &str, file: &str) {
     let fast = Upstream::start(words(FAST)).await.unwrap();
     let deep = Upstream::start(words(DEEP)).await.unwrap();
     let config = folder.path().join("pareto.toml");
-    let text = format!(
-        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
-         store.dir = {:?}\nlog.format = \"json\"\n{}",
-        folder.path().join("data"),
-        endpoints(&fast, &deep)
-    );
+    let head = "log.format = \"json\"";
+    let text = tests::world::config(folder.path(), head, &fast, &deep, "");
     std::fs::write(&config, text).unwrap();
     let gateway = env!("CARGO_BIN_EXE_gateway-under-test");
     let made = std::process::Command::new(gateway)

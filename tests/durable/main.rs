@@ -16,12 +16,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_gateway-under-test");
 /// Writes a configuration into `folder` and returns its path.
 fn config(folder: &Path, fast: &Upstream, deep: &Upstream, tail: &str) -> PathBuf {
     let path = folder.join("pareto.toml");
-    let text = format!(
-        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
-         store.dir = {:?}\nlog.level = \"info,pareto=warn\"\nlog.format = \"json\"\n{}\n{tail}\n",
-        folder.join("data"),
-        tests::world::endpoints(fast, deep)
-    );
+    let head = "log.level = \"info,pareto=warn\"\nlog.format = \"json\"";
+    let text = tests::world::config(folder, head, fast, deep, tail);
     std::fs::write(&path, text).unwrap();
     path
 }

@@ -1,7 +1,7 @@
 //! A gateway in this process, in front of scripted endpoints, with its store in a temporary folder.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,17 @@ pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
     text
 }
 
+/// The text of a configuration: `head` (top-level keys in dotted form), what every test needs, and
+/// `tail` (tables such as `[[budget]]`).
+pub fn config(folder: &Path, head: &str, fast: &Upstream, deep: &Upstream, tail: &str) -> String {
+    format!(
+        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
+         store.dir = {:?}\n{head}\n{}\n{tail}\n",
+        folder.join("data"),
+        endpoints(fast, deep)
+    )
+}
+
 /// A script that bills at the prices of `endpoints`.
 pub fn script(tier: (&str, &str, u64, u64)) -> Script {
     Script {
@@ -80,12 +91,8 @@ impl World {
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pareto.toml");
-        let text = format!(
-            "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
-             store.dir = {:?}\nlog.level = \"warn\"\n{head}\n{}\n{tail}\n",
-            folder.path().join("data"),
-            endpoints(&fast, &deep)
-        );
+        let head = format!("log.level = \"warn\"\n{head}");
+        let text = config(folder.path(), &head, &fast, &deep, tail);
         std::fs::write(&file, &text).unwrap();
         let config = Config::load(&file).unwrap_or_else(|invalid| panic!("{invalid}\n{text}"));
         let running = boot::start(config, Some(file.clone())).await.unwrap();

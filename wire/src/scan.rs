@@ -220,6 +220,50 @@ pub(crate) fn word<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Str<'a>>, Jso
     }
 }
 
+/// Takes the value of `model`.
+pub(crate) fn model(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    let Some(model) = word(scanner)? else {
+        return Err(ScanError::Wrong("model", "a string"));
+    };
+    scan.model_at = model.at.start - 1..model.at.end + 1;
+    scan.model = model.text().into_owned();
+    Ok(())
+}
+
+/// Takes the value of `service_tier`.
+pub(crate) fn lane(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    let lane = word(scanner)?.map(|lane| lane.text().into_owned());
+    scan.lane = lane.unwrap_or_default();
+    Ok(())
+}
+
+/// Takes the list of messages: roles here, every other field of a message by `field`.
+pub(crate) fn messages(
+    scanner: &mut Scanner<'_>,
+    scan: &mut Scan,
+    field: impl Fn(&mut Scanner<'_>, &str, &mut Message, &mut Scan) -> Result<(), JsonError>,
+) -> Result<(), ScanError> {
+    if scanner.peek()? != Kind::Array {
+        return Err(ScanError::Wrong("messages", "a list of messages"));
+    }
+    let mut message = Message::default();
+    scanner.array(|scanner| {
+        if scanner.peek()? != Kind::Object {
+            return Err(ScanError::Wrong("messages", "a list of objects"));
+        }
+        scanner.object(|scanner, key| match key.text().as_ref() {
+            "role" => {
+                let role = word(scanner)?;
+                message.role = role.map_or(Role::Other, |role| Role::read(&role.text()));
+                Ok(())
+            }
+            name => field(scanner, name, &mut message, scan),
+        })?;
+        message.count_into(scan);
+        Ok(())
+    })
+}
+
 /// A length as a count that fits the shape.
 pub(crate) fn len32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)

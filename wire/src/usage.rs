@@ -35,8 +35,7 @@ impl Usage {
     pub fn prompt(&self) -> u64 {
         self.input
             .saturating_add(self.cache_read)
-            .saturating_add(self.cache_write_5m)
-            .saturating_add(self.cache_write_1h)
+            .saturating_add(self.cache_write())
             .saturating_add(self.audio_input)
     }
 
@@ -45,6 +44,16 @@ impl Usage {
         self.output
             .saturating_add(self.reasoning)
             .saturating_add(self.audio_output)
+    }
+
+    /// Tokens written to a prompt cache, however long it lives.
+    pub fn cache_write(&self) -> u64 {
+        self.cache_write_5m.saturating_add(self.cache_write_1h)
+    }
+
+    /// Audio tokens of both sides.
+    pub fn audio(&self) -> u64 {
+        self.audio_input.saturating_add(self.audio_output)
     }
 }
 

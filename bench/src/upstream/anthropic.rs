@@ -29,11 +29,7 @@ fn stop(content: &Content) -> &'static str {
 
 /// A whole reply.
 pub(super) fn whole(content: &Content) -> String {
-    let text: String = content
-        .pieces
-        .iter()
-        .map(|(text, _)| text.as_str())
-        .collect();
+    let text = content.text();
     let block = match &content.tool {
         None => json!({ "type": "text", "text": text }),
         Some((name, arguments)) => json!({ "type": "tool_use", "id": "toolu_1", "name": name,

@@ -28,11 +28,7 @@ fn finish(content: &Content) -> &'static str {
 
 /// A whole reply.
 pub(super) fn whole(content: &Content) -> String {
-    let text: String = content
-        .pieces
-        .iter()
-        .map(|(text, _)| text.as_str())
-        .collect();
+    let text = content.text();
     let mut message = json!({ "role": "assistant", "content": text });
     if let Some((name, arguments)) = &content.tool {
         message["content"] = Value::Null;

@@ -51,6 +51,13 @@ pub(super) struct Content {
     pub(super) wants_usage: bool,
 }
 
+impl Content {
+    /// The visible text as a whole.
+    pub(super) fn text(&self) -> String {
+        self.pieces.iter().map(|(text, _)| text.as_str()).collect()
+    }
+}
+
 const WORDS: [&str; 16] = [
     "light", "river", "of", "the", "stone", "Grüße", "sum", "and", "🙂", "proof", "is", "a",
     "table", "seven", "naïve", "end",

@@ -272,7 +272,8 @@ proptest! {
                 3 if !open.is_empty() => {
                     let (hold, bound) = open.swap_remove(pick % open.len());
                     if pick % 2 == 0 {
-                        prop_assert!(hold.void(500, NOW).is_some());
+                        let failed = Settlement { outcome: Outcome::Failed, status: 500, ..used(0) };
+                        prop_assert!(hold.post(&failed).is_some());
                     } else {
                         drop(hold);
                         settled += bound;

@@ -3,8 +3,7 @@
 
 mod result;
 
-use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,11 +13,10 @@ use bench::trace;
 use bench::upstream::{Script, Upstream};
 use bytes::Bytes;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
+use super::load::watch;
 use super::{quiet, say};
 use crate::boot::{self, Running};
-use crate::clock::now_ms;
 use crate::config::Config;
 use crate::identify::{self, Owner};
 use result::Outcome;
@@ -113,7 +111,7 @@ impl Demo {
         let prompts = Arc::new(conversation::prompts());
         first_call(&running, &keys, started).await?;
         let plan = plan(&prompts, &keys, self.calls, self.speed);
-        let samples = self.watch(&running, plan).await;
+        let samples = watch(running.address, plan, progress).await;
         let patience = Duration::from_secs(30);
         let store = Arc::clone(&running.parts.store);
         tokio::task::spawn_blocking(move || store.flush(patience)).await?;
@@ -133,36 +131,6 @@ impl Demo {
         tokio::signal::ctrl_c().await?;
         running.shut_down(std::future::pending()).await;
         Ok(())
-    }
-
-    /// Replays the plan under a progress bar.
-    async fn watch(&self, running: &Running, plan: Vec<Planned>) -> Vec<Sample> {
-        let bar = ProgressBar::new(u64::try_from(plan.len()).unwrap_or(0));
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len} calls  {msg}  {elapsed}")
-        {
-            bar.set_style(style);
-        }
-        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
-        let (kept, shown) = (Arc::clone(&samples), bar.clone());
-        let terminal = std::io::stderr().is_terminal();
-        replay(running.address, plan, move |sample| {
-            let mut samples = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            samples.push(sample);
-            shown.inc(1);
-            if samples.len() % 50 == 0 {
-                let message = progress(&samples);
-                shown.set_message(message.clone());
-                // Without a terminal the bar is invisible; a line now and then is not.
-                if !terminal && samples.len() % 500 == 0 {
-                    let line = format!("{} calls  {message}", samples.len());
-                    writeln!(std::io::stderr(), "{line}").ok();
-                }
-            }
-        })
-        .await;
-        bar.finish();
-        std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -226,14 +194,12 @@ fn keys(running: &Running) -> anyhow::Result<Vec<Arc<str>>> {
     let shared = &running.parts.shared;
     let mut keys = Vec::new();
     for (tenant, _) in TENANTS {
-        let mut random = [0; 64];
-        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
         let owner = Owner {
             tenant: tenant.to_owned(),
             label: "demo".to_owned(),
             ..Owner::default()
         };
-        let created = identify::create(owner, shared.keys.pepper(), &random, now_ms());
+        let created = identify::create(owner, shared.keys.pepper())?;
         shared.ledger.add_key(&created.row)?;
         keys.push(Arc::from(created.key.expose()));
     }

@@ -108,10 +108,7 @@ fn attempt(entry: &Entry) -> String {
         ("cache write, 1 h", usage.cache_write_1h),
         ("output", usage.output),
         ("reasoning", usage.reasoning),
-        (
-            "audio",
-            usage.audio_input.saturating_add(usage.audio_output),
-        ),
+        ("audio", usage.audio()),
         ("web searches", usage.web_searches),
     ] {
         if tokens > 0 {

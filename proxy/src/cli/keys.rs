@@ -22,18 +22,8 @@ enum Act {
     Create {
         #[command(flatten)]
         file: File,
-        /// Who pays.
-        #[arg(long)]
-        tenant: String,
-        /// The team of the tenant.
-        #[arg(long, default_value = "")]
-        team: String,
-        /// The project of the team.
-        #[arg(long, default_value = "")]
-        project: String,
-        /// What people call the key.
-        #[arg(long, default_value = "")]
-        label: String,
+        #[command(flatten)]
+        owner: Owner,
     },
     /// List all keys, without their secrets.
     List {
@@ -53,27 +43,11 @@ impl Keys {
     pub(super) fn run(self) -> anyhow::Result<()> {
         quiet();
         match self.act {
-            Act::Create {
-                file,
-                tenant,
-                team,
-                project,
-                label,
-            } => {
-                ensure!(!tenant.is_empty(), "--tenant is empty; name one");
+            Act::Create { file, owner } => {
+                ensure!(!owner.tenant.is_empty(), "--tenant is empty; name one");
                 let config = load(&file.config)?;
                 let ledger = assemble::ledger(&config)?;
-                let mut random = [0; 64];
-                getrandom::fill(&mut random)
-                    .map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
-                let pepper = assemble::pepper(&config)?;
-                let owner = Owner {
-                    tenant,
-                    team,
-                    project,
-                    label,
-                };
-                let created = identify::create(owner, &pepper, &random, now_ms());
+                let created = identify::create(owner, &assemble::pepper(&config)?)?;
                 ledger.add_key(&created.row)?;
                 say(created.key.expose())
             }

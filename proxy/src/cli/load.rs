@@ -1,5 +1,6 @@
 //! `pareto bench`: real prompts at a fixed rate, open loop, against any address that speaks a dialect.
 
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,21 +60,7 @@ impl Load {
             "--rate and --seconds must be above 0"
         );
         let plan = self.plan();
-        let bar = ProgressBar::new(u64::try_from(plan.len()).unwrap_or(0));
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} calls  {elapsed}") {
-            bar.set_style(style);
-        }
-        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
-        let (kept, shown) = (Arc::clone(&samples), bar.clone());
-        replay(self.address, plan, move |sample| {
-            kept.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(sample);
-            shown.inc(1);
-        })
-        .await;
-        bar.finish_and_clear();
-        let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
+        let samples = watch(self.address, plan, |_| String::new()).await;
         say(&report(&samples))
     }
 
@@ -99,6 +86,40 @@ impl Load {
             })
             .collect()
     }
+}
+
+/// Sends `plan` under a progress bar to `address` and returns how each call went; `state` says in a few words how it
+/// stands.
+pub(super) async fn watch(
+    address: SocketAddr,
+    plan: Vec<Planned>,
+    state: fn(&[Sample]) -> String,
+) -> Vec<Sample> {
+    let bar = ProgressBar::new(u64::try_from(plan.len()).unwrap_or(0));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} calls  {msg}  {elapsed}")
+    {
+        bar.set_style(style);
+    }
+    let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
+    let (kept, shown) = (Arc::clone(&samples), bar.clone());
+    let terminal = std::io::stderr().is_terminal();
+    replay(address, plan, move |sample| {
+        let mut samples = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push(sample);
+        shown.inc(1);
+        if samples.len() % 50 == 0 {
+            let state = state(&samples);
+            shown.set_message(state.clone());
+            // Without a terminal the bar is invisible; a line now and then is not.
+            if !terminal && samples.len() % 500 == 0 {
+                let line = format!("{} calls  {state}", samples.len());
+                writeln!(std::io::stderr(), "{line}").ok();
+            }
+        }
+    })
+    .await;
+    bar.finish();
+    std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn report(samples: &[Sample]) -> String {

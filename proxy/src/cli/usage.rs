@@ -88,10 +88,7 @@ fn cells(row: &UsageRow) -> Vec<String> {
         reasoning,
         ..
     } = row.usage;
-    let written = row
-        .usage
-        .cache_write_5m
-        .saturating_add(row.usage.cache_write_1h);
+    let written = row.usage.cache_write();
     let counts = [
         row.calls, row.failed, input, cache_read, written, output, reasoning,
     ];

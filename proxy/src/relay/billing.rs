@@ -74,16 +74,8 @@ impl Billing {
 
     /// Nobody knows what was used: the bound is charged, marked as an estimate.
     pub(crate) fn charge_bound(&mut self) {
-        let bound = self
-            .hold
-            .as_ref()
-            .and_then(Hold::held)
-            .map(|held| held.bound_usage);
-        self.settle(
-            Outcome::Interrupted,
-            bound.unwrap_or_default(),
-            UsageSource::Estimated,
-        );
+        let bound = self.bound().unwrap_or_default();
+        self.settle(Outcome::Interrupted, bound, UsageSource::Estimated);
     }
 
     /// The upstream bills nothing for this attempt.
@@ -91,17 +83,17 @@ impl Billing {
         self.settle(Outcome::Failed, Usage::default(), UsageSource::Provider);
     }
 
+    /// The usage that was held for; `None` once settled.
+    fn bound(&self) -> Option<Usage> {
+        self.hold.as_ref()?.held().map(|held| held.bound_usage)
+    }
+
     /// Usage as reported, or else as counted: prompt bytes over three, within the bound.
     fn used(&self, facts: &Facts, counted_output: u64) -> (Usage, UsageSource) {
         if let Some(usage) = facts.usage {
             return (usage, UsageSource::Provider);
         }
-        let bound = self
-            .hold
-            .as_ref()
-            .and_then(Hold::held)
-            .map(|held| held.bound_usage);
-        let bound = bound.unwrap_or_default();
+        let bound = self.bound().unwrap_or_default();
         let counted = Usage {
             input: self.body_bytes.div_ceil(3).min(bound.input),
             ..Usage::default()
@@ -159,12 +151,7 @@ impl Billing {
 impl Drop for Billing {
     fn drop(&mut self) {
         // The caller left before the answer began, and the upstream may bill for it all the same.
-        let bound = self
-            .hold
-            .as_ref()
-            .and_then(Hold::held)
-            .map(|held| held.bound_usage);
-        if let Some(bound) = bound {
+        if let Some(bound) = self.bound() {
             self.settle(Outcome::Disconnected, bound, UsageSource::Estimated);
         }
     }

@@ -91,7 +91,7 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
             text: &line.prompt,
             shape: &shape,
         };
-        let dense = features.walk(|bucket, _| buckets.push(bucket));
+        let dense = features.walk(|bucket| buckets.push(bucket));
         rows.push(Row {
             id: line.id,
             source: line.source,

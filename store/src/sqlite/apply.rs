@@ -6,10 +6,7 @@ use meter::{Entry, Held, Outcome, Record};
 use rusqlite::{Transaction, params};
 use wire::RequestId;
 
-use super::signed;
-
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+use super::{DAY_MS, HOUR_MS, signed};
 
 /// Applies `records` in their order.
 pub(super) fn records(transaction: &Transaction<'_>, records: &[Record]) -> rusqlite::Result<()> {
@@ -45,8 +42,8 @@ fn open(transaction: &Transaction<'_>, held: &Held) -> rusqlite::Result<()> {
 fn settle(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let held = &entry.held;
     if insert(transaction, entry)? {
-        rollup(transaction, "rollup_hour", HOUR_MS, entry)?;
-        rollup(transaction, "rollup_day", DAY_MS, entry)?;
+        rollup(transaction, UPSERT_HOUR, HOUR_MS, entry)?;
+        rollup(transaction, UPSERT_DAY, DAY_MS, entry)?;
     }
     transaction
         .prepare_cached("DELETE FROM hold WHERE request_id = ?1 AND attempt = ?2")?
@@ -110,18 +107,13 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<bool
 /// Adds the entry to its hour or day: the one in which its hold was made.
 fn rollup(
     transaction: &Transaction<'_>,
-    table: &'static str,
+    upsert: &str,
     every_ms: i64,
     entry: &Entry,
 ) -> rusqlite::Result<()> {
     let Entry { held, usage, .. } = entry;
     let subject = &held.subject;
-    let sql = if table == "rollup_hour" {
-        UPSERT_HOUR
-    } else {
-        UPSERT_DAY
-    };
-    transaction.prepare_cached(sql)?.execute(params![
+    transaction.prepare_cached(upsert)?.execute(params![
         held.held_at_ms.div_euclid(every_ms) * every_ms,
         &*subject.tenant,
         &*subject.team,

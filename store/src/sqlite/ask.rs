@@ -10,9 +10,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 use wire::{RequestId, Usage};
 
-use super::unsigned;
-
-const DAY_MS: i64 = 86_400_000;
+use super::{DAY_MS, unsigned};
 
 pub(super) fn spent(connection: &Connection, from_ms: i64) -> rusqlite::Result<Vec<Spent>> {
     let mut statement = connection.prepare_cached(

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use bytes::Bytes;
-
-use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
+use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, model_and_cap};
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::scan::{self, Message, Role, count, flag, len32, word};
 use crate::splice::Edit;
@@ -45,21 +43,7 @@ impl Dialect for AnthropicMessages {
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
-        let mut edits = Vec::with_capacity(2);
-        if scan.model != change.model {
-            edits.push(Edit {
-                at: scan.model_at.clone(),
-                with: Bytes::from(quote(change.model)),
-            });
-        }
-        match change.cap {
-            Some(cap) if scan.caps.is_empty() => {
-                edits.push(insert(scan, &format!("\"max_tokens\":{cap}")));
-            }
-            Some(cap) if scan.max_output != Some(cap) => edits.extend(lower_caps(scan, cap)),
-            _ => {}
-        }
-        edits
+        model_and_cap(scan, change, "max_tokens")
     }
 
     fn watch(&self) -> Box<dyn Watch> {
@@ -135,14 +119,11 @@ impl Dialect for AnthropicMessages {
 /// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.
 fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
     match name {
-        "model" => {
-            let Some(model) = word(scanner)? else {
-                return Err(ScanError::Wrong("model", "a string"));
-            };
-            scan.model_at = model.at.start - 1..model.at.end + 1;
-            scan.model = model.text().into_owned();
-        }
-        "messages" => messages(scanner, scan)?,
+        "model" => scan::model(scanner, scan)?,
+        "messages" => scan::messages(scanner, scan, |scanner, name, message, scan| match name {
+            "content" => blocks(scanner, message, scan),
+            _ => Ok(()),
+        })?,
         "system" => {
             let mut system = Message {
                 role: Role::System,
@@ -159,11 +140,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
             scan.max_output = count(scanner, "max_tokens")?;
             scan.caps.push(start..scanner.offset());
         }
-        "service_tier" => {
-            scan.lane = word(scanner)?
-                .map(|lane| lane.text().into_owned())
-                .unwrap_or_default();
-        }
+        "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
             scanner.array(|scanner| {
@@ -203,31 +180,6 @@ fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
         })?;
     }
     Ok(found)
-}
-
-fn messages(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
-    if scanner.peek()? != Kind::Array {
-        return Err(ScanError::Wrong("messages", "a list of messages"));
-    }
-    let mut message = Message::default();
-    scanner.array(|scanner| {
-        if scanner.peek()? != Kind::Object {
-            return Err(ScanError::Wrong("messages", "a list of objects"));
-        }
-        scanner.object(|scanner, key| {
-            match key.text().as_ref() {
-                "role" => {
-                    let role = word(scanner)?;
-                    message.role = role.map_or(Role::Other, |role| Role::read(&role.text()));
-                }
-                "content" => blocks(scanner, &mut message, scan)?,
-                _ => {}
-            }
-            Ok::<(), JsonError>(())
-        })?;
-        message.count_into(scan);
-        Ok(())
-    })
 }
 
 /// Takes a text or a list of content blocks.
@@ -302,6 +254,20 @@ fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
     sound && reported
 }
 
+/// The `type` that an event's data carries; empty where it carries none.
+fn kind_of(data: &[u8]) -> Result<String, JsonError> {
+    let mut kind = String::new();
+    Scanner::new(data)?.object(|scanner, key| {
+        if key.raw == "type"
+            && let Some(found) = word(scanner)?
+        {
+            found.text().as_ref().clone_into(&mut kind);
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    Ok(kind)
+}
+
 #[derive(Debug, Default)]
 struct Follower {
     facts: Facts,
@@ -317,7 +283,19 @@ impl Watch for Follower {
         let Some(data) = sse::data(event) else {
             return Seen::Quiet;
         };
-        match sse::name(event).unwrap_or_default() {
+        let typed;
+        let kind = match sse::name(event).unwrap_or_default() {
+            // An upstream that names no events still puts the type into the data.
+            b"" => match kind_of(data) {
+                Ok(kind) => {
+                    typed = kind;
+                    typed.as_bytes()
+                }
+                Err(_) => return Seen::Error,
+            },
+            name => name,
+        };
+        match kind {
             b"content_block_delta" => {
                 self.facts.count(data.len());
                 Seen::Content
@@ -329,8 +307,6 @@ impl Watch for Follower {
                 Seen::End
             }
             b"error" => Seen::Error,
-            // An upstream that names no events still puts the type into the data.
-            b"" => self.event_by_type(data),
             // Starts and stops of blocks, pings, and whatever is added one day.
             _ => Seen::Quiet,
         }
@@ -342,32 +318,6 @@ impl Watch for Follower {
 }
 
 impl Follower {
-    fn event_by_type(&mut self, data: &[u8]) -> Seen {
-        let mut kind = String::new();
-        let walked = Scanner::new(data).and_then(|mut scanner| {
-            scanner.object(|scanner, key| {
-                if key.raw == "type" && scanner.peek()? == Kind::String {
-                    scanner.string()?.text().as_ref().clone_into(&mut kind);
-                }
-                Ok(())
-            })
-        });
-        match (walked, kind.as_str()) {
-            (Err(_), _) | (_, "error") => Seen::Error,
-            (_, "content_block_delta") => {
-                self.facts.count(data.len());
-                Seen::Content
-            }
-            (_, "message_start") => self.take_usage(data, false),
-            (_, "message_delta") => self.take_usage(data, true),
-            (_, "message_stop") => {
-                self.facts.finished = true;
-                Seen::End
-            }
-            _ => Seen::Quiet,
-        }
-    }
-
     /// Takes usage from `message_start` (inside `message`) or `message_delta` (on top).
     fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
         let mut sound = true;

@@ -7,15 +7,17 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::json::{Kind, Scanner};
+use crate::json::{Kind, Scanner, quote};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage};
 
 /// Every dialect; adding one is adding a line.
-pub static ALL: [&dyn Dialect; 2] = [
-    &openai_chat::OpenAiChat,
-    &anthropic_messages::AnthropicMessages,
-];
+pub static ALL: [&dyn Dialect; 2] = [OPENAI_CHAT, ANTHROPIC_MESSAGES];
+
+/// OpenAI Chat Completions.
+pub static OPENAI_CHAT: &dyn Dialect = &openai_chat::OpenAiChat;
+/// Anthropic Messages.
+pub static ANTHROPIC_MESSAGES: &dyn Dialect = &anthropic_messages::AnthropicMessages;
 
 /// The dialect called `name` in configuration.
 pub fn named(name: &str) -> Option<&'static dyn Dialect> {
@@ -211,10 +213,28 @@ fn insert(scan: &Scan, field: &str) -> Edit {
     }
 }
 
-/// The edits that write the cap over every cap the caller set.
-fn lower_caps(scan: &Scan, cap: u64) -> impl Iterator<Item = Edit> {
-    scan.caps.iter().map(move |at| Edit {
-        at: at.clone(),
-        with: Bytes::from(cap.to_string()),
-    })
+/// The edits that write the upstream's model name and the cap that was held; a cap that the caller
+/// did not set goes into the field `cap_field`.
+fn model_and_cap(scan: &Scan, change: &Change<'_>, cap_field: &str) -> Vec<Edit> {
+    let mut edits = Vec::with_capacity(3);
+    if scan.model != change.model {
+        edits.push(Edit {
+            at: scan.model_at.clone(),
+            with: Bytes::from(quote(change.model)),
+        });
+    }
+    match change.cap {
+        Some(cap) if scan.caps.is_empty() => {
+            edits.push(insert(scan, &format!("{}:{cap}", quote(cap_field))));
+        }
+        // Of two caps the upstream may take the larger: both say the same.
+        Some(cap) if scan.caps.len() > 1 || scan.max_output != Some(cap) => {
+            edits.extend(scan.caps.iter().map(|at| Edit {
+                at: at.clone(),
+                with: Bytes::from(cap.to_string()),
+            }));
+        }
+        _ => {}
+    }
+    edits
 }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
-use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, lower_caps};
+use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, model_and_cap};
 use crate::json::{JsonError, Kind, Scanner, quote};
-use crate::scan::{self, Acted, Message, Role, count, flag, len32, word};
+use crate::scan::{self, Acted, Message, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -53,27 +53,11 @@ impl Dialect for OpenAiChat {
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
-        let mut edits = Vec::with_capacity(3);
-        if scan.model != change.model {
-            edits.push(Edit {
-                at: scan.model_at.clone(),
-                with: Bytes::from(quote(change.model)),
-            });
-        }
-        match change.cap {
-            Some(cap) if scan.caps.is_empty() => {
-                let name = match change.cap_field {
-                    "" => "max_completion_tokens",
-                    name => name,
-                };
-                edits.push(insert(scan, &format!("{}:{cap}", quote(name))));
-            }
-            // Of two caps the upstream may take the larger: both say the same.
-            Some(cap) if scan.caps.len() > 1 || scan.max_output != Some(cap) => {
-                edits.extend(lower_caps(scan, cap));
-            }
-            _ => {}
-        }
+        let cap_field = match change.cap_field {
+            "" => "max_completion_tokens",
+            name => name,
+        };
+        let mut edits = model_and_cap(scan, change, cap_field);
         if scan.stream && !scan.include_usage {
             edits.push(ask_for_usage(scan));
         }
@@ -138,24 +122,14 @@ impl Dialect for OpenAiChat {
 /// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.
 fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
     match name {
-        "model" => {
-            let Some(model) = word(scanner)? else {
-                return Err(ScanError::Wrong("model", "a string"));
-            };
-            scan.model_at = model.at.start - 1..model.at.end + 1;
-            scan.model = model.text().into_owned();
-        }
-        "messages" => messages(scanner, scan)?,
+        "model" => scan::model(scanner, scan)?,
+        "messages" => scan::messages(scanner, scan, message)?,
         "stream" => scan.stream = flag(scanner, "stream")?,
         "stream_options" => stream_options(scanner, scan)?,
         "max_tokens" => cap(scanner, "max_tokens", scan)?,
         "max_completion_tokens" => cap(scanner, "max_completion_tokens", scan)?,
         "n" => scan.answers = count(scanner, "n")?.unwrap_or(1).max(1),
-        "service_tier" => {
-            scan.lane = word(scanner)?
-                .map(|lane| lane.text().into_owned())
-                .unwrap_or_default();
-        }
+        "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
             scanner.array(|_| {
@@ -252,33 +226,21 @@ fn merge_head(edits: Vec<Edit>, head_at: usize) -> Vec<Edit> {
     rest
 }
 
-fn messages(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
-    if scanner.peek()? != Kind::Array {
-        return Err(ScanError::Wrong("messages", "a list of messages"));
+/// Takes one field of a message.
+fn message(
+    scanner: &mut Scanner<'_>,
+    name: &str,
+    message: &mut Message,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    match name {
+        "content" => content(scanner, &mut message.texts, scan),
+        "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|_| {
+            scan.shape.tool_calls += 1;
+            Ok(())
+        }),
+        _ => Ok(()),
     }
-    let mut message = Message::default();
-    scanner.array(|scanner| {
-        if scanner.peek()? != Kind::Object {
-            return Err(ScanError::Wrong("messages", "a list of objects"));
-        }
-        scanner.object(|scanner, key| {
-            match key.text().as_ref() {
-                "role" => {
-                    let role = word(scanner)?;
-                    message.role = role.map_or(Role::Other, |role| Role::read(&role.text()));
-                }
-                "content" => content(scanner, &mut message.texts, scan)?,
-                "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|_| {
-                    scan.shape.tool_calls += 1;
-                    Ok::<(), JsonError>(())
-                })?,
-                _ => {}
-            }
-            Ok::<(), ScanError>(())
-        })?;
-        message.count_into(scan);
-        Ok(())
-    })
 }
 
 fn content(
