@@ -1,10 +1,28 @@
-//! The scripted model endpoint: OpenAI chat and Anthropic messages, streamed or not, with a pace, a
-//! size, faults on request, and a bill of its own that is the oracle of every test about money.
+//! The scripted model endpoint: OpenAI chat completions and responses and Anthropic messages, streamed
+//! or not, with a pace, a size, faults on request, a judge of transcripts, and a bill of its own that
+//! is the oracle of every test about money.
 
-mod anthropic;
-mod openai;
+mod calls;
 mod script;
 mod steps;
+
+// What an answer says, and how each dialect writes it.
+mod anthropic;
+mod content;
+mod embeddings;
+mod errors;
+mod fit;
+mod openai;
+mod responses;
+
+// What came, and what is remembered of it.
+mod kept;
+mod request;
+mod seal;
+mod see;
+mod strict;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io::Write;
@@ -15,20 +33,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use script::{Fault, Script};
-use steps::Steps;
+use calls::Door;
+use kept::Kept;
+pub use script::{Fault, Script, ScriptedCall};
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -39,6 +57,7 @@ pub struct Billed {
     pub request: String,
     pub attempt: String,
     pub model: String,
+    /// `openai_chat`, `anthropic_messages`, `openai_responses`; or `openai_embeddings`.
     pub dialect: &'static str,
     pub stream: bool,
     /// The endpoint's own status.
@@ -74,6 +93,7 @@ struct Shared {
     script: Mutex<Script>,
     calls: AtomicU64,
     bill: Mutex<Vec<Billed>>,
+    kept: Mutex<Kept>,
     file: Option<Mutex<std::fs::File>>,
 }
 
@@ -96,6 +116,7 @@ impl Upstream {
             script: Mutex::new(script),
             calls: AtomicU64::new(0),
             bill: Mutex::new(Vec::new()),
+            kept: Mutex::default(),
             file: file.transpose()?.map(Mutex::new),
         });
         let listener = TcpListener::bind(address)
@@ -182,143 +203,34 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, std::io::Error>
 
 fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     Box::pin(async move {
-        let path = request.uri().path().to_owned();
-        let method = request.method().clone();
         let (head, body) = request.into_parts();
         let body = body
             .collect()
             .await
             .map_err(std::io::Error::other)?
             .to_bytes();
-        match (method, path.as_str()) {
-            (Method::POST, "/v1/chat/completions") => {
-                call(&shared, head.headers, body, "openai_chat").await
-            }
-            (Method::POST, "/v1/messages") => {
-                call(&shared, head.headers, body, "anthropic_messages").await
-            }
-            (Method::GET, "/v1/models") => Ok(json(
-                200,
-                "{\"object\":\"list\",\"data\":[{\"id\":\"scripted\",\"object\":\"model\"}]}",
-            )),
-            _ => Ok(json(
-                404,
-                "{\"error\":{\"message\":\"nothing here\",\"type\":\"not_found_error\"}}",
-            )),
+        if let Some(door) = Door::of(&head.method, head.uri.path()) {
+            return calls::call(&shared, door, head.headers, body).await;
         }
+        if head.method == Method::GET && head.uri.path() == "/v1/models" {
+            return Ok(json(200, models(&head.headers)));
+        }
+        Ok(json(
+            404,
+            "{\"error\":{\"message\":\"nothing here\",\"type\":\"not_found_error\"}}",
+        ))
     })
 }
 
-async fn call(
-    shared: &Arc<Shared>,
-    headers: HeaderMap,
-    body: Bytes,
-    dialect: &'static str,
-) -> Result<Response<Body>, std::io::Error> {
-    let number = shared.calls.fetch_add(1, Ordering::AcqRel);
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
-        return Ok(json(
-            400,
-            "{\"error\":{\"message\":\"not JSON\",\"type\":\"invalid_request_error\"}}",
-        ));
-    };
-    let script = lock(&shared.script).clone();
-    let script = script
-        .overridden(&request, &headers)
-        .map_err(std::io::Error::other)?;
-    let mut billed = begin(&script, &request, &headers, &body, dialect);
-    if let Some(key) = &script.key
-        && !presents(&headers, key)
-    {
-        billed.status = 401;
-        shared.record(billed);
-        return Ok(json(
-            401,
-            "{\"error\":{\"message\":\"wrong key\",\"type\":\"authentication_error\"}}",
-        ));
+/// The listing in the words of the vendor whose header is there.
+fn models(headers: &HeaderMap) -> &'static str {
+    if headers.contains_key("anthropic-version") {
+        return "{\"data\":[{\"type\":\"model\",\"id\":\"scripted\",\"display_name\":\"Scripted\",\
+                \"created_at\":\"2026-01-01T00:00:00Z\"}],\"has_more\":false,\
+                \"first_id\":\"scripted\",\"last_id\":\"scripted\"}";
     }
-    let flapping =
-        matches!(script.fault, Some(Fault::Flap(every)) if number.is_multiple_of(every.max(1)));
-    let fault = if flapping {
-        Some(Fault::Status(503, None))
-    } else {
-        script.fault.clone()
-    };
-    if let Some(fault @ (Fault::Status(..) | Fault::Refuse | Fault::HangBeforeHeaders)) = &fault {
-        return strike(shared, fault, billed).await;
-    }
-    billed.status = 200;
-    let steps = steps::plan(&script, fault.as_ref(), &request, dialect, &mut billed);
-    let kind = if billed.stream {
-        "text/event-stream"
-    } else {
-        "application/json"
-    };
-    let id = format!("up-{number}");
-    let body = Steps::new(steps, billed, Arc::clone(shared), script).boxed_unsync();
-    let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    Ok(response)
-}
-
-/// The faults that come before any answer.
-async fn strike(
-    shared: &Shared,
-    fault: &Fault,
-    mut billed: Billed,
-) -> Result<Response<Body>, std::io::Error> {
-    let Fault::Status(status, retry_after) = fault else {
-        shared.record(billed);
-        if *fault == Fault::HangBeforeHeaders {
-            return std::future::pending().await;
-        }
-        return Err(std::io::Error::other("scripted: closed before any answer"));
-    };
-    billed.status = *status;
-    shared.record(billed);
-    let text = "{\"error\":{\"message\":\"scripted fault\",\"type\":\"server_error\"}}";
-    let mut response = json(*status, text);
-    if let Some(seconds) = retry_after {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(*seconds));
-    }
-    Ok(response)
-}
-
-fn begin(
-    script: &Script,
-    request: &Value,
-    headers: &HeaderMap,
-    body: &Bytes,
-    dialect: &'static str,
-) -> Billed {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let mut billed = Billed {
-        request: header("x-request-id"),
-        attempt: header("x-pareto-attempt"),
-        model: request["model"].as_str().unwrap_or_default().to_owned(),
-        dialect,
-        stream: request["stream"].as_bool().unwrap_or(false),
-        prompt_tokens: script::prompt_tokens(request),
-        ..Billed::default()
-    };
-    billed.cached_tokens = script.cached_tokens.min(billed.prompt_tokens);
-    if script.keep {
-        (billed.body, billed.headers) = (body.clone(), headers.clone());
-    }
-    billed
+    "{\"object\":\"list\",\"data\":[{\"id\":\"scripted\",\"object\":\"model\",\"created\":1795000000,\
+     \"owned_by\":\"scripted\"}]}"
 }
 
 impl Shared {
@@ -334,19 +246,8 @@ impl Shared {
     }
 }
 
-fn presents(headers: &HeaderMap, key: &str) -> bool {
-    let bearer = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    bearer == Some(key)
-        || headers
-            .get("x-api-key")
-            .and_then(|value| value.to_str().ok())
-            == Some(key)
-}
-
-fn json(status: u16, text: &'static str) -> Response<Body> {
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {});
+fn json(status: u16, text: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(text.into()).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::steps::Content;
+use super::content::{Call, Content};
+use super::seal;
+use super::steps::{Events, halves};
 
 fn usage(content: &Content, output: u64) -> Value {
     if content.hostile_usage {
@@ -20,87 +22,163 @@ fn usage(content: &Content, output: u64) -> Value {
 }
 
 fn stop(content: &Content) -> &'static str {
-    match (&content.tool, content.cut_by_cap) {
+    match (content.calls.is_empty(), content.cut_by_cap) {
         (_, true) => "max_tokens",
-        (Some(_), _) => "tool_use",
-        (None, _) => "end_turn",
+        (false, _) => "tool_use",
+        (true, _) => "end_turn",
     }
+}
+
+fn message(content: &Content) -> Value {
+    json!({
+        "id": format!("msg_{}", content.stem), "type": "message", "role": "assistant",
+        "model": content.model, "content": [], "stop_reason": null, "stop_sequence": null,
+    })
+}
+
+/// A call without its input, as a stream begins it.
+fn tool_use(content: &Content, call: &Call) -> Value {
+    let id = format!("toolu_{}{}", content.stem, call.suffix);
+    json!({ "type": "tool_use", "id": id, "name": call.name, "input": {} })
+}
+
+/// The blocks of a whole reply.
+fn blocks(content: &Content) -> Vec<Value> {
+    let mut blocks = Vec::new();
+    if !content.thinking.is_empty() {
+        let text = content.thought();
+        let signature = seal::signature(&content.origin, &text);
+        blocks.push(json!({ "type": "thinking", "thinking": text, "signature": signature }));
+    }
+    if content.has_text() {
+        blocks.push(json!({ "type": "text", "text": content.text() }));
+    }
+    for call in &content.calls {
+        let mut block = tool_use(content, call);
+        let input = serde_json::from_str::<Value>(&call.arguments).unwrap_or_default();
+        if input.is_object() {
+            block["input"] = input;
+        }
+        blocks.push(block);
+    }
+    blocks
 }
 
 /// A whole reply.
 pub(super) fn whole(content: &Content) -> String {
-    let text = content.text();
-    let block = match &content.tool {
-        None => json!({ "type": "text", "text": text }),
-        Some((name, arguments)) => json!({ "type": "tool_use", "id": "toolu_1", "name": name,
-            "input": serde_json::from_str::<Value>(arguments).unwrap_or_default() }),
-    };
-    let mut reply = json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": content.model,
-        "content": [block], "stop_reason": stop(content), "stop_sequence": null,
-    });
+    let mut reply = message(content);
+    reply["content"] = blocks(content).into();
+    reply["stop_reason"] = Value::from(stop(content));
     if content.reports_usage {
         reply["usage"] = usage(content, content.output_tokens);
     }
     reply.to_string()
 }
 
-/// A stream: events, each with the answer tokens in it.
-pub(super) fn events(content: &Content) -> Vec<(Bytes, u64)> {
-    let event = |name: &str, mut data: Value| {
+/// The events of a stream under way.
+#[derive(Default)]
+struct Stream {
+    events: Vec<(Bytes, u64)>,
+    /// Blocks begun.
+    blocks: usize,
+}
+
+impl Stream {
+    fn push(&mut self, name: &str, mut data: Value, tokens: u64) {
         data["type"] = Value::from(name);
-        Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
-    };
-    let mut message = json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": content.model, "content": [],
-        "stop_reason": null, "stop_sequence": null,
-    });
+        let event = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+        self.events.push((event, tokens));
+    }
+
+    fn start(&mut self, block: &Value) {
+        let data = json!({ "index": self.blocks, "content_block": block });
+        self.push("content_block_start", data, 0);
+        if self.blocks == 0 {
+            self.push("ping", json!({}), 0);
+        }
+        self.blocks += 1;
+    }
+
+    fn delta(&mut self, delta: &Value, tokens: u64) {
+        let data = json!({ "index": self.blocks - 1, "delta": delta });
+        self.push("content_block_delta", data, tokens);
+    }
+
+    fn stop(&mut self) {
+        self.push("content_block_stop", json!({ "index": self.blocks - 1 }), 0);
+    }
+
+    fn thinking(&mut self, content: &Content) {
+        self.start(&json!({ "type": "thinking", "thinking": "", "signature": "" }));
+        for (text, tokens) in &content.thinking {
+            self.delta(
+                &json!({ "type": "thinking_delta", "thinking": text }),
+                *tokens,
+            );
+        }
+        let signature = seal::signature(&content.origin, &content.thought());
+        self.delta(
+            &json!({ "type": "signature_delta", "signature": signature }),
+            0,
+        );
+        self.stop();
+    }
+
+    fn text(&mut self, content: &Content) {
+        self.start(&json!({ "type": "text", "text": "" }));
+        for (text, tokens) in &content.pieces {
+            self.delta(&json!({ "type": "text_delta", "text": text }), *tokens);
+        }
+        self.stop();
+    }
+
+    fn call(&mut self, content: &Content, call: &Call) {
+        self.start(&tool_use(content, call));
+        let (head, tail) = halves(&call.arguments);
+        for (part, tokens) in [(head, call.tokens), (tail, 0)] {
+            self.delta(
+                &json!({ "type": "input_json_delta", "partial_json": part }),
+                tokens,
+            );
+        }
+        self.stop();
+    }
+
+    fn end(&mut self, content: &Content) {
+        let mut last = json!({ "delta": { "stop_reason": stop(content), "stop_sequence": null } });
+        if content.reports_usage {
+            last["usage"] = usage(content, content.output_tokens);
+        }
+        self.push("message_delta", last, 0);
+        self.push("message_stop", json!({}), 0);
+    }
+}
+
+/// A stream: events, each with the answer tokens in it.
+pub(super) fn events(content: &Content) -> Events {
+    let mut message = message(content);
     message["usage"] = if content.reports_usage {
         usage(content, 1)
     } else {
         json!({})
     };
-    let block = match &content.tool {
-        None => json!({ "type": "text", "text": "" }),
-        Some((name, _)) => {
-            json!({ "type": "tool_use", "id": "toolu_1", "name": name, "input": {} })
-        }
-    };
-    let mut events = vec![
-        (event("message_start", json!({ "message": message })), 0),
-        (
-            event(
-                "content_block_start",
-                json!({ "index": 0, "content_block": block }),
-            ),
-            0,
-        ),
-        (event("ping", json!({})), 0),
-    ];
-    let delta = |delta: Value| event("content_block_delta", json!({ "index": 0, "delta": delta }));
-    for (text, tokens) in &content.pieces {
-        events.push((
-            delta(json!({ "type": "text_delta", "text": text })),
-            *tokens,
-        ));
+    let mut stream = Stream::default();
+    stream.push("message_start", json!({ "message": message }), 0);
+    if !content.thinking.is_empty() {
+        stream.thinking(content);
     }
-    if let Some((_, arguments)) = &content.tool {
-        let middle = (0..=arguments.len() / 2)
-            .rev()
-            .find(|at| arguments.is_char_boundary(*at));
-        let (head, tail) = arguments.split_at(middle.unwrap_or(0));
-        let part = |text: &str| delta(json!({ "type": "input_json_delta", "partial_json": text }));
-        events.push((part(head), content.output_tokens - content.reasoning_tokens));
-        events.push((part(tail), 0));
+    if content.has_text() {
+        stream.text(content);
     }
-    events.push((event("content_block_stop", json!({ "index": 0 })), 0));
+    for call in &content.calls {
+        stream.call(content, call);
+    }
+    let end = stream.events.len();
     if content.has_end {
-        let mut last = json!({ "delta": { "stop_reason": stop(content), "stop_sequence": null } });
-        if content.reports_usage {
-            last["usage"] = usage(content, content.output_tokens);
-        }
-        events.push((event("message_delta", last), 0));
-        events.push((event("message_stop", json!({})), 0));
+        stream.end(content);
     }
-    events
+    Events {
+        list: stream.events,
+        end,
+    }
 }

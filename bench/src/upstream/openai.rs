@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::steps::Content;
+use super::content::{Call, Content};
+use super::steps::{Events, halves};
 
 fn usage(content: &Content) -> Value {
     if content.hostile_usage {
@@ -19,24 +20,54 @@ fn usage(content: &Content) -> Value {
 }
 
 fn finish(content: &Content) -> &'static str {
-    match (&content.tool, content.cut_by_cap) {
+    match (content.calls.is_empty(), content.cut_by_cap) {
         (_, true) => "length",
-        (Some(_), _) => "tool_calls",
-        (None, _) => "stop",
+        (false, _) => "tool_calls",
+        (true, _) => "stop",
     }
+}
+
+fn call_id(content: &Content, call: &Call) -> String {
+    format!("call_{}{}", content.stem, call.suffix)
+}
+
+/// What is called: the member of a call that is named for the kind of its tool, with this much of
+/// its input.
+fn callee(call: &Call, name: Option<&str>, input: &str) -> (&'static str, Value) {
+    let (kind, field) = if call.custom {
+        ("custom", "input")
+    } else {
+        ("function", "arguments")
+    };
+    let mut callee = json!({ field: input });
+    if let Some(name) = name {
+        callee["name"] = Value::from(name);
+    }
+    (kind, callee)
+}
+
+fn whole_call(content: &Content, call: &Call) -> Value {
+    let (kind, callee) = callee(call, Some(&call.name), &call.arguments);
+    json!({ "id": call_id(content, call), "type": kind, kind: callee })
 }
 
 /// A whole reply.
 pub(super) fn whole(content: &Content) -> String {
     let text = content.text();
     let mut message = json!({ "role": "assistant", "content": text });
-    if let Some((name, arguments)) = &content.tool {
-        message["content"] = Value::Null;
-        message["tool_calls"] = json!([{ "id": "call_1", "type": "function",
-            "function": { "name": name, "arguments": arguments } }]);
+    if !content.calls.is_empty() {
+        if content.pieces.is_empty() {
+            message["content"] = Value::Null;
+        }
+        let calls = content.calls.iter().map(|call| whole_call(content, call));
+        message["tool_calls"] = calls.collect();
+    }
+    if !content.thinking.is_empty() {
+        message["reasoning_content"] = Value::from(content.thought());
     }
     let mut reply = json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1_795_000_000, "model": content.model,
+        "id": format!("chatcmpl-{}", content.stem), "object": "chat.completion", "created": 1_795_000_000,
+        "model": content.model,
         "choices": [{ "index": 0, "message": message, "finish_reason": finish(content) }],
     });
     if content.reports_usage {
@@ -45,56 +76,78 @@ pub(super) fn whole(content: &Content) -> String {
     reply.to_string()
 }
 
-/// A stream: events, each with the answer tokens in it.
-pub(super) fn events(content: &Content) -> Vec<(Bytes, u64)> {
-    let with_usage = content.wants_usage && content.reports_usage;
-    let chunk = |delta: Value, finish: Value| {
+/// The chunks of a stream, whose ids are the same and whose usage comes last.
+struct Chunks<'a> {
+    content: &'a Content,
+    with_usage: bool,
+}
+
+impl Chunks<'_> {
+    fn chunk(&self, choices: Value, usage: Option<Value>) -> Bytes {
         let mut chunk = json!({
-            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_795_000_000,
-            "model": content.model, "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }],
+            "id": format!("chatcmpl-{}", self.content.stem), "object": "chat.completion.chunk",
+            "created": 1_795_000_000, "model": self.content.model,
         });
-        if with_usage {
-            chunk["usage"] = Value::Null;
+        chunk["choices"] = choices;
+        if self.with_usage {
+            chunk["usage"] = usage.unwrap_or_default();
         }
         Bytes::from(format!("data: {chunk}\n\n"))
+    }
+
+    fn delta(&self, delta: &Value, finish: Option<&str>) -> Bytes {
+        let choices = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        self.chunk(choices, None)
+    }
+
+    /// The chunks of the call at `place`: its name, and its input in two parts.
+    fn call(&self, place: usize, call: &Call) -> Vec<(Bytes, u64)> {
+        let part = |name: Option<&str>, input: &str| {
+            let (kind, callee) = callee(call, name, input);
+            json!({ "index": place, kind: callee })
+        };
+        let delta = |call: Value| self.delta(&json!({ "tool_calls": [call] }), None);
+        let mut first = part(Some(&call.name), "");
+        first["id"] = Value::from(call_id(self.content, call));
+        first["type"] = Value::from(if call.custom { "custom" } else { "function" });
+        let (head, tail) = halves(&call.arguments);
+        vec![
+            (delta(first), call.tokens),
+            (delta(part(None, head)), 0),
+            (delta(part(None, tail)), 0),
+        ]
+    }
+}
+
+/// A stream: events, each with the answer tokens in it.
+pub(super) fn events(content: &Content) -> Events {
+    let with_usage = content.wants_usage && content.reports_usage;
+    let chunks = Chunks {
+        content,
+        with_usage,
     };
-    let mut events = vec![(
-        chunk(json!({ "role": "assistant", "content": "" }), Value::Null),
-        0,
-    )];
+    let begun = json!({ "role": "assistant", "content": "" });
+    let mut events = vec![(chunks.delta(&begun, None), 0)];
+    for (text, tokens) in &content.thinking {
+        let delta = json!({ "reasoning_content": text });
+        events.push((chunks.delta(&delta, None), *tokens));
+    }
     for (text, tokens) in &content.pieces {
-        events.push((chunk(json!({ "content": text }), Value::Null), *tokens));
+        events.push((chunks.delta(&json!({ "content": text }), None), *tokens));
     }
-    if let Some((name, arguments)) = &content.tool {
-        let call =
-            |function: Value| json!({ "tool_calls": [{ "index": 0, "function": function }] });
-        let mut first = call(json!({ "name": name, "arguments": "" }));
-        first["tool_calls"][0]["id"] = Value::from("call_1");
-        first["tool_calls"][0]["type"] = Value::from("function");
-        events.push((
-            chunk(first, Value::Null),
-            content.output_tokens - content.reasoning_tokens,
-        ));
-        let middle = (0..=arguments.len() / 2)
-            .rev()
-            .find(|at| arguments.is_char_boundary(*at));
-        let (head, tail) = arguments.split_at(middle.unwrap_or(0));
-        for part in [head, tail] {
-            events.push((chunk(call(json!({ "arguments": part })), Value::Null), 0));
-        }
+    for (place, call) in content.calls.iter().enumerate() {
+        events.extend(chunks.call(place, call));
     }
+    let end = events.len();
     if content.has_end {
-        events.push((chunk(json!({}), Value::from(finish(content))), 0));
+        events.push((chunks.delta(&json!({}), Some(finish(content))), 0));
     }
     if with_usage {
-        let last = json!({
-            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_795_000_000,
-            "model": content.model, "choices": [], "usage": usage(content),
-        });
-        events.push((Bytes::from(format!("data: {last}\n\n")), 0));
+        let last = chunks.chunk(json!([]), Some(usage(content)));
+        events.push((last, 0));
     }
     if content.has_end {
         events.push((Bytes::from_static(b"data: [DONE]\n\n"), 0));
     }
-    events
+    Events { list: events, end }
 }
