@@ -49,6 +49,12 @@ pub struct Held {
     pub bound_usage: Usage,
     /// Which prices rate it, for instance `openai/gpt-5-mini@2026-10-01T01:47:31Z`; empty when unpriced.
     pub price: Arc<str>,
+    /// What the translation could not carry; empty where nothing was lost or translated.
+    #[serde(default)]
+    pub losses: Arc<str>,
+    /// The conversation it belongs to.
+    #[serde(default)]
+    pub session: u64,
 }
 
 /// How an attempt ended.

@@ -21,6 +21,7 @@ pub mod hold;
 pub mod ledger;
 pub mod money;
 pub mod price;
+pub mod tokens;
 
 pub use config::Config;
 pub use entry::{Entry, Held, Outcome, Record, Subject};

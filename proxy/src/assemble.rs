@@ -14,9 +14,11 @@ use meter::{Entry, Journal, Ledger, Meter};
 use router::Split;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wire::archive::Archive;
 
 use crate::clock::now_ms;
 use crate::config::{Config, Secret};
+use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::runtime::Runtime;
@@ -25,6 +27,9 @@ use crate::runtime::Runtime;
 const KEYS_EVERY: Duration = Duration::from_millis(250);
 /// How often the splits are saved; a crash loses what is younger.
 const SPLITS_EVERY: Duration = Duration::from_secs(5);
+/// How often old conversations are looked for.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+const DAY_MS: i64 = 86_400_000;
 
 /// The parts, put together.
 #[derive(Debug)]
@@ -58,6 +63,9 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     }
     meter.configure(&config.budgets, now_ms(), |from| ledger.spent(from))?;
     let runtime = Runtime::build(config, None)?;
+    let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
+        &config.store.dir.join("context.sqlite3"),
+    )?);
     let splits = DashMap::new();
     for (name, value) in ledger.state()? {
         if let Some(tenant) = name.strip_prefix("split/") {
@@ -75,7 +83,12 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         keys,
         splits,
         in_flight: Arc::new(AtomicUsize::new(0)),
+        memory: Arc::new(Memory::open(archive).context("reading the archive")?),
+        sessions: Sessions::default(),
+        tasks: TaskTracker::new(),
+        background: DashMap::new(),
     });
+    learn(&shared.runtime.load(), &shared.ledger.state()?);
     let admin_token = match &config.admin.token {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
@@ -135,6 +148,7 @@ impl Parts {
                 }
             }
         });
+        let stop_archive = stop.clone();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         tasks.spawn(async move {
             while stop
@@ -143,9 +157,35 @@ impl Parts {
                 .is_some()
             {
                 let shared = Arc::clone(&shared);
-                let saved = tokio::task::spawn_blocking(move || save_splits(&shared)).await;
+                let saved = tokio::task::spawn_blocking(move || save_state(&shared)).await;
                 if let Ok(Err(error)) = saved {
-                    tracing::warn!(%error, "the splits could not be saved");
+                    tracing::warn!(%error, "the routers' state could not be saved");
+                }
+            }
+        });
+        self.start_archiving(tasks, &stop_archive);
+    }
+
+    /// Writes what is to be kept of conversations as it comes, and forgets what is too old.
+    fn start_archiving(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        tasks.spawn(async move {
+            let mut pruned = None;
+            while stop
+                .run_until_cancelled(tokio::time::timeout(PRUNE_EVERY, shared.memory.wanted()))
+                .await
+                .is_some()
+            {
+                let due = pruned.is_none_or(|at: tokio::time::Instant| at.elapsed() >= PRUNE_EVERY);
+                if due {
+                    pruned = Some(tokio::time::Instant::now());
+                }
+                let shared = Arc::clone(&shared);
+                let written = tokio::task::spawn_blocking(move || archive(&shared, due)).await;
+                if let Ok(Err(error)) = written {
+                    tracing::error!(%error, "conversations could not be written down; trying again");
+                    tokio::time::sleep(KEYS_EVERY).await;
+                    // What could not be written waits still.
                 }
             }
         });
@@ -153,8 +193,11 @@ impl Parts {
 
     /// Writes the rest down and closes the store.
     pub(crate) fn close(&self) {
-        if let Err(error) = save_splits(&self.shared) {
-            tracing::warn!(%error, "the splits could not be saved");
+        if let Err(error) = save_state(&self.shared) {
+            tracing::warn!(%error, "the routers' state could not be saved");
+        }
+        if let Err(error) = self.shared.memory.write() {
+            tracing::error!(%error, "the last of the conversations could not be written down");
         }
         self.store.close();
     }
@@ -169,8 +212,36 @@ fn refresh_keys(shared: &Shared, store: &store::Store, known: u64) -> anyhow::Re
     Ok(version)
 }
 
-fn save_splits(shared: &Shared) -> anyhow::Result<()> {
+/// Writes what waits, and at times removes what is too old.
+fn archive(shared: &Shared, prune: bool) -> anyhow::Result<()> {
+    shared.memory.write()?;
+    if prune {
+        let days = i64::from(shared.runtime.load().context.keep_days);
+        shared.memory.prune(now_ms() - days * DAY_MS)?;
+    }
+    Ok(())
+}
+
+/// Takes up what an earlier process learned of the models' token counts.
+fn learn(runtime: &Runtime, state: &[(String, String)]) {
+    for target in &runtime.targets {
+        let name = format!("tokens/{}", target.name);
+        let known = state.iter().find(|(key, _)| *key == name);
+        if let Some(milli) = known.and_then(|(_, value)| value.parse().ok()) {
+            target.factor.set(milli);
+        }
+    }
+}
+
+/// Saves what the routers and the token counts have learned.
+fn save_state(shared: &Shared) -> anyhow::Result<()> {
     let mut state = Vec::with_capacity(shared.splits.len());
+    for target in &shared.runtime.load().targets {
+        state.push((
+            format!("tokens/{}", target.name),
+            target.factor.milli().to_string(),
+        ));
+    }
     for split in &shared.splits {
         state.push((
             format!("split/{}", split.key()),

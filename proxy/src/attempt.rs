@@ -9,12 +9,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use hyper::body::Incoming;
 use meter::{Denied, Estimate, Held, Hold, NanoUsd, Subject};
 use tokio::time::{Instant, timeout, timeout_at};
-use wire::dialect::Change;
-use wire::{Refusal, Usage};
+use wire::dialect::{Change, Facts};
+use wire::{Refusal, RequestId, Usage};
 
 use crate::clock::now_ms;
+use crate::context::Context;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
+use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing};
 use crate::runtime::{Runtime, Target};
@@ -23,7 +25,7 @@ use crate::trace::{Phase, Trace};
 use crate::upstream::{self, Pieces};
 
 /// Attempts at most for one call: two retries, so that an outage is not multiplied.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: u16 = 3;
 /// Tokens that an image or file may cost; published formulas stay below.
 const IMAGE_TOKENS: u64 = 8_192;
 /// Tokens that a chat template and a tool preamble may add to a prompt.
@@ -42,6 +44,16 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) inbound: &'a Inbound,
     pub(crate) route: &'a router::Route,
+    pub(crate) context: &'a Context,
+    pub(crate) request: RequestId,
+    pub(crate) canonical: Canonical,
+}
+
+/// What of a hold can change while it is sought.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    prompt: u64,
+    cap: u64,
 }
 
 /// How an attempt ended when it brought no answer.
@@ -56,11 +68,17 @@ impl Dispatch<'_> {
     /// Tries the route's models in order until one answers.
     pub(crate) async fn run(&self, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
         let mut last = None;
-        let places = self.route.order.iter().take(ATTEMPTS);
-        for (attempt, place) in (0_u16..).zip(places) {
-            let Some(target) = self.runtime.targets.get(place) else {
-                continue;
+        let targets = self
+            .route
+            .order
+            .iter()
+            .filter_map(|it| self.runtime.targets.get(it));
+        let mut left: Vec<&Target> = targets.collect();
+        for attempt in 0..ATTEMPTS {
+            let Some(target) = left.first().copied() else {
+                break;
             };
+            left.remove(0);
             match self.once(target, attempt, trace).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Last(refusal)) => return Err(refusal),
@@ -68,6 +86,8 @@ impl Dispatch<'_> {
                     let (request, endpoint) = (trace.request, &target.endpoint.name);
                     tracing::warn!(%request, %endpoint, why = refusal.message, "an attempt failed");
                     last = Some(refusal);
+                    // Whoever failed is likely to fail in another dialect too: others come first.
+                    left.sort_by_key(|other| other.endpoint.origin == target.endpoint.origin);
                 }
             }
         }
@@ -81,36 +101,33 @@ impl Dispatch<'_> {
         attempt: u16,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
-        let (mut hold, cap) = self
-            .hold(target, attempt, trace)
-            .await
-            .map_err(Failed::Last)?;
+        let capped = self.shared.meter.room(self.subject, now_ms()).is_some();
+        let wanted = self.cap(target, capped);
+        let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
+        let held = self
+            .hold(target, attempt, trace, &prepared, (wanted, capped))
+            .await;
+        let (mut hold, cap) = held.map_err(Failed::Last)?;
+        if prepared.made.is_some() && capped && cap != wanted {
+            prepared = self.prepare(target, Some(cap)).await?;
+        }
         trace.lap(Phase::Hold);
+        trace.losses.clone_from(&prepared.losses);
         let inbound = self.inbound;
-        let change = Change {
-            model: &target.upstream_model,
-            cap,
-            cap_field: &target.endpoint.cap_field,
-        };
-        let edits = inbound.dialect.edits(&inbound.scan, &change);
-        let body = Pieces::from(wire::splice::apply(&inbound.body, edits));
+        let body = self.body(target, &prepared, capped.then_some(cap));
         hold.sent(now_ms());
         trace.answered_by = Some((
             Arc::clone(&target.name),
             target.tier,
             self.route.reason.as_str(),
         ));
-        let mut billing = Billing::new(hold, trace.clone(), inbound.body.len());
-        let patience = &self.runtime.upstream;
-        let wait = Duration::from_millis(if inbound.scan.stream {
-            patience.first_byte_timeout_ms
-        } else {
-            patience.reply_timeout_ms
-        });
-        let deadline = Instant::now() + wait;
+        let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
+        let mut billing = Billing::new(hold, trace.clone(), sent, target);
+        let deadline = Instant::now() + self.patience();
+        let at_home = prepared.asked.is_none();
         let sending = target
             .endpoint
-            .send(&inbound.headers, body, trace.request, attempt);
+            .send(&inbound.headers, body, trace.request, attempt, at_home);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
@@ -118,10 +135,13 @@ impl Dispatch<'_> {
         };
         billing.status = answer.status().as_u16();
         if !answer.status().is_success() {
-            return self.turned_away(target, &mut billing, answer, trace).await;
+            let asked = prepared.asked.is_some();
+            return self
+                .turned_away(target, &mut billing, answer, asked, trace)
+                .await;
         }
         if answer.headers().contains_key(CONTENT_ENCODING) {
-            billing.charge_bound();
+            billing.interrupt(&Facts::default());
             return Err(failed(
                 target,
                 "endpoint sent a compressed answer nobody asked for",
@@ -131,11 +151,41 @@ impl Dispatch<'_> {
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let answered = Answered {
+            target,
+            prepared,
+            deadline,
+        };
         if is_stream {
-            relay::stream(self, target, answer, billing, trace, deadline).await
+            relay::stream(self, answered, answer, billing, trace).await
         } else {
-            relay::whole(self, target, answer, billing, trace, deadline).await
+            relay::whole(self, answered, answer, billing, trace).await
         }
+    }
+
+    /// How long the endpoint may take: to its first content, or to the end of a whole answer.
+    fn patience(&self) -> Duration {
+        let patience = &self.runtime.upstream;
+        Duration::from_millis(if self.inbound.scan.stream {
+            patience.first_byte_timeout_ms
+        } else {
+            patience.reply_timeout_ms
+        })
+    }
+
+    /// What is sent: what was written anew, or the caller's bytes with the edits this upstream needs.
+    fn body(&self, target: &Target, prepared: &Prepared, cap: Option<u64>) -> Pieces {
+        if let Some(made) = &prepared.made {
+            return Pieces::from(vec![made.clone()]);
+        }
+        let change = Change {
+            model: &target.upstream_model,
+            cap,
+            cap_field: &target.endpoint.cap_field,
+            most_output: target.max_output,
+        };
+        let edits = self.inbound.dialect.edits(&self.inbound.scan, &change);
+        Pieces::from(wire::splice::apply(&self.inbound.body, edits))
     }
 
     /// Holds the bound; waits while only other calls' holds stand in the way. Also returns the
@@ -145,22 +195,34 @@ impl Dispatch<'_> {
         target: &Target,
         attempt: u16,
         trace: &Trace,
-    ) -> Result<(Hold, Option<u64>), Refusal> {
+        prepared: &Prepared,
+        (cap, capped): (u64, bool),
+    ) -> Result<(Hold, u64), Refusal> {
         let meter = &self.shared.meter;
         let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
-        let capped = meter.room(self.subject, now_ms()).is_some();
         if capped && self.inbound.scan.shape.server_tools > 0 {
             return Err(refusal::unbounded());
         }
-        let mut cap = self.cap(target, capped);
+        let prompt = self.prompt_bound(target, prepared);
+        let mut bounds = Bounds { prompt, cap };
+        let mut is_counted = false;
         loop {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
-            let estimate = self.estimate(target, attempt, trace, cap, now);
+            let estimate = self.estimate(target, attempt, trace, prepared, bounds, now);
             let denied = match meter.hold(estimate, now) {
-                Ok(hold) => return Ok((hold, capped.then_some(cap))),
+                Ok(hold) => return Ok((hold, bounds.cap)),
                 Err(denied) => denied,
             };
+            // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.
+            if matches!(denied, Denied::Budget { .. }) && !is_counted {
+                is_counted = true;
+                let counted = self.counted_bound(target, prepared);
+                if let Some(counted) = counted.filter(|counted| *counted < bounds.prompt) {
+                    bounds.prompt = counted;
+                    continue;
+                }
+            }
             match (&denied, releases) {
                 (Denied::Budget { waits: true, .. }, Some(mut releases)) => {
                     telemetry::waited_for_holds();
@@ -170,8 +232,8 @@ impl Dispatch<'_> {
                 }
                 // A caller who named no cap is served as far as the money goes.
                 (Denied::Budget { waits: false, .. }, _) => {
-                    if let Some(smaller) = self.affordable(target, cap, now) {
-                        cap = smaller;
+                    if let Some(smaller) = self.affordable(target, bounds, now) {
+                        bounds.cap = smaller;
                         continue;
                     }
                 }
@@ -183,6 +245,9 @@ impl Dispatch<'_> {
 
     /// The output cap to hold for: the caller's, or the default under a hard budget.
     fn cap(&self, target: &Target, capped: bool) -> u64 {
+        if !self.inbound.dialect.converses() {
+            return 0;
+        }
         let longest = target.max_output.unwrap_or(u64::from(u32::MAX));
         let default = if capped {
             self.runtime.meter.default_max_output
@@ -193,31 +258,60 @@ impl Dispatch<'_> {
     }
 
     /// A smaller cap that what is left pays for, where the caller set none.
-    fn affordable(&self, target: &Target, cap: u64, now: i64) -> Option<u64> {
+    fn affordable(&self, target: &Target, bounds: Bounds, now: i64) -> Option<u64> {
         let scan = &self.inbound.scan;
         if scan.max_output.is_some() {
             return None;
         }
         let room = self.shared.meter.room(self.subject, now)?;
         let rates = self.runtime.rates(target, &scan.lane, now)?;
-        let fits = rates.affordable_answer(self.prompt_bound(target), room);
+        let fits = rates.affordable_answer(bounds.prompt, room);
         let each = fits.checked_div(scan.answers)?;
-        (each >= LEAST_CAP && each < cap).then_some(each)
+        (each >= LEAST_CAP && each < bounds.cap).then_some(each)
     }
 
     /// No byte-level tokenizer makes more tokens than bytes, so this can not be exceeded. Pages of a
     /// file can: a call with files is held for all that the model takes.
-    fn prompt_bound(&self, target: &Target) -> u64 {
-        let shape = &self.inbound.scan.shape;
-        let images = u64::from(shape.images).saturating_mul(IMAGE_TOKENS);
-        let template = if shape.tools > 0 { TEMPLATE_TOKENS } else { 0 };
-        let bytes = u64::try_from(self.inbound.body.len()).unwrap_or(u64::MAX);
-        let bound = bytes.saturating_add(images).saturating_add(template);
-        if shape.files > 0 {
+    fn prompt_bound(&self, target: &Target, prepared: &Prepared) -> u64 {
+        let sent = prepared.made.as_ref().unwrap_or(&self.inbound.body).len();
+        let elsewhere = if prepared.made.is_none() {
+            self.context.bytes_elsewhere()
+        } else {
+            0
+        };
+        let bytes = u64::try_from(sent + elsewhere).unwrap_or(u64::MAX);
+        let bound = bytes.saturating_add(self.beside_text());
+        if self.inbound.scan.shape.files > 0 {
             bound.max(target.context.unwrap_or(LONGEST_CONTEXT))
         } else {
             bound
         }
+    }
+
+    /// Tokens of images, templates and tool preambles.
+    fn beside_text(&self) -> u64 {
+        let shape = &self.inbound.scan.shape;
+        let images = u64::from(shape.images).saturating_mul(IMAGE_TOKENS);
+        let template = if shape.tools > 0 { TEMPLATE_TOKENS } else { 0 };
+        images.saturating_add(template)
+    }
+
+    /// The bound by counted tokens, where the model's own tokenizer is known. The whole body is
+    /// counted as text: its JSON marks outnumber what a chat template puts in their place.
+    fn counted_bound(&self, target: &Target, prepared: &Prepared) -> Option<u64> {
+        let shape = &self.inbound.scan.shape;
+        let whole = prepared.made.is_some() || self.context.bytes_elsewhere() == 0;
+        if !target.tokenizer_is_its_own || shape.files > 0 || !whole {
+            return None;
+        }
+        let sent = prepared.made.as_ref().unwrap_or(&self.inbound.body);
+        let text = std::str::from_utf8(sent).ok()?;
+        let counted = target.factor.apply(target.tokenizer.count(text));
+        Some(
+            counted
+                .saturating_add(self.beside_text())
+                .saturating_add(TEMPLATE_TOKENS),
+        )
     }
 
     fn estimate(
@@ -225,13 +319,14 @@ impl Dispatch<'_> {
         target: &Target,
         attempt: u16,
         trace: &Trace,
-        cap: u64,
+        prepared: &Prepared,
+        bounds: Bounds,
         now: i64,
     ) -> Estimate {
         let scan = &self.inbound.scan;
         let bound = Usage {
-            input: self.prompt_bound(target),
-            output: cap.saturating_mul(scan.answers),
+            input: bounds.prompt,
+            output: bounds.cap.saturating_mul(scan.answers),
             ..Usage::default()
         };
         Estimate {
@@ -251,11 +346,11 @@ impl Dispatch<'_> {
                 bound: NanoUsd::ZERO,
                 bound_usage: bound,
                 price: Arc::from(""),
+                losses: Arc::from(prepared.losses.header()),
+                session: self.context.session.key,
             },
             rates: self.runtime.rates(target, &scan.lane, now),
-            baseline: self
-                .runtime
-                .deep_rates(target.dialect.name(), &scan.lane, now),
+            baseline: self.runtime.deep_rates(target, &scan.lane, now),
         }
     }
 
@@ -281,6 +376,7 @@ impl Dispatch<'_> {
         target: &Target,
         billing: &mut Billing,
         answer: Response<Incoming>,
+        translates: bool,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
         let (head, body) = answer.into_parts();
@@ -299,10 +395,7 @@ impl Dispatch<'_> {
                 if let (503 | 529, Some(seconds)) = (status, retry_after) {
                     target.health.cool_down(seconds, now_ms());
                 }
-                return Err(failed(
-                    target,
-                    &format!("the endpoint answered with status {status}"),
-                ));
+                return Err(overwhelmed(target, status, retry_after));
             }
             429 => {
                 target.health.cool_down(retry_after.unwrap_or(1), now_ms());
@@ -318,19 +411,49 @@ impl Dispatch<'_> {
         }
         target.health.succeeded();
         trace.lap(Phase::Upstream);
-        // The caller's own mistake, told in the endpoint's words: their dialect is the same.
+        // The caller's own mistake, told in the endpoint's words.
         let read = upstream::read_all(body, ERROR_BYTES);
         let text = timeout(Duration::from_secs(10), read)
             .await
             .ok()
             .flatten()
             .unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let text = if translates {
+            let told = refusal::rejected(status, wire::dialect::told(&text));
+            self.inbound.dialect.refuse(&told, trace.request)
+        } else {
+            String::from_utf8_lossy(&text).into_owned()
+        };
         let mut response = refusal::json(status, text);
         upstream::returned(&head.headers, response.headers_mut());
         telemetry::answered(trace, "rejected");
         Ok(response)
     }
+}
+
+/// An answer that has begun, with what it answers.
+pub(crate) struct Answered<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) prepared: Prepared,
+    pub(crate) deadline: Instant,
+}
+
+/// The endpoint's own failure. What callers' clients tell apart keeps its status: overload is not a
+/// fault, and asks for another pause.
+fn overwhelmed(target: &Target, status: u16, retry_after: Option<u64>) -> Failed {
+    let failure = failed(
+        target,
+        &format!("the endpoint answered with status {status}"),
+    );
+    let Failed::Next(refusal) = failure else {
+        return failure;
+    };
+    let shown = status.max(500);
+    Failed::Next(Refusal {
+        status: shown,
+        retry_after_s: retry_after.map(|seconds| seconds.min(60)),
+        ..refusal
+    })
 }
 
 /// An upstream's failure: counted against its health, and the next one may be tried.

@@ -31,6 +31,10 @@ pub struct Config {
     #[serde(default)]
     pub routing: router::Config,
     #[serde(default)]
+    pub policy: router::config::PolicyConfig,
+    #[serde(default)]
+    pub context: Context,
+    #[serde(default)]
     pub meter: meter::Config,
     #[serde(default)]
     pub store: store::Config,
@@ -151,6 +155,25 @@ impl Default for Upstream {
     }
 }
 
+/// `[context]`: what is kept of conversations, and how they are made to fit a window.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Context {
+    /// Days after which responses, conversations and private parts are forgotten.
+    pub keep_days: u32,
+    /// Lines that begin with one of these are kept word for word when a conversation is shortened.
+    pub pins: Vec<String>,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            keep_days: 30,
+            pins: vec!["Remember:".to_owned(), "Pinned:".to_owned()],
+        }
+    }
+}
+
 /// `[log]`: what is written to standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -190,6 +213,10 @@ pub struct Endpoint {
     /// The field an output cap is written to where the caller set none; the dialect's own if absent.
     #[serde(default)]
     pub cap_field: Option<String>,
+    /// Who is behind the address; endpoints with one origin read each other's signatures. Its host
+    /// if absent.
+    #[serde(default)]
+    pub origin: Option<String>,
     /// Speak HTTP/2 from the first byte, without TLS negotiation.
     #[serde(default)]
     pub http2: bool,
@@ -212,6 +239,13 @@ pub struct Model {
     /// The longest answer in tokens; from the price book if absent.
     #[serde(default)]
     pub max_output: Option<u64>,
+    /// The longest prompt and answer together in tokens; from the price book if absent.
+    #[serde(default)]
+    pub context: Option<u64>,
+    /// `o200k_base`, `cl100k_base` or the path of a `tokenizer.json`; OpenAI's, as an estimate, if
+    /// absent.
+    #[serde(default)]
+    pub tokenizer: Option<String>,
 }
 
 impl Config {

@@ -11,20 +11,26 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, Subject};
-use router::{Features, Route, Split, Wanted};
+use router::{Asked, Features, Route, Split, Wanted};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use wire::{Dialect, Refusal, RequestId, dialect};
 
 use crate::attempt::Dispatch;
 use crate::clock::now_ms;
+use crate::context::{Memory, Session, Sessions};
 use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
+use crate::prepare::Canonical;
 use crate::runtime::Runtime;
 use crate::trace::{Phase, Trace};
-use crate::{edge, refusal, telemetry};
+use crate::{count, edge, refusal, responses, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,6 +50,11 @@ pub struct Shared {
     /// One split a tenant; the lock is held for a decision, some microseconds.
     pub(crate) splits: DashMap<Arc<str>, Split>,
     pub(crate) in_flight: Arc<AtomicUsize>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) sessions: Sessions,
+    /// Work that outlives the request that began it, and what stops it, by response.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) background: DashMap<String, CancellationToken>,
 }
 
 /// A call under way; it counts until the last of its answer is gone.
@@ -66,35 +77,19 @@ pub fn gateway(shared: Arc<Shared>) -> Gateway {
 
 /// Answers one request, whatever it is.
 async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
-    let arrived_ms = now_ms();
-    let mut random = [0; 10];
-    // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
-    let _filled = getrandom::fill(&mut random);
-    let id = RequestId::new(u64::try_from(arrived_ms).unwrap_or(0), random);
-    let spoken = dialect::of_path(request.uri().path());
+    let id = new_id();
+    let path = dialect::plain_path(request.uri().path()).into_owned();
     let anthropic = request.headers().contains_key("anthropic-version");
-    let shown = spoken.unwrap_or(if anthropic {
-        dialect::ANTHROPIC_MESSAGES
-    } else {
-        dialect::OPENAI_CHAT
-    });
+    let shown = dialect::shown_at(&path, anthropic);
     let mut trace = Trace::new(id, shown);
-    let work = AssertUnwindSafe(dispatch(&shared, request, spoken, &mut trace)).catch_unwind();
+    let work = AssertUnwindSafe(dispatch(&shared, request, &path, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
         telemetry::panicked();
         tracing::error!(request = %id, "a call ended in a panic");
         Err(refusal::panicked())
     });
     let mut response = outcome.unwrap_or_else(|refused| {
-        telemetry::refused(&refused, shown.name());
-        tracing::info!(
-            target: "pareto::refusal",
-            request = %id,
-            tenant = trace.subject.as_ref().map(|subject| &*subject.tenant),
-            code = refused.code,
-            fault = refused.fault.as_str(),
-            status = refused.status,
-        );
+        told(&refused, &trace);
         refusal::response(&refused, shown, id)
     });
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
@@ -104,37 +99,64 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     response
 }
 
+/// An id for a call that arrives now.
+pub(crate) fn new_id() -> RequestId {
+    let mut random = [0; 10];
+    // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
+    let _filled = getrandom::fill(&mut random);
+    RequestId::new(u64::try_from(now_ms()).unwrap_or(0), random)
+}
+
+/// Counts and logs a refusal.
+pub(crate) fn told(refused: &Refusal, trace: &Trace) {
+    telemetry::refused(refused, trace.dialect.name());
+    tracing::info!(
+        target: "pareto::refusal",
+        request = %trace.request,
+        tenant = trace.subject.as_ref().map(|subject| &*subject.tenant),
+        code = refused.code,
+        fault = refused.fault.as_str(),
+        status = refused.status,
+    );
+}
+
 /// Finds what the path means.
 async fn dispatch(
     shared: &Arc<Shared>,
     request: Request<Body>,
-    spoken: Option<&'static dyn Dialect>,
+    path: &str,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     edge::check(&request).map_err(refusal::malformed)?;
-    let path = request.uri().path();
     if !edge::is_known(request.method()) {
         return Err(refusal::wrong_method(path, "GET, HEAD or POST"));
     }
-    if let Some(dialect) = spoken {
-        if request.method() != Method::POST {
-            return Err(refusal::wrong_method(path, "POST"));
+    let spoken = dialect::of_path(path);
+    match (spoken, request.method()) {
+        (Some(dialect), &Method::POST) => return exchange(shared, request, dialect, trace).await,
+        (Some(_), &Method::GET) if request.headers().contains_key(UPGRADE) => {
+            return Err(refusal::no_web_socket());
         }
-        return exchange(shared, request, dialect, trace).await;
+        (Some(_), _) => return Err(refusal::wrong_method(path, "POST")),
+        (None, _) => {}
+    }
+    if let Some(dialect) = count::counted_at(path).filter(|_| request.method() == Method::POST) {
+        return count::tokens(shared, request, dialect, trace).await;
+    }
+    if let Some(rest) = responses::kept_at(path) {
+        return responses::answer(shared, request, rest, trace).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(refusal::no_such_path(path));
     }
-    match path {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments.as_slice() {
         // Clients look here to see whether anybody is at home.
-        "/" => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
-        "/v1/models" | "/openai/v1/models" | "/anthropic/v1/models" => {
-            models(shared, &request, trace)
-        }
-        _ => match path.strip_prefix("/v1/calls/") {
-            Some(id) => call(shared, request.headers(), id, trace).await,
-            None => Err(refusal::no_such_path(path)),
-        },
+        [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
+        ["v1", "models"] => models(shared, &request, None, trace),
+        ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
+        ["v1", "calls", id] => call(shared, request.headers(), id, trace).await,
+        _ => Err(refusal::no_such_path(path)),
     }
 }
 
@@ -147,25 +169,56 @@ async fn exchange(
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
     trace.flight = Some(shared.admit(&runtime)?);
-    let subject = identify::subject(request.headers(), &shared.keys).map_err(refusal::stranger)?;
-    trace.subject = Some(subject.clone());
+    let subject = shared.caller(request.headers(), trace)?;
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     trace.lap(Phase::Parse);
-    let route = shared.decide(&runtime, &subject, &inbound)?;
+    if inbound.scan.background && !inbound.scan.stream {
+        return responses::begin(shared, &subject, inbound, trace);
+    }
+    converse(shared, &runtime, &subject, &inbound, trace).await
+}
+
+/// A call that has been read, from decision to answer.
+pub(crate) async fn converse(
+    shared: &Arc<Shared>,
+    runtime: &Runtime,
+    subject: &Subject,
+    inbound: &Inbound,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    let context = shared.recall(subject, inbound).await?;
+    let route = shared.decide(runtime, subject, inbound, context.session)?;
     trace.lap(Phase::Decide);
     let call = Dispatch {
         shared,
-        runtime: &runtime,
-        subject: &subject,
-        inbound: &inbound,
+        runtime,
+        subject,
+        inbound,
         route: &route,
+        context: &context,
+        request: trace.request,
+        canonical: Canonical::new(),
     };
     let answer = call.run(trace).await;
     if answer.is_err() && trace.answered_by.is_none() {
-        shared.forget(&subject, &route);
+        shared.forget(subject, &route);
     }
     answer
+}
+
+/// A call that the gateway makes itself, on behalf of `subject`: routed, held and settled like any.
+pub(crate) fn ask<'a>(
+    shared: &'a Arc<Shared>,
+    subject: &'a Subject,
+    inbound: Inbound,
+) -> BoxFuture<'a, Result<Response<Body>, Refusal>> {
+    Box::pin(async move {
+        let runtime = shared.runtime.load_full();
+        let mut trace = Trace::new(new_id(), inbound.dialect);
+        trace.subject = Some(subject.clone());
+        converse(shared, &runtime, subject, &inbound, &mut trace).await
+    })
 }
 
 impl Shared {
@@ -180,12 +233,24 @@ impl Shared {
         }
     }
 
+    /// Whose key the request bears.
+    pub(crate) fn caller(
+        &self,
+        headers: &HeaderMap,
+        trace: &mut Trace,
+    ) -> Result<Subject, Refusal> {
+        let subject = identify::subject(headers, &self.keys).map_err(refusal::stranger)?;
+        trace.subject = Some(subject.clone());
+        Ok(subject)
+    }
+
     /// Decides where the call goes. The last user text is unescaped into a buffer on the stack.
     fn decide(
         &self,
         runtime: &Runtime,
         subject: &Subject,
         inbound: &Inbound,
+        session: Session,
     ) -> Result<Route, Refusal> {
         let mut buffer = [0; router::features::MOST_BYTES];
         let text = inbound.scan.prompt(&inbound.body, &mut buffer);
@@ -193,7 +258,18 @@ impl Shared {
             text,
             shape: &inbound.scan.shape,
         };
-        let wanted = Wanted::parse(&inbound.scan.model);
+        let goes_on = inbound
+            .scan
+            .shape
+            .after_tool
+            .then(|| self.sessions.model(session));
+        let began_with = |name: Arc<str>| runtime.targets.iter().position(|it| it.name == name);
+        let asked = Asked {
+            wanted: Wanted::parse(&inbound.scan.model),
+            dialect: inbound.dialect.name(),
+            converses: inbound.dialect.converses(),
+            stay: goes_on.flatten().and_then(began_with),
+        };
         let now = now_ms();
         let usable = |place: usize| {
             runtime
@@ -209,8 +285,7 @@ impl Shared {
                 .entry(Arc::clone(&subject.tenant))
                 .or_insert_with(|| Split::new(share)),
         };
-        let (dialect, policy) = (inbound.dialect.name(), &runtime.policy);
-        let route = router::decide(&features, wanted, dialect, policy, &usable, &mut split);
+        let route = router::decide(&features, &asked, &runtime.policy, &usable, &mut split);
         drop(split);
         let route = route.map_err(|error| refusal::no_model(&error))?;
         telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
@@ -232,18 +307,27 @@ impl Shared {
     }
 }
 
-/// Lists the router's words and the models that can be named, in the caller's own listing shape.
+/// Lists the router's words and the models that can be named, or shows one of them, in the caller's
+/// own shape.
 fn models(
     shared: &Shared,
     request: &Request<Body>,
+    one: Option<&str>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    let subject = identify::subject(request.headers(), &shared.keys).map_err(refusal::stranger)?;
-    trace.subject = Some(subject);
+    shared.caller(request.headers(), trace)?;
     let runtime = shared.runtime.load();
     let mut names = vec!["auto", "fast", "deep"];
     names.extend(runtime.targets.iter().map(|target| &*target.name));
-    Ok(refusal::json(200, trace.dialect.list_models(&names)))
+    let Some(one) = one else {
+        return Ok(refusal::json(200, trace.dialect.list_models(&names)));
+    };
+    if !names.contains(&one) {
+        let known = names.join(", ");
+        let name = one.to_owned();
+        return Err(refusal::no_model(&router::NoModel::Unknown { name, known }));
+    }
+    Ok(refusal::json(200, trace.dialect.show_model(one)))
 }
 
 /// What one settled call cost, for the tenant it belongs to.
@@ -253,8 +337,7 @@ async fn call(
     id: &str,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    let subject = identify::subject(headers, &shared.keys).map_err(refusal::stranger)?;
-    trace.subject = Some(subject.clone());
+    let subject = shared.caller(headers, trace)?;
     let wanted: RequestId = id.parse().map_err(|_| refusal::no_such_call(id))?;
     // A call is in the ledger some milliseconds after its end; a caller may be faster.
     for _ in 0..20 {

@@ -57,6 +57,11 @@ pub(crate) async fn read_call(
     })
 }
 
+/// Reads a body that is no call, within `limits`.
+pub(crate) async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, ReadCallError> {
+    read(body, 0, limits).await
+}
+
 async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes, ReadCallError> {
     let limit = limits.body_bytes;
     if declared > limit {

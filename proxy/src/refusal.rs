@@ -5,12 +5,26 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use meter::{Denied, JournalError};
-use wire::{Dialect, Fault, Refusal, RequestId, ScanError};
+use wire::archive::{ArchiveError, Shelf};
+use wire::{Dialect, Fault, Loss, Refusal, RequestId, ScanError};
 
+use crate::context::fit::DoesNotFit;
 use crate::edge::Malformed;
 use crate::gateway::Body;
 use crate::identify::Stranger;
 use crate::intake::ReadCallError;
+
+/// Refusals made while the body is not, or not wholly, read.
+const UNREAD: [&str; 8] = [
+    "malformed_request",
+    "body_too_large",
+    "body_timeout",
+    "body_incomplete",
+    "missing_api_key",
+    "invalid_api_key",
+    "revoked_api_key",
+    "overloaded",
+];
 
 /// Shorthand for a refusal that another try may change.
 fn refusal(fault: Fault, status: u16, code: &'static str, message: String) -> Refusal {
@@ -135,6 +149,67 @@ pub(crate) fn upstream(status: u16, code: &'static str, message: String) -> Refu
     refusal(Fault::Upstream, status, code, message)
 }
 
+/// The call is understood by its scan, but not as a conversation.
+pub(crate) fn undecodable(error: &str) -> Refusal {
+    let message = format!("the call can not be read as a conversation: {error}");
+    refusal(Fault::Caller, 400, "invalid_field", message)
+}
+
+/// A translation would lose what the policy does not let be lost.
+pub(crate) fn lossy(model: &str, loss: &Loss) -> Refusal {
+    let message = format!(
+        "on the way to model `{model}` this would be lost: {loss}; leave it out, or name a model that speaks \
+         your dialect"
+    );
+    refusal(Fault::Caller, 400, "translation_loss", message)
+}
+
+/// The prompt does not fit the model's window, whatever is left out.
+pub(crate) fn too_long(error: &DoesNotFit) -> Refusal {
+    refusal(
+        Fault::Caller,
+        400,
+        "context_length_exceeded",
+        error.to_string(),
+    )
+}
+
+/// An upstream's word on the caller's own mistake.
+pub(crate) fn rejected(status: u16, told: String) -> Refusal {
+    refusal(Fault::Caller, status, "upstream_rejected", told)
+}
+
+pub(crate) fn archive_unavailable(error: &ArchiveError) -> Refusal {
+    tracing::error!(%error, "the archive does not answer");
+    let message = "kept conversations can not be read at the moment; try again later".to_owned();
+    Refusal {
+        retry_after_s: Some(5),
+        ..refusal(Fault::Gateway, 503, "archive_unavailable", message)
+    }
+}
+
+pub(crate) fn no_such_document(shelf: Shelf, id: &str) -> Refusal {
+    let what = shelf.as_str();
+    let code = match shelf {
+        Shelf::Response => "previous_response_not_found",
+        _ => "not_found",
+    };
+    let message =
+        format!("{what} `{id}` was not found; it may be another tenant's, deleted or too old");
+    refusal(Fault::Caller, 404, code, message)
+}
+
+/// A field of a kept thing is not as it must be.
+pub(crate) fn invalid(message: String) -> Refusal {
+    refusal(Fault::Caller, 400, "invalid_field", message)
+}
+
+/// The caller wants a web socket; clients that hear this go on over plain HTTP.
+pub(crate) fn no_web_socket() -> Refusal {
+    let message = "web sockets are not spoken here; send the call as an HTTP request".to_owned();
+    refusal(Fault::Caller, 426, "upgrade_not_supported", message)
+}
+
 /// A call whose cost no bound can be given for, under a budget that must not be passed.
 pub(crate) fn unbounded() -> Refusal {
     let message = "tools that the provider runs itself have no bound on their cost, and a hard budget \
@@ -161,10 +236,7 @@ pub(crate) fn response(
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     // What is left of a body nobody reads must not be taken for the next request.
-    if matches!(
-        refusal.code,
-        "malformed_request" | "body_too_large" | "body_timeout" | "body_incomplete"
-    ) {
+    if UNREAD.contains(&refusal.code) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use meter::price::{ReadBookError, STANDARD};
+use meter::tokens::{Factor, Tokenizer};
 use meter::{PriceBook, Rates};
 use wire::{Dialect, Tier};
 
-use crate::config::{Config, Limits, Upstream};
+use crate::config::{self, Config, Limits, Upstream};
 use crate::upstream::{Endpoint, Health};
 
 /// The embedded price book; see its `sources` for origin and licences.
@@ -24,6 +25,8 @@ pub struct Runtime {
     pub(crate) upstream: Upstream,
     pub(crate) routing: router::Config,
     pub(crate) meter: meter::Config,
+    pub(crate) policy_config: router::config::PolicyConfig,
+    pub(crate) context: config::Context,
 }
 
 /// A model that calls can go to. Its place in the list is its place in the policy.
@@ -39,6 +42,16 @@ pub(crate) struct Target {
     /// The longest prompt it takes, in tokens, where the price book knows it.
     pub(crate) context: Option<u64>,
     pub(crate) health: Arc<Health>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    /// The tokenizer was named as the model's own, so its counts bound the provider's.
+    pub(crate) tokenizer_is_its_own: bool,
+    /// What the model's counts are of ours.
+    pub(crate) factor: Arc<Factor>,
+}
+
+/// The tokens of a text by the most common encoding, for figures that nobody reports.
+pub(crate) fn count(text: &str) -> u64 {
+    Tokenizer::o200k().count(text)
 }
 
 /// A configuration that reads well but can not be put to work.
@@ -52,6 +65,8 @@ pub enum BuildError {
     Policy(#[from] router::PolicyError),
     #[error("endpoint `{0}`: {1}")]
     Endpoint(String, String),
+    #[error("model `{0}`: tokenizer `{1}`: {2}")]
+    Tokenizer(String, String, String),
 }
 
 /// The price book that `config` asks for.
@@ -71,6 +86,29 @@ pub fn price_book(config: &Config) -> Result<PriceBook, BuildError> {
     Ok(book.with_overrides(&config.prices)?)
 }
 
+/// The tokenizer of a model, and whether it is known to be its own. OpenAI's models share one; a
+/// file stands for itself.
+fn tokenizer(model: &config::Model) -> Result<(Arc<Tokenizer>, bool), BuildError> {
+    let Some(name) = &model.tokenizer else {
+        let own = model
+            .price
+            .as_ref()
+            .is_some_and(|price| price.starts_with("openai/"));
+        return Ok((Arc::new(Tokenizer::o200k()), own));
+    };
+    let failed = |what: String| BuildError::Tokenizer(model.name.clone(), name.clone(), what);
+    if let Some(known) = Tokenizer::named(name) {
+        return Ok((Arc::new(known), true));
+    }
+    let json = std::fs::read(name).map_err(|error| {
+        failed(format!(
+            "{error}; write o200k_base, cl100k_base or the path of a tokenizer.json"
+        ))
+    })?;
+    let own = Tokenizer::read(&json).map_err(|error| failed(error.to_string()))?;
+    Ok((Arc::new(own), true))
+}
+
 impl Runtime {
     /// Builds from a checked configuration; what `before` knows of health is kept by model name.
     pub(crate) fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
@@ -87,7 +125,14 @@ impl Runtime {
                 continue;
             };
             let known = before.and_then(|b| b.targets.iter().find(|t| *t.name == *model.name));
+            let (tokenizer, tokenizer_is_its_own) = tokenizer(model)?;
             targets.push(Target {
+                tokenizer,
+                tokenizer_is_its_own,
+                factor: known.map_or_else(
+                    || Arc::new(Factor::new(tokenizer_is_its_own)),
+                    |target| Arc::clone(&target.factor),
+                ),
                 name: Arc::from(model.name.as_str()),
                 tier: model.tier,
                 dialect: endpoint.dialect,
@@ -97,10 +142,12 @@ impl Runtime {
                     .clone()
                     .unwrap_or_else(|| model.name.clone()),
                 price: model.price.clone(),
-                context: model
-                    .price
-                    .as_deref()
-                    .and_then(|price| book.max_input(price)),
+                context: model.context.or_else(|| {
+                    model
+                        .price
+                        .as_deref()
+                        .and_then(|price| book.max_input(price))
+                }),
                 max_output: model.max_output.or_else(|| {
                     model
                         .price
@@ -114,6 +161,7 @@ impl Runtime {
             name: Arc::clone(&target.name),
             tier: target.tier,
             dialect: target.dialect.name(),
+            converses: target.dialect.converses(),
             context: target.context,
         });
         Ok(Self {
@@ -124,6 +172,8 @@ impl Runtime {
             upstream: config.upstream.clone(),
             routing: config.routing.clone(),
             meter: config.meter.clone(),
+            policy_config: config.policy.clone(),
+            context: config.context.clone(),
         })
     }
 
@@ -136,12 +186,23 @@ impl Runtime {
         self.book.rates(target.price.as_deref()?, lane, now_ms).ok()
     }
 
-    /// The prices of the deep tier in `dialect`, which savings are measured against.
-    pub(crate) fn deep_rates(&self, dialect: &str, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
-        let deep = |target: &&Target| target.tier == Tier::Deep && target.dialect.name() == dialect;
-        self.targets
-            .iter()
-            .find(deep)
-            .and_then(|target| self.rates(target, lane, now_ms))
+    /// The prices of the deep tier that savings are measured against: of `target`'s own dialect where
+    /// there is one.
+    pub(crate) fn deep_rates(
+        &self,
+        target: &Target,
+        lane: &str,
+        now_ms: i64,
+    ) -> Option<Arc<Rates>> {
+        let deep = || {
+            let fits = |other: &&Target| other.dialect.converses() == target.dialect.converses();
+            self.targets
+                .iter()
+                .filter(fits)
+                .filter(|other| other.tier == Tier::Deep)
+        };
+        let own = deep().find(|other| other.dialect.name() == target.dialect.name());
+        let deepest = own.or_else(|| deep().next())?;
+        self.rates(deepest, lane, now_ms)
     }
 }

@@ -11,7 +11,7 @@ use meter::Entry;
 use meter::budget::Budget;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use wire::{Refusal, Tier, UsageSource};
+use wire::{Losses, Refusal, Tier, UsageSource};
 
 use crate::trace::{Phase, Trace};
 
@@ -80,6 +80,14 @@ pub const NAMES: &[(&str, &str)] = &[
     (
         "pareto_journal_unsynced_bytes",
         "journal bytes that are not on the disk yet",
+    ),
+    (
+        "pareto_translation_losses_total",
+        "things that a translation could not carry, by how they were lost",
+    ),
+    (
+        "pareto_context_forgotten_total",
+        "documents lost because the archive did not keep up; must stay zero",
     ),
     ("pareto_panics_total", "calls that ended in a panic"),
     (
@@ -212,6 +220,17 @@ pub(crate) fn first_byte(trace: &Trace) {
     }
     histogram!("pareto_overhead_seconds").record(trace.overhead());
     histogram!("pareto_first_byte_seconds").record(trace.arrived.elapsed());
+}
+
+/// What one translation could not carry. Names stay out of the labels: callers choose them.
+pub(crate) fn lost(losses: &Losses) {
+    for loss in losses.iter() {
+        counter!("pareto_translation_losses_total", "kind" => loss.kind.as_str()).increment(1);
+    }
+}
+
+pub(crate) fn forgotten() {
+    counter!("pareto_context_forgotten_total").increment(1);
 }
 
 pub(crate) fn in_flight(calls: usize) {

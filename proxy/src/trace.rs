@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meter::Subject;
-use wire::{Dialect, RequestId, Tier};
+use wire::{Dialect, Losses, RequestId, Tier};
 
 use crate::gateway::Flight;
 
@@ -61,6 +61,8 @@ pub(crate) struct Trace {
     pub(crate) subject: Option<Subject>,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
+    /// What the last attempt's translation could not carry.
+    pub(crate) losses: Losses,
     /// Counts the call as under way for as long as any copy of its trace lives.
     pub(crate) flight: Option<Arc<Flight>>,
 }
@@ -77,6 +79,7 @@ impl Trace {
             subject: None,
             dialect,
             answered_by: None,
+            losses: Losses::default(),
             flight: None,
         }
     }

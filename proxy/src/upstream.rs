@@ -28,7 +28,10 @@ pub(crate) struct Endpoint {
     pub(crate) name: std::sync::Arc<str>,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) cap_field: String,
+    /// Who is behind it: private parts of its answers go back to this and to nobody else.
+    pub(crate) origin: std::sync::Arc<str>,
     uri: Uri,
+    count_uri: Uri,
     key: Option<(HeaderName, HeaderValue)>,
     client: Client<HttpsConnector<HttpConnector>, Pieces>,
 }
@@ -42,17 +45,25 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Headers of the caller that go on to the endpoint; everything else stays here, keys above all.
-const FORWARDED: [&str; 12] = [
+/// Headers of the caller that go on to an endpoint of the caller's dialect; everything else stays
+/// here, keys above all.
+const FORWARDED: [&str; 9] = [
     "anthropic-version",
     "anthropic-beta",
     "openai-beta",
     "openai-organization",
     "openai-project",
+    "originator",
+    "x-app",
+    "x-claude-code-session-id",
+    "x-client-request-id",
+];
+/// And those that begin like this.
+const PREFIXES: [&str; 2] = ["x-stainless-", "x-codex-"];
+/// Headers that mean the same to every endpoint.
+const NEUTRAL: [&str; 5] = [
     "session-id",
     "thread-id",
-    "originator",
-    "x-claude-code-session-id",
     "x-session-id",
     "traceparent",
     "tracestate",
@@ -75,9 +86,12 @@ impl Endpoint {
         let dialect = wire::dialect::named(&endpoint.dialect)
             .ok_or_else(|| format!("unknown dialect `{}`", endpoint.dialect))?;
         let base = endpoint.url.trim_end_matches('/');
-        let uri = format!("{base}{}", dialect.upstream_path())
-            .parse::<Uri>()
-            .map_err(|error| format!("url `{base}`: {error}"))?;
+        let at = |path: &str| {
+            let uri = format!("{base}{path}").parse::<Uri>();
+            uri.map_err(|error| format!("url `{base}`: {error}"))
+        };
+        let uri = at(dialect.upstream_path())?;
+        let host = uri.authority().map_or(base, |authority| authority.as_str());
         let key = endpoint.key.as_ref().map(|key| {
             let (name, scheme) = dialect.key_header();
             let mut value = HeaderValue::from_str(&format!("{scheme}{}", key.expose()))
@@ -89,6 +103,8 @@ impl Endpoint {
             name: std::sync::Arc::from(endpoint.name.as_str()),
             dialect,
             cap_field: endpoint.cap_field.clone().unwrap_or_default(),
+            origin: std::sync::Arc::from(endpoint.origin.as_deref().unwrap_or(host)),
+            count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,
             key: key.transpose()?,
             client: client(endpoint.http2, patience)?,
@@ -102,14 +118,52 @@ impl Endpoint {
         body: Pieces,
         request: RequestId,
         attempt: u16,
+        at_home: bool,
     ) -> Result<Response<Incoming>, SendError> {
         let mut call = Request::new(body);
         *call.method_mut() = Method::POST;
         *call.uri_mut() = self.uri.clone();
-        let out = call.headers_mut();
+        self.address(call.headers_mut(), headers, request, at_home);
+        call.headers_mut()
+            .insert("x-pareto-attempt", HeaderValue::from(attempt));
+        self.client.request(call).await.map_err(|error| SendError {
+            connected: !error.is_connect(),
+            what: chain(&error),
+        })
+    }
+
+    /// Asks how many tokens a call's prompt has; providers bill nothing for that. `None` where the
+    /// endpoint does not say.
+    pub(crate) async fn count(
+        &self,
+        headers: &HeaderMap,
+        body: Pieces,
+        request: RequestId,
+    ) -> Option<Bytes> {
+        let mut call = Request::new(body);
+        *call.method_mut() = Method::POST;
+        *call.uri_mut() = self.count_uri.clone();
+        self.address(call.headers_mut(), headers, request, true);
+        let answer = self.client.request(call).await.ok()?;
+        if !answer.status().is_success() {
+            return None;
+        }
+        read_all(answer.into_body(), 64 << 10).await
+    }
+
+    /// Writes the headers of a call: the caller's that may go on, and our own.
+    fn address(&self, out: &mut HeaderMap, headers: &HeaderMap, request: RequestId, at_home: bool) {
         for (name, value) in headers {
-            if FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-stainless-") {
+            let text = name.as_str();
+            let is_own =
+                FORWARDED.contains(&text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+            if NEUTRAL.contains(&text) || (at_home && is_own) {
                 out.append(name.clone(), value.clone());
+            }
+        }
+        for (name, value) in self.dialect.headers() {
+            if !out.contains_key(*name) {
+                out.insert(*name, HeaderValue::from_static(value));
             }
         }
         let accept = headers.get(ACCEPT).cloned();
@@ -123,14 +177,9 @@ impl Endpoint {
         if let Ok(id) = HeaderValue::from_str(&request.to_string()) {
             out.insert("x-request-id", id);
         }
-        out.insert("x-pareto-attempt", HeaderValue::from(attempt));
         if let Some((name, value)) = &self.key {
             out.insert(name.clone(), value.clone());
         }
-        self.client.request(call).await.map_err(|error| SendError {
-            connected: !error.is_connect(),
-            what: chain(&error),
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use router::{Features, Model, Policy, Split, Wanted, decide};
+use router::{Asked, Features, Model, Policy, Split, Wanted, decide};
 use wire::{Shape, Tier};
 
 fn decide_4kb(criterion: &mut Criterion) {
@@ -16,6 +16,7 @@ fn decide_4kb(criterion: &mut Criterion) {
         name: Arc::from(name),
         tier,
         dialect: "d",
+        converses: true,
         context: None,
     };
     let Ok(policy) = Policy::new(vec![model("f", Tier::Fast), model("d", Tier::Deep)]) else {
@@ -23,13 +24,19 @@ fn decide_4kb(criterion: &mut Criterion) {
     };
     let mut split = Split::new(200);
     let shape = Shape::default();
+    let asked = Asked {
+        wanted: Wanted::Auto,
+        dialect: "d",
+        converses: true,
+        stay: None,
+    };
     criterion.bench_function("decide_4kb", |bencher| {
         bencher.iter(|| {
             let features = Features {
                 text: std::hint::black_box(&text),
                 shape: &shape,
             };
-            decide(&features, Wanted::Auto, "d", &policy, &|_| true, &mut split)
+            decide(&features, &asked, &policy, &|_| true, &mut split)
         });
     });
 }

@@ -43,8 +43,10 @@ pub enum Reason {
     Pinned,
     /// The caller named the model.
     Named,
-    /// Only one tier has a model that speaks the dialect.
+    /// Only one tier has a model for such calls.
     OnlyTier,
+    /// The call goes on a tool loop, and stays with the model that began it.
+    Session,
 }
 
 impl Reason {
@@ -56,6 +58,7 @@ impl Reason {
             Self::Pinned => "pinned",
             Self::Named => "named",
             Self::OnlyTier => "only_tier",
+            Self::Session => "session",
         }
     }
 }
@@ -106,7 +109,7 @@ pub struct Route {
 impl Route {
     /// Whether the split has counted the call.
     pub fn is_counted(&self) -> bool {
-        matches!(self.reason, Reason::Score | Reason::Split)
+        matches!(self.reason, Reason::Score | Reason::Split | Reason::Session)
     }
 }
 
@@ -115,30 +118,51 @@ impl Route {
 pub enum NoModel {
     #[error("no model `{name}`; write auto, fast, deep or one of {known}")]
     Unknown { name: String, known: String },
-    #[error("model `{name}` does not speak {dialect}; call it at its own dialect's path")]
+    #[error("model `{name}` can not answer a call of {dialect}; name another model")]
     OtherDialect { name: String, dialect: String },
-    #[error("no model speaks {dialect}; add an [[endpoint]] of this dialect")]
+    #[error("no model can answer a call of {dialect}; add an [[endpoint]] of this dialect")]
     NoDialect { dialect: String },
 }
 
-/// Decides where a call in `dialect` goes. `usable` says whether the model at a place is healthy.
-/// Only `auto` looks at the text and counts in `split`.
+/// What the call is, besides its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub wanted: Wanted<'a>,
+    /// The caller's dialect.
+    pub dialect: &'a str,
+    /// Whether it is a conversation, which models of other dialects can carry on.
+    pub converses: bool,
+    /// The place of the model that the tool loop which this call goes on began with.
+    pub stay: Option<usize>,
+}
+
+impl Asked<'_> {
+    fn fits(&self, model: &Model) -> bool {
+        model.dialect == self.dialect || (self.converses && model.converses)
+    }
+}
+
+/// Decides where a call goes. `usable` says whether the model at a place is healthy. Only `auto`
+/// looks at the text and counts in `split`.
 pub fn decide(
     features: &Features<'_>,
-    wanted: Wanted<'_>,
-    dialect: &str,
+    asked: &Asked<'_>,
     policy: &Policy,
     usable: &dyn Fn(usize) -> bool,
     split: &mut Split,
 ) -> Result<Route, NoModel> {
+    let (wanted, dialect) = (asked.wanted, asked.dialect);
     if let Wanted::Named(name) = wanted {
-        return named(name, dialect, policy);
+        return named(name, asked, policy);
+    }
+    if let (Wanted::Auto, Some(route)) = (wanted, stay(asked, policy, usable, split)) {
+        return Ok(route);
     }
     let speaks = |tier: Tier| {
         policy
             .models
             .iter()
-            .any(|model| model.dialect == dialect && model.tier == tier)
+            .any(|model| asked.fits(model) && model.tier == tier)
     };
     let (tier, reason, score) = match (wanted, speaks(Tier::Fast), speaks(Tier::Deep)) {
         (_, false, false) => {
@@ -162,13 +186,41 @@ pub fn decide(
     };
     Ok(Route {
         tier,
-        order: order(tier, dialect, policy, usable),
+        order: order(tier, asked, policy, usable),
         reason,
         score,
     })
 }
 
-fn named(name: &str, dialect: &str, policy: &Policy) -> Result<Route, NoModel> {
+/// A tool loop is not torn between models: reasoning that one began another could not go on with.
+fn stay(
+    asked: &Asked<'_>,
+    policy: &Policy,
+    usable: &dyn Fn(usize) -> bool,
+    split: &mut Split,
+) -> Option<Route> {
+    let place = asked.stay.filter(|place| usable(*place))?;
+    let model = policy.models.get(place).filter(|model| asked.fits(model))?;
+    if !split.stay(model.tier) {
+        return None;
+    }
+    let mut first = Order::default();
+    first.push(place);
+    for other in order(model.tier, asked, policy, usable)
+        .iter()
+        .filter(|other| *other != place)
+    {
+        first.push(other);
+    }
+    Some(Route {
+        tier: model.tier,
+        order: first,
+        reason: Reason::Session,
+        score: None,
+    })
+}
+
+fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoModel> {
     let found = policy
         .models
         .iter()
@@ -182,8 +234,8 @@ fn named(name: &str, dialect: &str, policy: &Policy) -> Result<Route, NoModel> {
             known,
         });
     };
-    if model.dialect != dialect {
-        let dialect = dialect.to_owned();
+    if !asked.fits(model) {
+        let dialect = asked.dialect.to_owned();
         return Err(NoModel::OtherDialect {
             name: name.to_owned(),
             dialect,
@@ -199,14 +251,18 @@ fn named(name: &str, dialect: &str, policy: &Policy) -> Result<Route, NoModel> {
     })
 }
 
-/// Healthy models of the tier, then of the other tier, then the rest: a sick model beats none.
-fn order(tier: Tier, dialect: &str, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
+/// Healthy models of the tier, then of the other tier, then the rest: a sick model beats none. Within
+/// a tier those of the caller's own dialect come first: nothing is lost on the way to them.
+fn order(tier: Tier, asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
     let mut order = Order::default();
     let mut push_all = |tier: Tier, healthy: bool| {
-        let fits = |model: &Model| model.dialect == dialect && model.tier == tier;
-        for (place, model) in policy.models.iter().enumerate() {
-            if fits(model) && usable(place) == healthy {
-                order.push(place);
+        for at_home in [true, false] {
+            for (place, model) in policy.models.iter().enumerate() {
+                let fits = asked.fits(model) && model.tier == tier;
+                let is_own = model.dialect == asked.dialect;
+                if fits && is_own == at_home && usable(place) == healthy {
+                    order.push(place);
+                }
             }
         }
     };
@@ -230,6 +286,7 @@ mod tests {
             name: Arc::from(*name),
             tier: *tier,
             dialect,
+            converses: *dialect != "alone",
             context: None,
         });
         Policy::new(models.collect()).expect("a policy")
@@ -241,14 +298,13 @@ mod tests {
             shape: &Shape::default(),
         };
         let usable = |place| !sick.contains(&place);
-        decide(
-            &features,
-            Wanted::parse(model),
-            "a",
-            policy,
-            &usable,
-            &mut Split::new(200),
-        )
+        let asked = Asked {
+            wanted: Wanted::parse(model),
+            dialect: "a",
+            converses: true,
+            stay: None,
+        };
+        decide(&features, &asked, policy, &usable, &mut Split::new(200))
     }
 
     #[test]
@@ -258,21 +314,44 @@ mod tests {
             ("d1", Tier::Deep, "a"),
             ("f2", Tier::Fast, "a"),
             ("other", Tier::Fast, "b"),
+            ("vectors", Tier::Fast, "alone"),
         ]);
         let places = |model: &str, sick: &[usize]| {
             let route = route(&policy, model, sick).expect("a route");
             (route.order.iter().collect::<Vec<_>>(), route.reason)
         };
-        assert_eq!(places("fast", &[]), (vec![0, 2, 1], Reason::Pinned));
-        assert_eq!(places("fast", &[0]), (vec![2, 1, 0], Reason::Pinned));
-        assert_eq!(places("deep", &[1]), (vec![0, 2, 1], Reason::Pinned));
+        assert_eq!(places("fast", &[]), (vec![0, 2, 3, 1], Reason::Pinned));
+        assert_eq!(places("fast", &[0]), (vec![2, 3, 1, 0], Reason::Pinned));
+        assert_eq!(places("deep", &[1]), (vec![0, 2, 3, 1], Reason::Pinned));
         assert_eq!(places("d1", &[]), (vec![1], Reason::Named));
         assert!(matches!(
-            route(&policy, "other", &[]),
+            route(&policy, "vectors", &[]),
             Err(NoModel::OtherDialect { .. })
         ));
         let unknown = route(&policy, "gpt", &[]).expect_err("no such model");
         assert!(unknown.to_string().contains("f1, d1, f2"), "{unknown}");
+    }
+
+    #[test]
+    fn a_tool_loop_stays_with_its_model_while_the_count_allows() {
+        let policy = policy(&[("f", Tier::Fast, "a"), ("d", Tier::Deep, "b")]);
+        let features = Features {
+            text: "Hello",
+            shape: &Shape::default(),
+        };
+        let asked = Asked {
+            wanted: Wanted::Auto,
+            dialect: "a",
+            converses: true,
+            stay: Some(1),
+        };
+        let mut split = Split::new(200);
+        let mut stays = || {
+            let route = decide(&features, &asked, &policy, &|_| true, &mut split);
+            route.expect("a route").reason == Reason::Session
+        };
+        assert!((0..6).all(|_| stays()));
+        assert!(!stays(), "five calls beyond the target of one in five");
     }
 
     #[test]

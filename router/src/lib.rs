@@ -9,7 +9,7 @@ pub mod score;
 pub mod split;
 
 pub use config::Config;
-pub use decide::{NoModel, Order, Reason, Route, Wanted, decide};
+pub use decide::{Asked, NoModel, Order, Reason, Route, Wanted, decide};
 pub use features::Features;
 pub use policy::{Model, Policy, PolicyError};
 pub use score::{Score, score, version};

@@ -12,6 +12,8 @@ pub struct Model {
     pub tier: Tier,
     /// The dialect its endpoint speaks.
     pub dialect: &'static str,
+    /// Whether that is a conversation's dialect, which any call of a conversation can be brought into.
+    pub converses: bool,
     /// The longest prompt it takes, in tokens, where that is known.
     pub context: Option<u64>,
 }

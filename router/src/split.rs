@@ -9,6 +9,9 @@ use crate::score::{Score, quantile_above};
 /// How far the count of deep calls may stray from its target, in thousandths of a call. A call and a half:
 /// any window of 1,000 is then within 0.3 points for a tenant, and a few tenants mixed within 1.
 const BOUND: i64 = 1_500;
+/// How far it may stray, in thousandths of a call, before a call may no longer stay where the one
+/// before it went.
+const STAY_BOUND: i64 = 5_000;
 /// How far the threshold moves for each call.
 const STEP: f32 = 0.004;
 
@@ -69,6 +72,15 @@ impl Split {
             tier,
             overruled: tier != wanted,
         }
+    }
+
+    /// Counts a call that stays with the tier of the one before it, if the count allows that.
+    pub fn stay(&mut self, tier: Tier) -> bool {
+        let allowed = (self.debt + self.worth(tier)).abs() <= STAY_BOUND;
+        if allowed {
+            self.count(tier);
+        }
+        allowed
     }
 
     /// Takes back a call that was refused before any upstream saw it.

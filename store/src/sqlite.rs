@@ -18,7 +18,7 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_ledger.sql
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// How long a statement waits for another process that writes.
-const BUSY: Duration = Duration::from_secs(10);
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 /// Readers kept open; more are opened when needed and closed again.
 const READERS: usize = 4;
 /// The name of this node in a ledger that is not shared.
@@ -42,13 +42,19 @@ pub struct OpenLedgerError {
     error: rusqlite::Error,
 }
 
+impl OpenLedgerError {
+    pub(crate) fn new(path: &Path, error: rusqlite::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
 impl SqliteLedger {
     /// Opens or makes the ledger at `path` and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, OpenLedgerError> {
-        let wrap = |error| OpenLedgerError {
-            path: path.to_owned(),
-            error,
-        };
+        let wrap = |error| OpenLedgerError::new(path, error);
         let mut writer = Connection::open(path).map_err(wrap)?;
         writer.busy_timeout(BUSY).map_err(wrap)?;
         writer
@@ -58,7 +64,7 @@ impl SqliteLedger {
             .pragma_update(None, "synchronous", "FULL")
             .map_err(wrap)?;
         writer.set_prepared_statement_cache_capacity(32);
-        migrate(&mut writer).map_err(wrap)?;
+        migrate(&mut writer, MIGRATIONS).map_err(wrap)?;
         let watcher = reader(path).map_err(wrap)?;
         Ok(Self {
             path: path.to_owned(),
@@ -223,22 +229,22 @@ fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(crate) fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let done = usize::try_from(done).unwrap_or(0);
-    for migration in MIGRATIONS.iter().skip(done) {
+    for migration in migrations.iter().skip(done) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(
         None,
         "user_version",
-        i64::try_from(MIGRATIONS.len()).unwrap_or(0),
+        i64::try_from(migrations.len()).unwrap_or(0),
     )?;
     transaction.commit()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A transaction that a panic interrupted was rolled back when it was dropped.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

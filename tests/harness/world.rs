@@ -17,6 +17,13 @@ use crate::Client;
 pub const FAST: (&str, &str, u64, u64) = ("1", "4", 1_000_000, 4_000_000);
 pub const DEEP: (&str, &str, u64, u64) = ("5", "20", 5_000_000, 20_000_000);
 
+/// The dialects of the scripted endpoints, and what their models are called by.
+pub const DIALECTS: [(&str, &str); 3] = [
+    ("openai_chat", "chat"),
+    ("openai_responses", "responses"),
+    ("anthropic_messages", "messages"),
+];
+
 /// Everything one test needs.
 pub struct World {
     pub running: Running,
@@ -27,7 +34,7 @@ pub struct World {
     pub folder: TempDir,
 }
 
-/// Endpoints `fast` and `deep` in both dialects, with their models and prices.
+/// Endpoints `fast` and `deep` in all dialects, with their models and prices.
 pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
     let mut text = String::new();
     for (tier, upstream, price) in [("fast", fast, FAST), ("deep", deep, DEEP)] {
@@ -37,7 +44,7 @@ pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
             price.0, price.1
         )
         .unwrap();
-        for (dialect, short) in [("openai_chat", "chat"), ("anthropic_messages", "messages")] {
+        for (dialect, short) in DIALECTS {
             write!(
                 text,
                 "[[endpoint]]\nname = \"{tier}-{short}\"\ndialect = \"{dialect}\"\nurl = \"{}\"\nkey = \"up-{tier}\"\n\
@@ -48,6 +55,13 @@ pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
             .unwrap();
         }
     }
+    write!(
+        text,
+        "[[endpoint]]\nname = \"vectors\"\ndialect = \"openai_embeddings\"\nurl = \"{}\"\nkey = \"up-fast\"\n\
+         [[model]]\nname = \"vectors\"\ntier = \"fast\"\nendpoint = \"vectors\"\nprice = \"test/fast\"\n",
+        fast.url()
+    )
+    .unwrap();
     text
 }
 

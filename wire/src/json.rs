@@ -92,6 +92,13 @@ pub fn unescape(raw: &str, mut push: impl FnMut(char) -> bool) {
     }
 }
 
+/// The escaped text `raw` without its escapes.
+pub fn unescaped(raw: &str) -> Cow<'_, str> {
+    let escaped = raw.contains('\\');
+    let at = 0..raw.len();
+    Str { raw, at, escaped }.text()
+}
+
 /// Reads what stands behind a backslash; the scanner has checked the grammar before.
 fn escaped_char(chars: &mut std::str::Chars<'_>) -> char {
     match chars.next() {

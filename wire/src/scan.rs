@@ -44,6 +44,10 @@ pub struct Shape {
 
 /// The fields the gateway acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the call, none a state"
+)]
 pub struct Scan {
     /// The requested model, unescaped.
     pub model: String,
@@ -68,6 +72,22 @@ pub struct Scan {
     pub empty: bool,
     /// Byte ranges of the strings (without quotes, still escaped) that make up the last user text.
     pub prompt_at: Vec<Range<usize>>,
+    /// Byte ranges of the turns of the transcript, in order.
+    pub turns_at: Vec<Range<usize>>,
+    /// Byte ranges of signatures and sealed content that came with the transcript.
+    pub seals_at: Vec<Range<usize>>,
+    /// What the client itself calls its session; empty where it says nothing.
+    pub session: String,
+    /// The earlier response that this call goes on from; empty where there is none.
+    pub previous: String,
+    /// The kept conversation that it belongs to; empty where there is none.
+    pub conversation: String,
+    /// Items of the transcript are given by reference.
+    pub has_references: bool,
+    /// The answer is fetched later.
+    pub background: bool,
+    /// The answer is not to be kept.
+    pub is_unstored: bool,
     pub shape: Shape,
 }
 
@@ -251,6 +271,7 @@ pub(crate) fn messages(
         if scanner.peek()? != Kind::Object {
             return Err(ScanError::Wrong("messages", "a list of objects"));
         }
+        let start = scanner.offset();
         scanner.object(|scanner, key| match key.text().as_ref() {
             "role" => {
                 let role = word(scanner)?;
@@ -259,6 +280,7 @@ pub(crate) fn messages(
             }
             name => field(scanner, name, &mut message, scan),
         })?;
+        scan.turns_at.push(start..scanner.offset());
         message.count_into(scan);
         Ok(())
     })

@@ -72,10 +72,20 @@ impl Splitter {
         std::mem::take(&mut self.pending)
     }
 
-    /// Whether an event has begun and not ended.
-    pub fn is_inside_event(&self) -> bool {
-        !self.pending.is_empty()
+    /// Everything not yet given out, from the start of an event.
+    pub fn pending(&self) -> Bytes {
+        self.pending.clone()
     }
+}
+
+/// Adds an event to `out`, with its name where it has one.
+pub(crate) fn write(out: &mut String, name: Option<&str>, data: &serde_json::Value) {
+    use std::fmt::Write;
+    // Writing to a String can not fail.
+    let _written = match name {
+        Some(name) => write!(out, "event: {name}\ndata: {data}\n\n"),
+        None => write!(out, "data: {data}\n\n"),
+    };
 }
 
 /// The value of an event's first `data` line, without the space behind the colon.

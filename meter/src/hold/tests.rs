@@ -91,6 +91,8 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
                 ..Usage::default()
             },
             price: Arc::from(""),
+            losses: Arc::from(""),
+            session: 0,
         },
         rates: Some(rates()),
         baseline: None,

@@ -1,19 +1,28 @@
 //! The bill of one attempt, from the moment its upstream saw it. Whatever happens, it is settled
 //! exactly once: by what is called here, or by its drop when the caller has gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use meter::hold::Settlement;
+use meter::tokens::{Factor, Tokenizer};
 use meter::{Hold, JournalError, NanoUsd, Outcome};
 use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
 use crate::clock::now_ms;
+use crate::runtime::Target;
 use crate::telemetry;
 use crate::trace::Trace;
 
 /// Tokens added to a count of a stream that was left: what the endpoint wrote before it noticed.
 const IN_FLIGHT_TOKENS: u64 = 16;
+
+/// Bodies up to this length are counted exactly: some milliseconds, off the usual way.
+const COUNTED_BYTES: usize = 256 << 10;
+/// One settled call in this many teaches the count of its model.
+const SAMPLED: u8 = 64;
 
 /// An attempt's open hold with what settling it needs.
 #[derive(Debug)]
@@ -23,18 +32,22 @@ pub(crate) struct Billing {
     /// The endpoint's status; 0 until it answers.
     pub(crate) status: u16,
     first_byte_ms: Option<u32>,
-    body_bytes: u64,
+    /// What was sent, to be counted where nobody reports it.
+    sent: Bytes,
+    tokenizer: Arc<Tokenizer>,
+    factor: Arc<Factor>,
 }
 
 impl Billing {
-    pub(crate) fn new(hold: Hold, trace: Trace, body_bytes: usize) -> Self {
-        let body_bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
+    pub(crate) fn new(hold: Hold, trace: Trace, sent: Bytes, target: &Target) -> Self {
         Self {
             hold: Some(hold),
             trace,
             status: 0,
             first_byte_ms: None,
-            body_bytes,
+            sent,
+            tokenizer: Arc::clone(&target.tokenizer),
+            factor: Arc::clone(&target.factor),
         }
     }
 
@@ -88,14 +101,53 @@ impl Billing {
         self.hold.as_ref()?.held().map(|held| held.bound_usage)
     }
 
-    /// Usage as reported, or else as counted: prompt bytes over three, within the bound.
+    /// The tokens of what was sent, as the model may count them; long prompts by their bytes.
+    fn counted_prompt(&self) -> u64 {
+        match std::str::from_utf8(&self.sent) {
+            Ok(text) if text.len() <= COUNTED_BYTES => {
+                self.factor.apply(self.tokenizer.count(text))
+            }
+            _ => u64::try_from(self.sent.len())
+                .unwrap_or(u64::MAX)
+                .div_ceil(3),
+        }
+    }
+
+    /// Now and then a reported prompt is counted as well, so that counts of this model get better.
+    fn learn(&self, reported: &Usage) {
+        let sampled = self
+            .trace
+            .request
+            .bytes()
+            .last()
+            .is_some_and(|last| last % SAMPLED == 0);
+        if !sampled || self.sent.len() > COUNTED_BYTES {
+            return;
+        }
+        let (sent, tokenizer, factor) = (
+            self.sent.clone(),
+            Arc::clone(&self.tokenizer),
+            Arc::clone(&self.factor),
+        );
+        let reported = reported.prompt();
+        // Counting takes up to milliseconds, which no reactor has to spare.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || {
+                let text = std::str::from_utf8(&sent).unwrap_or_default();
+                factor.learn(tokenizer.count(text), reported);
+            });
+        }
+    }
+
+    /// Usage as reported, or else as counted, within the bound.
     fn used(&self, facts: &Facts, counted_output: u64) -> (Usage, UsageSource) {
         if let Some(usage) = facts.usage {
+            self.learn(&usage);
             return (usage, UsageSource::Provider);
         }
         let bound = self.bound().unwrap_or_default();
         let counted = Usage {
-            input: self.body_bytes.div_ceil(3).min(bound.input),
+            input: self.counted_prompt().min(bound.input),
             ..Usage::default()
         };
         let prompt = facts.prompt.unwrap_or(counted);
@@ -141,6 +193,8 @@ impl Billing {
             answer_tokens = entry.usage.answer(),
             usage = source.as_str(),
             cost_usd = %entry.cost,
+            losses = %entry.held.losses,
+            session = %format_args!("{:016x}", entry.held.session),
             first_byte_ms = entry.first_byte_ms,
             total_ms = telemetry::elapsed_ms(self.trace.arrived.elapsed()),
         );

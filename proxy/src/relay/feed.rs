@@ -1,56 +1,121 @@
-//! A stream on its way through: frames in, frames out, with a reader beside them that only looks.
+//! A stream on its way through: frames in, whole events out, as they came or in the caller's dialect,
+//! with a reader beside them that only looks.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use wire::Dialect;
-use wire::dialect::{Facts, Seen, Watch};
+use wire::dialect::{Asked, Facts, Seen, Watch};
 use wire::sse::Splitter;
+use wire::translate::Translator;
+
+use super::keeper::Keeper;
+use crate::runtime::{Target, count};
+use crate::telemetry;
 
 /// Frames and what has been seen in them.
 #[derive(Debug)]
 pub(super) struct Feed {
     splitter: Splitter,
     watch: Box<dyn Watch>,
-    /// Usage was asked for by the gateway alone: its event does not go to the caller. Events then
-    /// go out whole; otherwise frames go out as they came.
-    strips_usage: bool,
+    way: Way,
+    keeper: Option<Keeper>,
     /// What goes to the caller next.
     pub(super) queue: VecDeque<Bytes>,
 }
 
+/// What becomes of an event.
+#[derive(Debug)]
+enum Way {
+    /// It goes out as it came.
+    Through,
+    /// So do all but the usage, which was asked for by the gateway alone.
+    ThroughButUsage,
+    /// It is translated.
+    Translated(Box<Translator>),
+}
+
 impl Feed {
-    pub(super) fn new(dialect: &dyn Dialect, strips_usage: bool) -> Self {
+    /// A stream of `target` for a caller of the same dialect.
+    pub(super) fn through(target: &Target, strips_usage: bool, keeper: Option<Keeper>) -> Self {
+        let way = if strips_usage {
+            Way::ThroughButUsage
+        } else {
+            Way::Through
+        };
+        Self::new(target.dialect.watch(), way, keeper)
+    }
+
+    /// A stream of `target` for the caller of another dialect who asked `asked`.
+    pub(super) fn translated(
+        target: &Target,
+        to: &'static dyn wire::Dialect,
+        asked: Asked,
+        keeper: Keeper,
+    ) -> Self {
+        let translator = Translator::new(target.dialect, &target.endpoint.origin, to, asked);
+        Self::new(
+            target.dialect.watch(),
+            Way::Translated(Box::new(translator)),
+            Some(keeper),
+        )
+    }
+
+    fn new(watch: Box<dyn Watch>, way: Way, keeper: Option<Keeper>) -> Self {
         Self {
             splitter: Splitter::default(),
-            watch: dialect.watch(),
-            strips_usage,
+            watch,
+            way,
+            keeper,
             queue: VecDeque::with_capacity(4),
         }
     }
 
+    /// What has been seen so far.
     pub(super) fn facts(&self) -> Facts {
-        self.watch.facts()
+        let mut facts = self.watch.facts();
+        if let (Way::Translated(translator), None) = (&self.way, facts.usage) {
+            // The text is at hand here, so nothing has to be guessed from lengths.
+            facts.counted = Some(count(&translator.assembler().seen()));
+        }
+        facts
+    }
+
+    /// What the upstream said of its failure.
+    pub(super) fn told(&self) -> Option<&str> {
+        match &self.way {
+            Way::Translated(translator) => translator.failed(),
+            Way::Through | Way::ThroughButUsage => None,
+        }
     }
 
     /// Takes a frame and says what was in it: the end or an error before content before nothing.
     pub(super) fn push(&mut self, frame: Bytes) -> Seen {
-        if !self.strips_usage {
-            self.queue.push_back(frame.clone());
-        }
         if self.splitter.push(frame).is_err() {
-            return Seen::Error;
+            return Seen::Broken;
         }
+        let (whole, mut through) = (self.splitter.pending(), 0);
         let mut most = Seen::Quiet;
         while let Some(event) = self.splitter.next_event() {
             let seen = self.watch.event(&event);
-            if seen == Seen::Error {
-                return Seen::Error;
+            if seen == Seen::Broken {
+                // Not even an event: nobody could read it.
+                self.pass(&whole, through);
+                return seen;
             }
-            if self.strips_usage && seen != Seen::UsageOnly {
-                self.queue.push_back(event);
+            through += event.len();
+            if let Some(keeper) = self
+                .keeper
+                .as_mut()
+                .filter(|_| !matches!(self.way, Way::Translated(_)))
+            {
+                keeper.passed(&event, seen == Seen::End);
+            }
+            self.take(event, seen);
+            if seen == Seen::Error {
+                self.pass(&whole, through);
+                return seen;
             }
             most = match (most, seen) {
                 (_, Seen::End) | (Seen::End, _) => Seen::End,
@@ -58,7 +123,48 @@ impl Feed {
                 _ => Seen::Quiet,
             };
         }
+        self.pass(&whole, through);
         most
+    }
+
+    /// Queues the whole events of a frame in one piece. What is only half there waits: a caller could
+    /// not use it, and might get an error event in its middle.
+    fn pass(&mut self, whole: &Bytes, through: usize) {
+        if through > 0 && matches!(self.way, Way::Through) {
+            self.queue.push_back(whole.slice(..through));
+        }
+    }
+
+    fn take(&mut self, event: Bytes, seen: Seen) {
+        match &mut self.way {
+            Way::Through => {}
+            Way::ThroughButUsage => {
+                if seen != Seen::UsageOnly {
+                    self.queue.push_back(event);
+                }
+            }
+            Way::Translated(translator) => {
+                let mut out = String::new();
+                translator.event(&event, &mut out);
+                if !out.is_empty() {
+                    self.queue.push_back(Bytes::from(out));
+                }
+                if seen == Seen::End {
+                    self.ended();
+                }
+            }
+        }
+    }
+
+    /// The translated answer is whole.
+    fn ended(&mut self) {
+        let Way::Translated(translator) = &self.way else {
+            return;
+        };
+        telemetry::lost(translator.losses());
+        if let (Some(keeper), Some(reply)) = (&mut self.keeper, translator.assembler().whole()) {
+            keeper.translated(reply, translator.whole());
+        }
     }
 
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.
@@ -75,30 +181,38 @@ impl Feed {
             match self.push(data) {
                 Seen::Content | Seen::End => return Ok(()),
                 Seen::Error => return Err("its stream began with an error"),
+                Seen::Broken => return Err("its stream is not of its dialect"),
                 Seen::Quiet | Seen::UsageOnly => {}
             }
         }
     }
 
-    /// What of a last event is left when the stream ends without a closing blank line.
+    /// What is left to be said when the stream ends behind a finished answer without its last event.
     pub(super) fn flush(&mut self) {
         let rest = self.splitter.rest();
-        if self.strips_usage && !rest.is_empty() {
-            self.queue.push_back(rest);
+        match &mut self.way {
+            Way::Through | Way::ThroughButUsage if !rest.is_empty() => self.queue.push_back(rest),
+            Way::Through | Way::ThroughButUsage => {}
+            Way::Translated(translator) => {
+                let mut out = String::new();
+                translator.finish(&mut out);
+                self.queue.push_back(Bytes::from(out));
+                self.ended();
+            }
         }
     }
 
-    /// Ends an event that the caller has half of, and queues `event` behind it.
+    /// Queues an event of our own; whatever is only half there is dropped.
     pub(super) fn push_own(&mut self, event: String) {
-        let half = !self.strips_usage && self.splitter.is_inside_event();
         self.splitter.rest();
-        let event = if half { format!("\n\n{event}") } else { event };
         self.queue.push_back(Bytes::from(event));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wire::dialect::OPENAI_CHAT;
+
     use super::*;
 
     const STREAM: &str = concat!(
@@ -109,9 +223,17 @@ mod tests {
         "data: [DONE]\n\n",
     );
 
+    fn feed(strips_usage: bool) -> Feed {
+        let way = if strips_usage {
+            Way::ThroughButUsage
+        } else {
+            Way::Through
+        };
+        Feed::new(OPENAI_CHAT.watch(), way, None)
+    }
+
     fn relayed(strips_usage: bool, frames: &[&[u8]]) -> (Vec<u8>, Facts) {
-        let dialect = wire::dialect::named("openai_chat").expect("a dialect");
-        let mut feed = Feed::new(dialect, strips_usage);
+        let mut feed = feed(strips_usage);
         for frame in frames {
             feed.push(Bytes::copy_from_slice(frame));
         }
@@ -139,12 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn an_own_event_never_lands_inside_another() {
-        let dialect = wire::dialect::named("openai_chat").expect("a dialect");
-        let mut feed = Feed::new(dialect, false);
-        feed.push(Bytes::from_static(b"data: {\"choi"));
-        feed.push_own("data: {\"error\":{}}\n\n".to_owned());
-        let out: Vec<Bytes> = feed.queue.drain(..).collect();
-        assert_eq!(out.concat(), b"data: {\"choi\n\ndata: {\"error\":{}}\n\n");
+    fn what_is_broken_or_half_never_reaches_the_caller() {
+        let good = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+        for bad in ["data: {\"choices\":[{broken\n\n", "data: {\"choi"] {
+            let mut feed = feed(false);
+            feed.push(Bytes::from(format!("{good}{bad}")));
+            feed.push_own("data: {\"error\":{}}\n\n".to_owned());
+            let out: Vec<Bytes> = feed.queue.drain(..).collect();
+            let wanted = format!("{good}data: {{\"error\":{{}}}}\n\n");
+            assert_eq!(out.concat(), wanted.as_bytes());
+        }
     }
 }

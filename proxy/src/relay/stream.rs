@@ -17,6 +17,9 @@ use crate::config;
 use crate::gateway::BodyError;
 use crate::refusal;
 
+/// How long a caller gets to read the error event before the body breaks off: some clients forget
+/// what they have read when it does.
+const TO_BE_READ: Duration = Duration::from_millis(50);
 /// How long the connection of a stream that has ended is kept in the hope that it can be reused.
 const AFTER_END: Duration = Duration::from_secs(1);
 
@@ -27,7 +30,7 @@ enum State {
     Ended,
     /// The error event is queued; the body must break off behind it.
     Breaking,
-    /// The error event is out, and the connection was given one turn to flush it.
+    /// The error event is out; the connection flushes it and the caller reads it.
     Flushed,
     Done,
 }
@@ -102,9 +105,15 @@ impl Stream {
                 self.idle.as_mut().reset(Instant::now() + AFTER_END);
             }
             Seen::Error => {
-                // The upstream's own error event was relayed where frames go out as they came.
-                self.break_off("the upstream reported an error inside its stream");
+                // The upstream's own error event was relayed where events go out as they came.
+                let told = self
+                    .feed
+                    .told()
+                    .map(|told| format!("the upstream failed: {told}"));
+                let known = "the upstream reported an error inside its stream";
+                self.break_off(&told.unwrap_or_else(|| known.to_owned()));
             }
+            Seen::Broken => self.break_off("the upstream sent what is no event of its dialect"),
             Seen::Quiet | Seen::Content | Seen::UsageOnly => {}
         }
     }
@@ -167,12 +176,12 @@ impl Body for Stream {
                 State::Flowing | State::Ended => ready!(this.poll_upstream(context)),
                 State::Breaking => {
                     // An error right now would throw away the event that is still in the
-                    // connection's buffer; one turn later it is flushed.
+                    // connection's buffer, and with some clients the one that was read as well.
                     this.state = State::Flushed;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
+                    this.idle.as_mut().reset(Instant::now() + TO_BE_READ);
                 }
                 State::Flushed => {
+                    ready!(this.idle.as_mut().poll(context));
                     this.state = State::Done;
                     return Poll::Ready(Some(Err("the upstream's answer is incomplete".into())));
                 }

@@ -36,6 +36,8 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
             ..Usage::default()
         },
         price: Arc::from("p@1"),
+        losses: Arc::from(""),
+        session: 0,
     }
 }
 

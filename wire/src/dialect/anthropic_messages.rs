@@ -1,13 +1,25 @@
 //! Anthropic Messages: `POST /v1/messages`.
 
-use std::fmt::Write;
+mod call;
+mod reply;
+
 use std::ops::Range;
 
-use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, model_and_cap};
+use serde_json::Value;
+
+use super::{
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
+    is_json, kind_of, model_and_cap, strings_behind,
+};
+use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::loss::Losses;
+use crate::reply::Reply;
 use crate::scan::{self, Message, Role, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
+
+const NAME: &str = "anthropic_messages";
 
 /// The dialect.
 #[derive(Debug)]
@@ -23,15 +35,16 @@ const ACTED: &[&str] = &[
     "tools",
     "thinking",
     "output_config",
+    "metadata",
 ];
 
 impl Dialect for AnthropicMessages {
     fn name(&self) -> &'static str {
-        "anthropic_messages"
+        NAME
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &["/v1/messages", "/anthropic/v1/messages"]
+    fn path(&self) -> &'static str {
+        "/v1/messages"
     }
 
     fn upstream_path(&self) -> &'static str {
@@ -51,18 +64,39 @@ impl Dialect for AnthropicMessages {
     }
 
     fn usage(&self, reply: &[u8]) -> Option<Usage> {
-        let mut found = None;
-        let mut scanner = Scanner::new(reply).ok()?;
-        scanner
-            .object(|scanner, key| {
-                if key.raw == "usage" && scanner.peek()? == Kind::Object {
-                    let mut used = Usage::default();
-                    found = usage(scanner, &mut used).then_some(used);
-                }
-                Ok::<(), JsonError>(())
-            })
-            .ok()?;
-        found
+        usage_of(reply)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
+        call::decode(body)
+    }
+
+    fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+        call::encode(call, change, losses)
+    }
+
+    fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
+        reply::decode(body, origin)
+    }
+
+    fn encode_reply(&self, reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value {
+        reply::encode(reply, asked, losses)
+    }
+
+    fn reader(&self, origin: &str) -> Box<dyn Reader> {
+        Box::new(reply::MessagesReader::new(origin))
+    }
+
+    fn seals(&self, answer: &[u8]) -> Vec<String> {
+        let mut seals = strings_behind(answer, "\"signature\":\"");
+        if memchr::memmem::find(answer, b"redacted_thinking").is_some() {
+            seals.extend(strings_behind(answer, "\"data\":\""));
+        }
+        seals
+    }
+
+    fn writer(&self, asked: Asked) -> Box<dyn Writer> {
+        Box::new(reply::MessagesWriter::new(asked))
     }
 
     fn refuse(&self, refusal: &Refusal, request: RequestId) -> String {
@@ -91,24 +125,25 @@ impl Dialect for AnthropicMessages {
     }
 
     fn list_models(&self, models: &[&str]) -> String {
-        let mut list = String::from("{\"data\":[");
-        for (index, model) in models.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let id = quote(model);
-            // Writing to a String can not fail.
-            let _written = write!(
-                list,
-                "{comma}{{\"type\":\"model\",\"id\":{id},\"display_name\":{id},\
-                 \"created_at\":\"1970-01-01T00:00:00Z\"}}"
-            );
-        }
+        let all: Vec<String> = models.iter().map(|model| self.show_model(model)).collect();
         let ends = |model: Option<&&str>| model.map_or_else(|| "null".to_owned(), |m| quote(m));
-        let (first, last) = (ends(models.first()), ends(models.last()));
-        let _written = write!(
-            list,
-            "],\"has_more\":false,\"first_id\":{first},\"last_id\":{last}}}"
-        );
-        list
+        format!(
+            "{{\"data\":[{}],\"has_more\":false,\"first_id\":{},\"last_id\":{}}}",
+            all.join(","),
+            ends(models.first()),
+            ends(models.last())
+        )
+    }
+
+    fn show_model(&self, model: &str) -> String {
+        let id = quote(model);
+        format!(
+            "{{\"type\":\"model\",\"id\":{id},\"display_name\":{id},\"created_at\":\"1970-01-01T00:00:00Z\"}}"
+        )
+    }
+
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic-version", "2023-06-01")]
     }
 
     fn key_header(&self) -> (&'static str, &'static str) {
@@ -153,6 +188,16 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
             if key.is("type") {
                 scan.shape.thinking = word(scanner)?.is_some_and(|kind| !kind.is("disabled"));
+            }
+            Ok::<(), JsonError>(())
+        })?,
+        "metadata" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+            // Claude Code names its session inside the user's id.
+            if key.is("user_id")
+                && let Some(user) = word(scanner)?
+                && user.raw.contains("session")
+            {
+                user.text().as_ref().clone_into(&mut scan.session);
             }
             Ok::<(), JsonError>(())
         })?,
@@ -220,6 +265,10 @@ fn block(
                 _ => {}
             },
             ("text", Kind::String) => text = Some(scanner.string()?.at),
+            ("signature" | "data", Kind::String) => {
+                let at = scanner.string()?.at;
+                scan.seals_at.push(at);
+            }
             ("is_error", Kind::Bool) => failed = scanner.boolean()?,
             _ => {}
         }
@@ -229,6 +278,22 @@ fn block(
     scan.shape.tool_errors += u32::from(result && failed);
     message.texts.extend(text);
     Ok(())
+}
+
+/// The usage of a whole answer.
+fn usage_of(reply: &[u8]) -> Option<Usage> {
+    let mut found = None;
+    let mut scanner = Scanner::new(reply).ok()?;
+    scanner
+        .object(|scanner, key| {
+            if key.raw == "usage" && scanner.peek()? == Kind::Object {
+                let mut used = Usage::default();
+                found = usage(scanner, &mut used).then_some(used);
+            }
+            Ok::<(), JsonError>(())
+        })
+        .ok()?;
+    found
 }
 
 /// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later
@@ -254,20 +319,6 @@ fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
     sound && reported
 }
 
-/// The `type` that an event's data carries; empty where it carries none.
-fn kind_of(data: &[u8]) -> Result<String, JsonError> {
-    let mut kind = String::new();
-    Scanner::new(data)?.object(|scanner, key| {
-        if key.raw == "type"
-            && let Some(found) = word(scanner)?
-        {
-            found.text().as_ref().clone_into(&mut kind);
-        }
-        Ok::<(), JsonError>(())
-    })?;
-    Ok(kind)
-}
-
 #[derive(Debug, Default)]
 struct Follower {
     facts: Facts,
@@ -291,12 +342,15 @@ impl Watch for Follower {
                     typed = kind;
                     typed.as_bytes()
                 }
-                Err(_) => return Seen::Error,
+                Err(_) => return Seen::Broken,
             },
             name => name,
         };
         match kind {
             b"content_block_delta" => {
+                if !is_json(data) {
+                    return Seen::Broken;
+                }
                 self.facts.count(data.len());
                 Seen::Content
             }
@@ -308,7 +362,8 @@ impl Watch for Follower {
             }
             b"error" => Seen::Error,
             // Starts and stops of blocks, pings, and whatever is added one day.
-            _ => Seen::Quiet,
+            _ if is_json(data) => Seen::Quiet,
+            _ => Seen::Broken,
         }
     }
 
@@ -339,7 +394,7 @@ impl Follower {
             })
         });
         if walked.is_err() {
-            return Seen::Error;
+            return Seen::Broken;
         }
         self.unsound |= !sound;
         self.closed |= closing;

@@ -1,33 +1,81 @@
 //! The dialects of the wire. Each file knows one provider's field names, and nobody else does.
 
 mod anthropic_messages;
+mod fields;
+mod openai;
 mod openai_chat;
+mod openai_embeddings;
+pub mod openai_responses;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
-use crate::json::{Kind, Scanner, quote};
+use crate::call::Call;
+use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::loss::Losses;
+use crate::reply::{Event, Reply};
+use crate::scan::word;
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage};
 
 /// Every dialect; adding one is adding a line.
-pub static ALL: [&dyn Dialect; 2] = [OPENAI_CHAT, ANTHROPIC_MESSAGES];
+pub static ALL: [&dyn Dialect; 4] = [
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    ANTHROPIC_MESSAGES,
+    OPENAI_EMBEDDINGS,
+];
 
 /// OpenAI Chat Completions.
 pub static OPENAI_CHAT: &dyn Dialect = &openai_chat::OpenAiChat;
+/// OpenAI Responses.
+pub static OPENAI_RESPONSES: &dyn Dialect = &openai_responses::OpenAiResponses;
 /// Anthropic Messages.
 pub static ANTHROPIC_MESSAGES: &dyn Dialect = &anthropic_messages::AnthropicMessages;
+
+/// OpenAI Embeddings.
+pub static OPENAI_EMBEDDINGS: &dyn Dialect = &openai_embeddings::OpenAiEmbeddings;
 
 /// The dialect called `name` in configuration.
 pub fn named(name: &str) -> Option<&'static dyn Dialect> {
     ALL.into_iter().find(|dialect| dialect.name() == name)
 }
 
-/// The dialect spoken at `path`, provider prefixes included.
+/// The dialect spoken at `path`, which is written as [`plain_path`] writes it.
 pub fn of_path(path: &str) -> Option<&'static dyn Dialect> {
-    ALL.into_iter()
-        .find(|dialect| dialect.paths().contains(&path))
+    ALL.into_iter().find(|dialect| dialect.path() == path)
+}
+
+/// The dialect in which an answer at `path` is dressed, whatever it is; `anthropic` says that the
+/// caller named a version of that API.
+pub fn shown_at(path: &str, anthropic: bool) -> &'static dyn Dialect {
+    let beneath = |dialect: &&'static dyn Dialect| path.starts_with(dialect.path());
+    let found = ALL.into_iter().find(beneath);
+    found.unwrap_or(if anthropic {
+        ANTHROPIC_MESSAGES
+    } else {
+        OPENAI_CHAT
+    })
+}
+
+/// A path without the prefix of a provider and with its version, as `/v1/messages`: clients put
+/// either into their base address or leave it out.
+pub fn plain_path(path: &str) -> Cow<'_, str> {
+    let bare = ["/openai/", "/anthropic/"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix));
+    match bare {
+        Some(rest) if rest.starts_with("v1/") => path
+            .get(path.len() - rest.len() - 1..)
+            .map_or(path.into(), Cow::from),
+        Some(rest) => format!("/v1/{rest}").into(),
+        None if path.starts_with("/v1/") || path == "/" => path.into(),
+        None => format!("/v1{path}").into(),
+    }
 }
 
 /// One way of writing calls, replies, streams and errors.
@@ -35,8 +83,13 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     /// The word used in configuration, labels and the ledger.
     fn name(&self) -> &'static str;
 
-    /// The paths at which callers speak it.
-    fn paths(&self) -> &'static [&'static str];
+    /// Whether it is a conversation's, which any other such dialect can carry on.
+    fn converses(&self) -> bool {
+        true
+    }
+
+    /// The path at which callers speak it.
+    fn path(&self) -> &'static str;
 
     /// The path behind an endpoint's base address.
     fn upstream_path(&self) -> &'static str;
@@ -53,6 +106,39 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     /// The usage that a whole reply reports.
     fn usage(&self, reply: &[u8]) -> Option<Usage>;
 
+    /// Reads a call whole. What it does not know is kept, never refused.
+    fn decode(&self, body: &[u8]) -> Result<Call, DecodeError>;
+
+    /// Writes a call for an upstream. A call of this very dialect keeps every field it came with.
+    fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value;
+
+    /// Reads a whole answer, made by `origin`.
+    fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError>;
+
+    /// Writes a whole answer for the caller.
+    fn encode_reply(&self, reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value;
+
+    /// A reader of a stream made by `origin`.
+    fn reader(&self, origin: &str) -> Box<dyn Reader>;
+
+    /// Whether callers bring sealed parts back with the transcript.
+    fn carries_seals(&self) -> bool {
+        true
+    }
+
+    /// Signatures and sealed content in an event or a whole answer, as its caller will send them back.
+    fn seals(&self, _answer: &[u8]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The answer as an object to keep, where an event that ends a stream or a whole answer is one.
+    fn kept(&self, _answer: &[u8]) -> Option<Value> {
+        None
+    }
+
+    /// A writer of a stream for the caller.
+    fn writer(&self, asked: Asked) -> Box<dyn Writer>;
+
     /// The body of an error answer.
     fn refuse(&self, refusal: &Refusal, request: RequestId) -> String;
 
@@ -61,6 +147,14 @@ pub trait Dialect: Sync + Send + fmt::Debug {
 
     /// The listing of `models`.
     fn list_models(&self, models: &[&str]) -> String;
+
+    /// One model of that listing.
+    fn show_model(&self, model: &str) -> String;
+
+    /// Headers that an upstream must get, where the caller sent none.
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// The header that carries the key to an upstream, and what stands before the key in it.
     fn key_header(&self) -> (&'static str, &'static str);
@@ -75,6 +169,78 @@ pub struct Change<'a> {
     pub cap: Option<u64>,
     /// The name of the field a cap is written to where the caller set none; the dialect's own when empty.
     pub cap_field: &'a str,
+    /// The model's longest answer in tokens, for a dialect that demands a cap.
+    pub most_output: Option<u64>,
+}
+
+/// The body is not a call or answer of its dialect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("it is not JSON of the right shape: {0}")]
+    Json(String),
+    #[error("it is {0}")]
+    Shape(&'static str),
+}
+
+impl From<serde_json::Error> for DecodeError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
+}
+
+/// What an answer's writer must know of the call it answers.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub request: RequestId,
+    /// Seconds since 1970 at which the call came in.
+    pub created_s: i64,
+    /// The call as the caller wrote it.
+    pub call: Arc<Call>,
+    /// The caller gets the usage of a stream.
+    pub include_usage: bool,
+    /// The prompt's tokens as counted here, for places that come before the upstream's own figure.
+    pub prompt_tokens: u64,
+    /// Counts the tokens of a text, for answers whose usage nobody reports.
+    pub count: fn(&str) -> u64,
+}
+
+impl Asked {
+    /// The id of the answer, behind the prefix of its dialect.
+    pub fn message_id(&self, prefix: &str) -> String {
+        self.request.to_string().replacen("req_", prefix, 1)
+    }
+
+    /// The usage that stands where the upstream reports none, for an answer of this text.
+    pub fn counted(&self, answer: &str) -> Usage {
+        Usage {
+            input: self.prompt_tokens,
+            output: (self.count)(answer),
+            ..Usage::default()
+        }
+    }
+}
+
+/// Reads a stream as canonical events.
+pub trait Reader: Send + fmt::Debug {
+    /// Takes one whole event.
+    fn event(&mut self, event: &[u8], out: &mut Vec<Event>);
+
+    /// The stream ended after its answer had, though without its last event.
+    fn finish(&mut self, _out: &mut Vec<Event>) {}
+}
+
+/// Writes canonical events as a stream.
+pub trait Writer: Send + fmt::Debug {
+    /// Adds what the caller gets for one event to `out`.
+    fn event(&mut self, event: Event, out: &mut String);
+
+    /// What the dialect had no place for.
+    fn losses(&self) -> &Losses;
+
+    /// The answer as an object to keep, where the dialect has one and it is complete.
+    fn whole(&self) -> Option<&Value> {
+        None
+    }
 }
 
 /// What an event of a stream was.
@@ -86,6 +252,8 @@ pub enum Seen {
     Content,
     /// Usage alone, sent only because it was asked for.
     UsageOnly,
+    /// It is no event of this dialect: not even JSON.
+    Broken,
     /// The stream ended as it should.
     End,
     /// The upstream reports an error.
@@ -105,6 +273,8 @@ pub struct Facts {
     pub content_events: u64,
     /// Their bytes, less the frame around the text as measured on the first.
     pub content_bytes: u64,
+    /// Answer tokens as counted from their text, where the text was at hand.
+    pub counted: Option<u64>,
     frame_bytes: u64,
 }
 
@@ -132,7 +302,8 @@ impl Facts {
     /// Tokens that the answer seen so far may have, when nobody reports them: never fewer than the
     /// events, and a token for each three bytes, because English averages four.
     pub fn counted_output(&self) -> u64 {
-        self.content_events.max(self.content_bytes.div_ceil(3))
+        let by_bytes = self.content_events.max(self.content_bytes.div_ceil(3));
+        self.counted.unwrap_or(by_bytes)
     }
 }
 
@@ -202,6 +373,57 @@ fn counts(scanner: &mut Scanner<'_>, prefix: &str, set: &mut dyn FnMut(&str, u64
         Ok::<(), crate::json::JsonError>(())
     });
     sound && walked.is_ok()
+}
+
+/// What an upstream's error body tells, in any dialect; the body itself where it tells nothing known.
+pub fn told(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = value.get("error").unwrap_or(&value);
+    let message = error
+        .get("message")
+        .and_then(Value::as_str)
+        .or_else(|| error.as_str());
+    let text = message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    text.chars().take(2_000).collect()
+}
+
+/// The strings that stand in `json` behind each `needle`, which ends with the string's quote. The
+/// needle has plain quotes, so it is never found inside another string.
+fn strings_behind(json: &[u8], needle: &str) -> Vec<String> {
+    let text_at = |at: usize| {
+        let rest = json.get(at + needle.len() - 1..)?;
+        let mut scanner = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+        scanner.next()?.ok().filter(|text| !text.is_empty())
+    };
+    memchr::memmem::find_iter(json, needle)
+        .filter_map(text_at)
+        .collect()
+}
+
+/// Whether an event's data is whole JSON: a cheap walk that builds nothing.
+fn is_json(data: &[u8]) -> bool {
+    let walk = |mut scanner: Scanner<'_>| scanner.skip().and_then(|_| scanner.end());
+    Scanner::new(data).and_then(walk).is_ok()
+}
+
+/// Whether `body` is one whole JSON object.
+pub fn is_object(body: &[u8]) -> bool {
+    let is_object = Scanner::new(body).is_ok_and(|mut scanner| scanner.peek() == Ok(Kind::Object));
+    is_object && is_json(body)
+}
+
+/// The `type` that an event's data carries; empty where it carries none.
+fn kind_of(data: &[u8]) -> Result<String, JsonError> {
+    let mut kind = String::new();
+    Scanner::new(data)?.object(|scanner, key| {
+        if key.raw == "type"
+            && let Some(found) = word(scanner)?
+        {
+            found.text().as_ref().clone_into(&mut kind);
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    Ok(kind)
 }
 
 /// The edit that inserts `field` (name and value, without a comma) at the head of the object.

@@ -1,13 +1,22 @@
 //! OpenAI Chat Completions: `POST /v1/chat/completions`.
 
-use std::fmt::Write;
+mod call;
+mod reply;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
+use serde_json::Value;
 
-use super::{Change, Dialect, Facts, Refusal, Seen, Watch, counts, insert, model_and_cap};
+use super::{
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
+    insert, is_json, model_and_cap,
+};
+use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::loss::Losses;
+use crate::reply::Reply;
 use crate::scan::{self, Acted, Message, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
@@ -15,6 +24,8 @@ use crate::{RequestId, Scan, ScanError, Usage, sse};
 /// The dialect.
 #[derive(Debug)]
 pub(super) struct OpenAiChat;
+
+const NAME: &str = "openai_chat";
 
 const ACTED: &[&str] = &[
     "model",
@@ -29,19 +40,16 @@ const ACTED: &[&str] = &[
     "response_format",
     "reasoning_effort",
     "web_search_options",
+    "prompt_cache_key",
 ];
 
 impl Dialect for OpenAiChat {
     fn name(&self) -> &'static str {
-        "openai_chat"
+        NAME
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &[
-            "/v1/chat/completions",
-            "/openai/v1/chat/completions",
-            "/chat/completions",
-        ]
+    fn path(&self) -> &'static str {
+        "/v1/chat/completions"
     }
 
     fn upstream_path(&self) -> &'static str {
@@ -75,7 +83,35 @@ impl Dialect for OpenAiChat {
     }
 
     fn usage(&self, reply: &[u8]) -> Option<Usage> {
-        chunk(reply).ok()?.usage
+        usage_of(reply)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
+        call::decode(body)
+    }
+
+    fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+        call::encode(call, change, losses)
+    }
+
+    fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
+        reply::decode(body, origin)
+    }
+
+    fn encode_reply(&self, reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value {
+        reply::encode(reply, asked, losses)
+    }
+
+    fn carries_seals(&self) -> bool {
+        false
+    }
+
+    fn reader(&self, origin: &str) -> Box<dyn Reader> {
+        Box::new(reply::ChatReader::new(origin))
+    }
+
+    fn writer(&self, asked: Asked) -> Box<dyn Writer> {
+        Box::new(reply::ChatWriter::new(asked))
     }
 
     fn refuse(&self, refusal: &Refusal, _request: RequestId) -> String {
@@ -100,18 +136,13 @@ impl Dialect for OpenAiChat {
     }
 
     fn list_models(&self, models: &[&str]) -> String {
-        let mut list = String::from("{\"object\":\"list\",\"data\":[");
-        for (index, model) in models.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let id = quote(model);
-            // Writing to a String can not fail.
-            let _written = write!(
-                list,
-                "{comma}{{\"id\":{id},\"object\":\"model\",\"created\":0,\"owned_by\":\"pareto\"}}"
-            );
-        }
-        list.push_str("]}");
-        list
+        let all: Vec<String> = models.iter().map(|model| self.show_model(model)).collect();
+        format!("{{\"object\":\"list\",\"data\":[{}]}}", all.join(","))
+    }
+
+    fn show_model(&self, model: &str) -> String {
+        let id = quote(model);
+        format!("{{\"id\":{id},\"object\":\"model\",\"created\":0,\"owned_by\":\"pareto\"}}")
     }
 
     fn key_header(&self) -> (&'static str, &'static str) {
@@ -148,6 +179,11 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         }
         "web_search_options" => {
             scan.shape.server_tools += u32::from(scanner.peek()? == Kind::Object);
+        }
+        "prompt_cache_key" => {
+            if let Some(key) = word(scanner)? {
+                scan.session = key.text().into_owned();
+            }
         }
         "reasoning_effort" => {
             scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
@@ -323,6 +359,11 @@ fn choice(
     })
 }
 
+/// The usage that a chunk or a whole answer reports.
+fn usage_of(data: &[u8]) -> Option<Usage> {
+    chunk(data).ok()?.usage
+}
+
 /// Prompt tokens include the cached ones and answer tokens the reasoning ones; both are taken out.
 fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
     let (mut prompt, mut answer, mut used) = (None, None, Usage::default());
@@ -363,6 +404,9 @@ impl Watch for Follower {
         // Once content flows, a chunk is only searched for three words, not parsed.
         let flows = self.facts.content_events > 0;
         if flows && self.choices.find(data).is_some() && !self.reports_usage(data) {
+            if !is_json(data) {
+                return Seen::Broken;
+            }
             self.facts.finished |= self.finish.find(data).is_some();
             self.facts.count(data.len());
             return Seen::Content;
@@ -388,7 +432,7 @@ impl Follower {
 
     fn parse(&mut self, data: &[u8]) -> Seen {
         let Ok(chunk) = chunk(data) else {
-            return Seen::Error;
+            return Seen::Broken;
         };
         if chunk.error {
             return Seen::Error;

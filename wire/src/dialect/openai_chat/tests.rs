@@ -69,6 +69,7 @@ fn edits_touch_only_their_bytes() {
         model: "gpt",
         cap: None,
         cap_field: "",
+        most_output: None,
     };
     assert_eq!(
         edited(r#"{ "model" : "auto", "z":0 }"#, &change),

@@ -1,0 +1,308 @@
+//! What a call belongs to: its session, what came before it, and the private parts kept for it.
+
+pub(crate) mod fit;
+pub(crate) mod memory;
+mod recent;
+mod sessions;
+pub(crate) mod summary;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meter::Subject;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use wire::archive::{Place, Shelf};
+use wire::call::{Call, Kind, Part, Role};
+use wire::dialect::DecodeError;
+use wire::dialect::openai_responses::{input_items, reference, with_input};
+use wire::{Dialect, Refusal};
+
+use crate::gateway::Shared;
+use crate::intake::Inbound;
+use crate::refusal;
+
+pub(crate) use memory::Memory;
+pub(crate) use sessions::{Session, Sessions};
+
+/// Responses that one call may go back through; a chain longer than that is a loop.
+const LONGEST_CHAIN: usize = 1_000;
+
+/// What is known of a call beyond its own words.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) session: Session,
+    /// What came before, where the caller sent an id instead of it.
+    pub(crate) earlier: Earlier,
+    /// Who made the private parts that came with the transcript; `None` for those nobody here has seen.
+    origins: Vec<Option<Arc<str>>>,
+    /// Items that the call names instead of writing them out.
+    references: HashMap<String, Referred>,
+    /// It belongs to a conversation that is kept here.
+    conversation: bool,
+    /// Some of them travel in envelopes of ours, which no upstream can read.
+    has_envelopes: bool,
+}
+
+/// An item that a call names, and who else has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Referred {
+    pub(crate) item: Value,
+    /// The upstream that knows it by this id; empty where none does.
+    pub(crate) origin: String,
+}
+
+/// What came before a call that names an earlier response or a conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    pub(crate) items: Vec<Value>,
+    /// The origin that has all of it too, if it is one that keeps responses.
+    origin: Option<String>,
+    session: Option<u64>,
+}
+
+/// A response as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptResponse {
+    pub(crate) response: Value,
+    /// What was asked, without what came before.
+    pub(crate) input: Vec<Value>,
+    /// The response before it; empty where there is none.
+    pub(crate) previous: String,
+    /// The upstream that keeps it as well; empty where it was translated.
+    pub(crate) origin: String,
+    pub(crate) session: u64,
+}
+
+/// A conversation as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptConversation {
+    pub(crate) created_s: i64,
+    pub(crate) metadata: Value,
+    pub(crate) items: Vec<Value>,
+}
+
+/// Where a document of the tenant stands.
+pub(crate) fn place(shelf: Shelf, tenant: &str, id: &str) -> Place {
+    Place {
+        shelf,
+        tenant: tenant.to_owned(),
+        id: id.to_owned(),
+    }
+}
+
+impl Shared {
+    /// Finds out what a call belongs to.
+    pub(crate) async fn recall(
+        &self,
+        subject: &Subject,
+        inbound: &Inbound,
+    ) -> Result<Context, Refusal> {
+        let scan = &inbound.scan;
+        let earlier = if !scan.previous.is_empty() {
+            self.chain(subject, &scan.previous).await?
+        } else if !scan.conversation.is_empty() {
+            let kept: KeptConversation = self
+                .document(Shelf::Conversation, subject, &scan.conversation)
+                .await?;
+            Earlier {
+                items: kept.items,
+                ..Earlier::default()
+            }
+        } else {
+            Earlier::default()
+        };
+        let text = |at: &std::ops::Range<usize>| {
+            let raw = inbound
+                .body
+                .get(at.clone())
+                .and_then(|raw| std::str::from_utf8(raw).ok());
+            wire::json::unescaped(raw.unwrap_or_default())
+        };
+        let seals: Vec<_> = scan.seals_at.iter().map(text).collect();
+        let origins = seals
+            .iter()
+            .map(|seal| self.memory.origin_of(&subject.tenant, seal));
+        let session = self.sessions.recognise(
+            subject,
+            &inbound.headers,
+            scan,
+            &inbound.body,
+            earlier.session,
+        );
+        let references = if scan.has_references {
+            self.references(subject, inbound).await?
+        } else {
+            HashMap::new()
+        };
+        Ok(Context {
+            session,
+            references,
+            conversation: !scan.conversation.is_empty(),
+            origins: origins.collect(),
+            has_envelopes: seals
+                .iter()
+                .any(|seal| seal.starts_with(wire::seal::ENVELOPE)),
+            earlier,
+        })
+    }
+
+    /// Everything from the first response of a chain up to the one called `id`.
+    async fn chain(&self, subject: &Subject, id: &str) -> Result<Earlier, Refusal> {
+        let (mut links, mut next) = (Vec::new(), id.to_owned());
+        while !next.is_empty() && links.len() < LONGEST_CHAIN {
+            let kept: KeptResponse = self.document(Shelf::Response, subject, &next).await?;
+            next.clone_from(&kept.previous);
+            links.push(kept);
+        }
+        let mut earlier = Earlier {
+            origin: links
+                .first()
+                .map(|last| last.origin.clone())
+                .filter(|it| !it.is_empty()),
+            session: links.first().map(|last| last.session),
+            items: Vec::new(),
+        };
+        for link in links.into_iter().rev() {
+            earlier.items.extend(link.input);
+            let output = link.response.get("output").and_then(Value::as_array);
+            earlier.items.extend(output.into_iter().flatten().cloned());
+        }
+        Ok(earlier)
+    }
+
+    /// The items that a call names.
+    async fn references(
+        &self,
+        subject: &Subject,
+        inbound: &Inbound,
+    ) -> Result<HashMap<String, Referred>, Refusal> {
+        let body: Value = serde_json::from_slice(&inbound.body).unwrap_or_default();
+        let items = input_items(body.get("input").unwrap_or(&Value::Null));
+        let mut found = HashMap::new();
+        for id in items.iter().filter_map(reference) {
+            // One that nobody here knows may still be known to an upstream.
+            if let Ok(referred) = self.document(Shelf::Item, subject, id).await {
+                found.insert(id.to_owned(), referred);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A document of the caller's tenant.
+    pub(crate) async fn document<T: for<'a> Deserialize<'a>>(
+        &self,
+        shelf: Shelf,
+        subject: &Subject,
+        id: &str,
+    ) -> Result<T, Refusal> {
+        let found = self.memory.get(place(shelf, &subject.tenant, id)).await;
+        let found = found.map_err(|error| refusal::archive_unavailable(&error))?;
+        let parsed = found.and_then(|text| serde_json::from_str(&text).ok());
+        parsed.ok_or_else(|| refusal::no_such_document(shelf, id))
+    }
+
+    /// The call in canonical form, whole: with what came before it, and with the private parts that
+    /// its caller could not bring back.
+    pub(crate) fn canonical(
+        &self,
+        subject: &Subject,
+        inbound: &Inbound,
+        context: &Context,
+    ) -> Result<Call, DecodeError> {
+        let body = context.whole_body(inbound);
+        let mut call = inbound.dialect.decode(&body)?;
+        for seal in call.seals_mut().filter(|seal| seal.origin.is_none()) {
+            let words = inbound.dialect.seals(seal.value.to_string().as_bytes());
+            let made = words
+                .iter()
+                .find_map(|word| self.memory.origin_of(&subject.tenant, word));
+            seal.origin = made.map(|origin| origin.to_string());
+        }
+        for turn in call
+            .turns
+            .iter_mut()
+            .filter(|turn| turn.role == Role::Assistant)
+        {
+            if turn.is_sealed() {
+                continue;
+            }
+            if let Some(kept) = self.memory.turn(&subject.tenant, turn) {
+                turn.parts.clone_from(&kept.parts);
+                turn.raw.clear();
+            }
+        }
+        Ok(call)
+    }
+}
+
+impl Context {
+    /// The caller's body with everything that came before it in its place.
+    fn whole_body(&self, inbound: &Inbound) -> Bytes {
+        if self.earlier.items.is_empty() && self.references.is_empty() {
+            return inbound.body.clone();
+        }
+        let written_out = |item: Value| {
+            let referred = reference(&item).and_then(|id| self.references.get(id));
+            referred.map_or(item.clone(), |referred| referred.item.clone())
+        };
+        let whole = with_input(&inbound.body, |input| {
+            let mut items = self.earlier.items.clone();
+            items.extend(input_items(input).into_iter().map(written_out));
+            items
+        });
+        whole.map_or_else(|| inbound.body.clone(), Bytes::from)
+    }
+
+    /// Whether the caller's bytes can not go to `origin` as they are: they name what it does not have,
+    /// or hold private parts of another.
+    pub(crate) fn must_rewrite(&self, origin: &str) -> bool {
+        let elsewhere =
+            |made: &Option<Arc<str>>| made.as_ref().is_some_and(|made| **made != *origin);
+        let unknown_there =
+            !self.earlier.items.is_empty() && self.earlier.origin.as_deref() != Some(origin);
+        let referred = self
+            .references
+            .values()
+            .any(|referred| referred.origin != origin);
+        self.has_envelopes
+            // Nobody else knows the conversations kept here.
+            || self.conversation
+            || unknown_there
+            || referred
+            || self.origins.iter().any(elsewhere)
+    }
+
+    /// Bytes of prompt that do not stand in the call: what an upstream has kept of it.
+    pub(crate) fn bytes_elsewhere(&self) -> usize {
+        let referred = self.references.values().map(|referred| &referred.item);
+        let items = self.earlier.items.iter().chain(referred);
+        items.map(|item| item.to_string().len()).sum()
+    }
+}
+
+/// A call that asks for one text, as the gateway itself makes it.
+pub(crate) fn own_call(model: &str, system: &str, prompt: String, max_output: u64) -> Call {
+    use wire::call::Turn;
+    Call {
+        model: model.to_owned(),
+        turns: vec![
+            Turn::new(Role::System, vec![Part::text(system)]),
+            Turn::new(Role::User, vec![Part::text(prompt)]),
+        ],
+        max_output: Some(max_output),
+        ..Call::default()
+    }
+}
+
+/// The text of an answer in `dialect`.
+pub(crate) fn answer_text(dialect: &dyn Dialect, body: &[u8]) -> Option<String> {
+    let reply = dialect.decode_reply(body, "").ok()?;
+    let texts = reply.parts.iter().filter_map(|part| match &part.kind {
+        Kind::Text(text) => Some(text.text.as_str()),
+        _ => None,
+    });
+    let text: String = texts.collect();
+    (!text.trim().is_empty()).then_some(text)
+}

@@ -1,0 +1,273 @@
+//! Making a conversation fit a smaller window: long tool results become handles, the oldest turns a
+//! summary. System text, pinned lines and the present tool loop stay. Pure: what must be summarised is
+//! returned, and put in when it is there.
+//!
+//! The cut moves in steps and depends on the transcript alone, so that the turns behind it are sent
+//! with the same prefix again and again until the next step.
+
+use meter::tokens::Tokenizer;
+use wire::call::{Call, Kind, Part, Role, Turn};
+use wire::loss::{LossKind, Losses};
+
+/// Tokens of a tool result that stay when the rest becomes a handle.
+const KEPT_OF_RESULT: usize = 120;
+/// A tool result shorter than this is never trimmed.
+const LEAST_TRIMMED: u64 = 240;
+/// Tokens of turns that are summarised at a time: small enough for any fast model's window.
+const LONGEST_CHUNK: u64 = 8_192;
+/// Tokens set aside for the summary of one chunk.
+pub(crate) const SUMMARY: u64 = 256;
+
+/// The room there is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window<'a> {
+    /// Prompt tokens at most, in the tokenizer's own count.
+    pub(crate) limit: u64,
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// Lines that begin with one of these are kept word for word.
+    pub(crate) pins: &'a [String],
+}
+
+/// The conversation does not fit, whatever is left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the prompt has about {tokens} tokens, and model `{model}` takes {limit}; shorten it or name a model with a longer window"
+)]
+pub(crate) struct DoesNotFit {
+    pub(crate) tokens: u64,
+    pub(crate) limit: u64,
+    pub(crate) model: String,
+}
+
+/// Turns that go, as the texts to be summarised, oldest first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) chunks: Vec<String>,
+    pinned: Vec<String>,
+    turns: usize,
+}
+
+/// Shortens `call` to `window`. Tool results that are shortened go to `keep`, which returns the handle
+/// to write in their place. The dropped turns are gone from the call when this returns.
+pub(crate) fn fit(
+    call: &mut Call,
+    window: Window<'_>,
+    keep: &dyn Fn(&str) -> String,
+    losses: &mut Losses,
+) -> Result<Dropped, u64> {
+    let count = |call: &Call| window.tokenizer.count_call(call);
+    if count(call) <= window.limit {
+        return Ok(Dropped::default());
+    }
+    let open = open_from(&call.turns);
+    trim_results(call, open, window.tokenizer, keep, losses);
+    let total = count(call);
+    if total <= window.limit {
+        return Ok(Dropped::default());
+    }
+    let sizes: Vec<u64> = call
+        .turns
+        .iter()
+        .map(|turn| window.tokenizer.count_turn(turn))
+        .collect();
+    let fixed = total.saturating_sub(sizes.iter().sum());
+    let chunk = (window.limit / 4).clamp(1, LONGEST_CHUNK);
+    let edges = edges(&call.turns, &sizes, chunk);
+    let rest = |edge: usize| -> u64 {
+        let stays = |(at, turn): (usize, &Turn)| at >= edge || turn.role == Role::System;
+        let kept = call
+            .turns
+            .iter()
+            .enumerate()
+            .zip(&sizes)
+            .filter(|(place, _)| stays(*place));
+        kept.map(|(_, size)| size).sum()
+    };
+    let pinned =
+        |edge: usize| pinned_lines(call.turns.get(..edge).unwrap_or_default(), window.pins);
+    let fits = |index: usize, edge: usize| {
+        let summaries = SUMMARY.saturating_mul(u64::try_from(index + 1).unwrap_or(u64::MAX));
+        let pins: u64 = pinned(edge)
+            .iter()
+            .map(|line| window.tokenizer.count(line) + 1)
+            .sum();
+        fixed + rest(edge) + summaries.min(window.limit / 4) + pins + 64 <= window.limit
+    };
+    let found = edges
+        .iter()
+        .enumerate()
+        .find(|(index, edge)| fits(*index, **edge));
+    let Some((index, edge)) = found else {
+        return Err(total);
+    };
+    let pinned = pinned(*edge);
+    let dropped = cut(call, edges.get(..=index).unwrap_or_default(), pinned);
+    losses.add(LossKind::Trimmed, format!("turns.1-{}", dropped.turns));
+    Ok(dropped)
+}
+
+/// Takes out the turns before the last of `edges`, a chunk for each of them.
+fn cut(call: &mut Call, edges: &[usize], pinned: Vec<String>) -> Dropped {
+    let mut dropped = Dropped {
+        pinned,
+        ..Dropped::default()
+    };
+    let (mut start, mut at) = (0, 0);
+    for end in edges {
+        let turns = call.turns.get(start..*end).unwrap_or_default();
+        dropped.chunks.push(transcript(turns));
+        start = *end;
+    }
+    call.turns.retain(|turn| {
+        at += 1;
+        let stays = at > start || turn.role == Role::System;
+        dropped.turns += usize::from(!stays);
+        stays
+    });
+    dropped
+}
+
+impl Dropped {
+    /// Puts what is left of the dropped turns in their place.
+    pub(crate) fn put_into(self, call: &mut Call, summaries: &[String]) {
+        if self.turns == 0 {
+            return;
+        }
+        let mut text = format!(
+            "[Earlier part of this conversation, {} messages, summarised]\n",
+            self.turns
+        );
+        text.push_str(&summaries.join("\n"));
+        if !self.pinned.is_empty() {
+            text.push_str("\n[Kept word for word]\n");
+            text.push_str(&self.pinned.join("\n"));
+        }
+        let head = call
+            .turns
+            .iter()
+            .take_while(|turn| turn.role == Role::System)
+            .count();
+        call.turns
+            .insert(head, Turn::new(Role::User, vec![Part::text(text)]));
+    }
+}
+
+/// Where the present exchange begins: the last turn in which the user says something. It is never cut,
+/// and neither are the tool calls behind it.
+fn open_from(turns: &[Turn]) -> usize {
+    turns.iter().rposition(is_prompt).unwrap_or(0)
+}
+
+fn is_prompt(turn: &Turn) -> bool {
+    turn.role == Role::User && !turn.answers_tools()
+}
+
+/// Places before which turns may be dropped, about a chunk apart. A cut stands before a prompt of the
+/// user's, so that no tool call is parted from its result.
+fn edges(turns: &[Turn], sizes: &[u64], chunk: u64) -> Vec<usize> {
+    let last = open_from(turns);
+    let (mut edges, mut since) = (Vec::new(), 0_u64);
+    for (at, (turn, size)) in turns.iter().zip(sizes).enumerate() {
+        if at > 0 && at <= last && is_prompt(turn) && (since >= chunk || at == last) {
+            edges.push(at);
+            since = 0;
+        }
+        if turn.role != Role::System {
+            since += size;
+        }
+    }
+    edges
+}
+
+/// Shortens the long tool results before the present exchange.
+fn trim_results(
+    call: &mut Call,
+    open: usize,
+    tokenizer: &Tokenizer,
+    keep: &dyn Fn(&str) -> String,
+    losses: &mut Losses,
+) {
+    for turn in call.turns.iter_mut().take(open) {
+        let mut changed = false;
+        for part in &mut turn.parts {
+            let Kind::ToolResult(result) = &mut part.kind else {
+                continue;
+            };
+            for piece in &mut result.parts {
+                let Kind::Text(text) = &mut piece.kind else {
+                    continue;
+                };
+                if !tokenizer.is_over(&text.text, LEAST_TRIMMED) {
+                    continue;
+                }
+                let handle = keep(&text.text);
+                let left: String = text.text.chars().take(KEPT_OF_RESULT * 4).collect();
+                let gone = text.text.chars().count() - left.chars().count();
+                text.text = format!("{left}\n[{gone} more characters are kept as {handle}]");
+                piece.raw = None;
+                changed = true;
+                losses.add(LossKind::Trimmed, handle);
+            }
+            if changed {
+                part.raw = None;
+            }
+        }
+        if changed {
+            turn.raw.clear();
+        }
+    }
+}
+
+fn pinned_lines(turns: &[Turn], pins: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for turn in turns.iter().filter(|turn| turn.role != Role::System) {
+        for line in turn.plain_text().lines() {
+            let line = line.trim();
+            let pinned = pins.iter().any(|pin| line.starts_with(pin.as_str()));
+            if pinned && !lines.iter().any(|known| known == line) {
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    lines
+}
+
+/// Turns as a text that a model can summarise.
+fn transcript(turns: &[Turn]) -> String {
+    let mut text = String::new();
+    for turn in turns {
+        let who = match turn.role {
+            Role::System => continue,
+            Role::User if turn.answers_tools() => "tool result",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        text.push_str(who);
+        text.push_str(": ");
+        text.push_str(&turn.plain_text());
+        text.push('\n');
+    }
+    text
+}
+
+/// What stands in for a summary when no model makes one: the first words of each line.
+pub(crate) fn extract(chunk: &str) -> String {
+    let most = usize::try_from(SUMMARY * 4).unwrap_or(usize::MAX);
+    let mut text = String::new();
+    let lines: Vec<&str> = chunk
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let each = (most / lines.len().max(1)).clamp(40, 400);
+    for line in lines {
+        if text.len() + each > most {
+            break;
+        }
+        text.extend(line.chars().take(each));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! What the gateway remembers of conversations: documents, written behind the calls into the
+//! archive, and in front of it what every call may need at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use wire::archive::{Archive, ArchiveError, Place, Shelf};
+use wire::call::{Kind, Turn};
+
+use super::recent::Recent;
+use crate::clock::now_ms;
+use crate::telemetry;
+
+/// Documents that may wait to be written; more would mean that the disk has stopped.
+const MOST_WAITING: usize = 10_000;
+/// Conversations kept open.
+const MOST_OPEN: usize = 1_000;
+/// Values kept at hand of each kind. A turn has some kilobytes, so this bounds memory to about 100 MB.
+const MOST_AT_HAND: usize = 20_000;
+
+/// Documents on their way into the archive.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: HashMap<Place, Option<String>>,
+    /// Being written just now; still read from here.
+    writing: Arc<HashMap<Place, Option<String>>>,
+    /// Conversations as they are written, so that a turn can be added at once.
+    at_hand: HashMap<Place, String>,
+    /// Counts changes: what was read before one must not be taken for the present state.
+    changes: u64,
+}
+
+/// Only the archive knows.
+struct Unread;
+
+impl Queue {
+    /// Keeps a conversation at hand.
+    fn open(&mut self, place: Place, text: Option<&str>) {
+        let Some(text) = text.filter(|_| place.shelf == Shelf::Conversation) else {
+            return;
+        };
+        if self.at_hand.len() >= MOST_OPEN {
+            self.at_hand.clear();
+        }
+        self.at_hand.insert(place, text.to_owned());
+    }
+
+    /// The document at `place`, `None` where it was removed; or that it must be read.
+    fn known(&self, place: &Place) -> Result<Option<&String>, Unread> {
+        let changed = self.waiting.get(place).or_else(|| self.writing.get(place));
+        let known = changed.map(Option::as_ref);
+        known
+            .or_else(|| self.at_hand.get(place).map(Some))
+            .ok_or(Unread)
+    }
+}
+
+/// The gateway's memory of conversations.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    archive: Arc<dyn Archive>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    seals: Recent<Arc<str>>,
+    turns: Recent<Arc<Turn>>,
+    summaries: Recent<Arc<str>>,
+}
+
+/// A 64-bit digest of some parts; collisions would mix up two conversations of one tenant.
+pub(crate) fn digest(parts: &[&str]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let bytes = hash.finalize();
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn place(shelf: Shelf, tenant: &str, id: String) -> Place {
+    Place {
+        shelf,
+        tenant: tenant.to_owned(),
+        id,
+    }
+}
+
+fn named(key: u64) -> String {
+    format!("{key:016x}")
+}
+
+impl Memory {
+    /// Opens the memory over `archive` and takes to hand what was used last.
+    pub(crate) fn open(archive: Arc<dyn Archive>) -> Result<Self, ArchiveError> {
+        let memory = Self {
+            archive,
+            queue: Mutex::new(Queue::default()),
+            wake: Notify::new(),
+            seals: Recent::new(MOST_AT_HAND),
+            turns: Recent::new(MOST_AT_HAND),
+            summaries: Recent::new(MOST_AT_HAND),
+        };
+        let half = u32::try_from(MOST_AT_HAND / 2 - 1).unwrap_or(u32::MAX);
+        let key = |place: &Place| u64::from_str_radix(&place.id, 16).unwrap_or(0);
+        for (place, origin) in memory.archive.latest(Shelf::Seal, half)? {
+            memory.seals.insert(key(&place), Arc::from(origin));
+        }
+        for (place, turn) in memory.archive.latest(Shelf::Turn, half)? {
+            if let Ok(turn) = serde_json::from_str(&turn) {
+                memory.turns.insert(key(&place), Arc::new(turn));
+            }
+        }
+        for (place, summary) in memory.archive.latest(Shelf::Summary, half)? {
+            memory.summaries.insert(key(&place), Arc::from(summary));
+        }
+        Ok(memory)
+    }
+
+    /// Which origin made the signature or sealed content `seal`.
+    pub(crate) fn origin_of(&self, tenant: &str, seal: &str) -> Option<Arc<str>> {
+        self.seals.get(digest(&[tenant, seal]))
+    }
+
+    /// Remembers that `origin` made `seal`.
+    pub(crate) fn keep_seal(&self, tenant: &str, seal: &str, origin: &Arc<str>) {
+        let key = digest(&[tenant, seal]);
+        if self.seals.get(key).is_none_or(|known| known != *origin) {
+            self.seals.insert(key, Arc::clone(origin));
+            self.put(
+                place(Shelf::Seal, tenant, named(key)),
+                Some(origin.to_string()),
+            );
+        }
+    }
+
+    /// The turn whose visible part is `turn`'s, as its origin wrote it.
+    pub(crate) fn turn(&self, tenant: &str, turn: &Turn) -> Option<Arc<Turn>> {
+        self.turns.get(anchor(tenant, turn)?)
+    }
+
+    /// Remembers a turn whose private parts the caller can not bring back.
+    pub(crate) fn keep_turn(&self, tenant: &str, turn: Turn) {
+        let Some(key) = anchor(tenant, &turn) else {
+            return;
+        };
+        if let Ok(text) = serde_json::to_string(&turn) {
+            self.put(place(Shelf::Turn, tenant, named(key)), Some(text));
+        }
+        self.turns.insert(key, Arc::new(turn));
+    }
+
+    /// The summary of `text`, if it was made before.
+    pub(crate) fn summary(&self, tenant: &str, text: &str) -> Option<Arc<str>> {
+        self.summaries.get(digest(&[tenant, text]))
+    }
+
+    /// Remembers the summary of `text`.
+    pub(crate) fn keep_summary(&self, tenant: &str, text: &str, summary: &Arc<str>) {
+        let key = digest(&[tenant, text]);
+        self.summaries.insert(key, Arc::clone(summary));
+        self.put(
+            place(Shelf::Summary, tenant, named(key)),
+            Some(summary.to_string()),
+        );
+    }
+
+    /// Keeps a whole tool result and returns the handle it goes by.
+    pub(crate) fn keep_result(&self, tenant: &str, text: &str) -> String {
+        let handle = format!("result_{}", named(digest(&[tenant, text])));
+        self.put(
+            place(Shelf::Result, tenant, handle.clone()),
+            Some(text.to_owned()),
+        );
+        handle
+    }
+
+    /// Puts or removes a document. It can be read from now on, and is written soon.
+    pub(crate) fn put(&self, place: Place, value: Option<String>) {
+        let mut queue = self.queue();
+        queue.changes += 1;
+        queue.at_hand.remove(&place);
+        queue.open(place.clone(), value.as_deref());
+        if queue.waiting.len() >= MOST_WAITING && !queue.waiting.contains_key(&place) {
+            drop(queue);
+            telemetry::forgotten();
+            let shelf = place.shelf.as_str();
+            tracing::error!(shelf, "the archive does not keep up; a document is lost");
+            return;
+        }
+        queue.waiting.insert(place, value);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// The document at `place`.
+    pub(crate) async fn get(&self, place: Place) -> Result<Option<String>, ArchiveError> {
+        let changes = {
+            let mut queue = self.queue();
+            if let Ok(found) = queue.known(&place) {
+                let found = found.cloned();
+                queue.open(place, found.as_deref());
+                return Ok(found);
+            }
+            queue.changes
+        };
+        let (archive, wanted) = (Arc::clone(&self.archive), place.clone());
+        let reading = tokio::task::spawn_blocking(move || archive.get(&wanted)).await;
+        let found = reading.unwrap_or_else(|error| {
+            let cause = error.to_string();
+            Err(ArchiveError {
+                what: "read a document",
+                cause,
+            })
+        })?;
+        let mut queue = self.queue();
+        if queue.changes == changes {
+            queue.open(place, found.as_deref());
+        }
+        Ok(found)
+    }
+
+    /// Changes the document at `place` in one step; `false` where there is none, or it is not at hand.
+    pub(crate) fn update_at_hand(
+        &self,
+        place: &Place,
+        change: impl FnOnce(&str) -> Option<String>,
+    ) -> bool {
+        let mut queue = self.queue();
+        let known = queue.known(place).ok().flatten();
+        let Some(after) = known.and_then(|text| change(text)) else {
+            return false;
+        };
+        queue.changes += 1;
+        queue.open(place.clone(), Some(&after));
+        queue.waiting.insert(place.clone(), Some(after));
+        drop(queue);
+        self.wake.notify_one();
+        true
+    }
+
+    /// Waits until something waits to be written.
+    pub(crate) async fn wanted(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Writes everything that waits. Blocks.
+    pub(crate) fn write(&self) -> Result<(), ArchiveError> {
+        let batch = {
+            let mut queue = self.queue();
+            queue.writing = Arc::new(std::mem::take(&mut queue.waiting));
+            Arc::clone(&queue.writing)
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = batch
+            .iter()
+            .map(|(place, value)| (place.clone(), value.clone()))
+            .collect();
+        let written = self.archive.put(&changes, now_ms());
+        let mut queue = self.queue();
+        queue.writing = Arc::default();
+        if written.is_err() {
+            for (place, value) in changes {
+                queue.waiting.entry(place).or_insert(value);
+            }
+        }
+        written
+    }
+
+    /// Removes what is older than `before_ms`. Blocks.
+    pub(crate) fn prune(&self, before_ms: i64) -> Result<u64, ArchiveError> {
+        self.archive.prune(before_ms)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What every dialect shows of a turn of the model's: its text and its tool calls. `None` for a turn
+/// that shows nothing.
+fn anchor(tenant: &str, turn: &Turn) -> Option<u64> {
+    let (mut said, mut calls) = (String::new(), String::new());
+    for part in &turn.parts {
+        match &part.kind {
+            Kind::Text(text) => said.push_str(&text.text),
+            Kind::Refusal(text) => said.push_str(text),
+            Kind::ToolCall(call) => {
+                // Clients write the arguments anew, with other white space.
+                let arguments: Option<serde_json::Value> =
+                    serde_json::from_str(&call.arguments).ok();
+                let arguments =
+                    arguments.map_or_else(|| call.arguments.clone(), |it| it.to_string());
+                for word in [&call.id, &call.name, &arguments] {
+                    calls.push_str(word);
+                    calls.push('\0');
+                }
+            }
+            _ => {}
+        }
+    }
+    let shows = !said.is_empty() || !calls.is_empty();
+    shows.then(|| digest(&[tenant, &said, &calls]))
+}

@@ -1,0 +1,188 @@
+//! Which conversation a call belongs to: by what the caller says, or by what its transcript begins with.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use meter::Subject;
+use wire::Scan;
+
+use super::memory::digest;
+use super::recent::Recent;
+
+/// Headers in which clients name their session, most telling first.
+const HEADERS: [&str; 5] = [
+    "x-session-id",
+    "x-conversation-id",
+    "x-claude-code-session-id",
+    "session-id",
+    "thread-id",
+];
+/// Sessions and prefixes known at a time: some dozen bytes each.
+const MOST_KNOWN: usize = 200_000;
+/// Turns of a transcript looked at for a known prefix, newest first.
+const MOST_LOOKED_AT: usize = 64;
+
+/// A conversation, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) key: u64,
+    /// How it was recognised: `header`, `client`, `previous`, `prefix`, or `new`.
+    pub(crate) how: &'static str,
+}
+
+/// The conversations of late.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// The model that a session's last answer came from.
+    models: Recent<Arc<str>>,
+    /// Sessions by the digest of a transcript so far.
+    prefixes: Recent<u64>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            models: Recent::new(MOST_KNOWN),
+            prefixes: Recent::new(MOST_KNOWN),
+        }
+    }
+}
+
+impl Sessions {
+    /// The session of a call. `previous` is the session of the response it goes on from.
+    pub(crate) fn recognise(
+        &self,
+        subject: &Subject,
+        headers: &HeaderMap,
+        scan: &Scan,
+        body: &[u8],
+        previous: Option<u64>,
+    ) -> Session {
+        let named = HEADERS.iter().find_map(|name| {
+            let value = headers.get(*name)?.to_str().ok()?;
+            (!value.is_empty()).then_some(value)
+        });
+        let key = |name: &str| digest(&[&subject.tenant, &subject.key, name]);
+        if let Some(name) = named {
+            return Session {
+                key: key(name),
+                how: "header",
+            };
+        }
+        if let Some(previous) = previous {
+            return Session {
+                key: previous,
+                how: "previous",
+            };
+        }
+        if !scan.session.is_empty() {
+            return Session {
+                key: key(&scan.session),
+                how: "client",
+            };
+        }
+        self.by_prefix(key(""), scan, body)
+    }
+
+    /// A transcript that begins as another one did goes on with it. The longest known one counts.
+    fn by_prefix(&self, seed: u64, scan: &Scan, body: &[u8]) -> Session {
+        let mut digests = Vec::with_capacity(scan.turns_at.len());
+        let mut hash = seed;
+        for at in &scan.turns_at {
+            hash = mixed(hash, body.get(at.clone()).unwrap_or_default());
+            digests.push(hash);
+        }
+        let Some((whole, earlier)) = digests.split_last() else {
+            return Session {
+                key: seed,
+                how: "new",
+            };
+        };
+        let looked_at = earlier.iter().rev().take(MOST_LOOKED_AT);
+        let found = looked_at
+            .into_iter()
+            .find_map(|prefix| self.prefixes.get(*prefix));
+        let session = match found {
+            Some(key) => Session { key, how: "prefix" },
+            None => Session {
+                key: *whole,
+                how: "new",
+            },
+        };
+        self.prefixes.insert(*whole, session.key);
+        session
+    }
+
+    /// The model that the session's last answer came from.
+    pub(crate) fn model(&self, session: Session) -> Option<Arc<str>> {
+        self.models.get(session.key)
+    }
+
+    /// Remembers which model answered.
+    pub(crate) fn answered(&self, session: Session, model: &Arc<str>) {
+        self.models.insert(session.key, Arc::clone(model));
+    }
+}
+
+/// A hash for this process alone, eight bytes at a time: transcripts are long, and nothing is kept.
+fn mixed(seed: u64, bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x9fb2_1c65_1e98_df25;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(PRIME).rotate_left(31);
+    let hash = words
+        .iter()
+        .fold(seed, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let tail = rest.iter().fold(1, |sum, byte| sum << 8 | u64::from(*byte));
+    mix(mix(hash, tail), u64::try_from(bytes.len()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recognised(sessions: &Sessions, turns: &[&str], header: Option<&str>) -> Session {
+        let turns: Vec<String> = turns
+            .iter()
+            .map(|text| format!("{{\"role\":\"user\",\"content\":\"{text}\"}}"))
+            .collect();
+        let body = format!("{{\"model\":\"auto\",\"messages\":[{}]}}", turns.join(","));
+        let scan = wire::dialect::OPENAI_CHAT
+            .scan(body.as_bytes())
+            .expect("a scan");
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert("session-id", value.parse().expect("a value"));
+        }
+        let subject = Subject {
+            tenant: Arc::from("t"),
+            team: Arc::from(""),
+            project: Arc::from(""),
+            key: Arc::from("k"),
+        };
+        sessions.recognise(&subject, &headers, &scan, body.as_bytes(), None)
+    }
+
+    #[test]
+    fn a_transcript_that_goes_on_is_the_same_session() {
+        let sessions = Sessions::default();
+        let first = recognised(&sessions, &["Hello"], None);
+        let second = recognised(&sessions, &["Hello", "Hi", "And then?"], None);
+        let third = recognised(&sessions, &["Hello", "Hi", "And then?", "x", "y"], None);
+        assert_eq!((second.key, second.how), (first.key, "prefix"));
+        assert_eq!(third.key, first.key);
+        assert_ne!(recognised(&sessions, &["Another"], None).key, first.key);
+    }
+
+    #[test]
+    fn what_the_client_says_comes_first() {
+        let sessions = Sessions::default();
+        let one = recognised(&sessions, &["Hello"], Some("s1"));
+        let other = recognised(&sessions, &["Hello"], Some("s2"));
+        assert_eq!(one.how, "header");
+        assert_ne!(one.key, other.key);
+        assert_eq!(
+            recognised(&sessions, &["Something else"], Some("s1")).key,
+            one.key
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Making the body that an upstream gets: the caller's bytes with edits in them, or, where dialect,
+//! origin or window differ, the conversation written anew.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use wire::call::Call;
+use wire::dialect::{Asked, Change};
+use wire::{LossKind, Losses};
+
+use crate::attempt::{Dispatch, Failed};
+use crate::clock::now_ms;
+use crate::context::fit::{self, DoesNotFit, Window};
+use crate::context::summary;
+use crate::refusal;
+use crate::runtime::Target;
+
+/// Prompts up to this many bytes are counted exactly before an answer begins; longer ones are rated at
+/// four bytes a token, because counting them would hold up the call by milliseconds.
+const COUNTED_BYTES: usize = 64 << 10;
+
+/// A body for one upstream.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The body, where it was written anew; `None` where the caller's bytes go on.
+    pub(crate) made: Option<Bytes>,
+    pub(crate) losses: Losses,
+    /// What the answer's translator must know; `None` where the upstream speaks the caller's dialect.
+    pub(crate) asked: Option<Asked>,
+}
+
+/// The call in canonical form, decoded when first needed.
+pub(crate) type Canonical = OnceLock<Result<Arc<Call>, String>>;
+
+impl Dispatch<'_> {
+    /// The body for `target`, with an output cap of `cap` tokens in it.
+    pub(crate) async fn prepare(
+        &self,
+        target: &Target,
+        cap: Option<u64>,
+    ) -> Result<Prepared, Failed> {
+        let origin = &target.endpoint.origin;
+        let translates = target.dialect.name() != self.inbound.dialect.name();
+        let limit = self.window(target, cap);
+        let bytes = self.inbound.body.len() + self.context.bytes_elsewhere();
+        let may_be_long =
+            limit.is_some_and(|limit| u64::try_from(bytes).unwrap_or(u64::MAX) > limit);
+        let as_it_is = Prepared {
+            made: None,
+            losses: Losses::default(),
+            asked: None,
+        };
+        let converses = self.inbound.dialect.converses();
+        let at_home = !translates && !self.context.must_rewrite(origin);
+        if !converses || (at_home && !may_be_long) {
+            return Ok(as_it_is);
+        }
+        let written = self.canonical()?;
+        let mut losses = Losses::default();
+        let mut call = Call::clone(&written);
+        call.withhold(target.dialect.name(), origin, &mut losses);
+        let fitted = match limit {
+            Some(limit) if may_be_long => self.fit(target, &mut call, limit, &mut losses).await?,
+            _ => false,
+        };
+        if at_home && !fitted {
+            return Ok(as_it_is);
+        }
+        let change = Change {
+            model: &target.upstream_model,
+            cap,
+            cap_field: &target.endpoint.cap_field,
+            most_output: target.max_output,
+        };
+        let body = target.dialect.encode(&call, &change, &mut losses);
+        self.check(target, &losses)?;
+        let body = Bytes::from(body.to_string());
+        let asked = translates.then(|| self.asked(target, written, &body));
+        Ok(Prepared {
+            made: Some(body),
+            losses,
+            asked,
+        })
+    }
+
+    /// Refuses what the policy does not let be lost.
+    fn check(&self, target: &Target, losses: &Losses) -> Result<(), Failed> {
+        match losses.serious() {
+            Some(loss) if self.runtime.policy_config.refuses_losses() => {
+                Err(Failed::Next(refusal::lossy(&target.name, loss)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn asked(&self, target: &Target, call: Arc<Call>, body: &Bytes) -> Asked {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let prompt_tokens = if text.len() <= COUNTED_BYTES {
+            target.tokenizer.count(text)
+        } else {
+            u64::try_from(text.len() / 4).unwrap_or(u64::MAX)
+        };
+        Asked {
+            request: self.request,
+            created_s: now_ms() / 1_000,
+            include_usage: self.inbound.scan.include_usage,
+            call,
+            prompt_tokens,
+            count: crate::runtime::count,
+        }
+    }
+
+    fn canonical(&self) -> Result<Arc<Call>, Failed> {
+        let decode = || {
+            let call = self
+                .shared
+                .canonical(self.subject, self.inbound, self.context);
+            call.map(Arc::new).map_err(|error| error.to_string())
+        };
+        let call = self.canonical.get_or_init(decode);
+        call.clone()
+            .map_err(|error| Failed::Last(refusal::undecodable(&error)))
+    }
+
+    /// Prompt tokens that fit the model's window beside the answer, in its own count; `None` where
+    /// nobody knows the window.
+    fn window(&self, target: &Target, cap: Option<u64>) -> Option<u64> {
+        const ANSWER: u64 = 4_096;
+        let context = target.context?;
+        let answer = cap.or(self.inbound.scan.max_output).unwrap_or(ANSWER);
+        Some(context.saturating_sub(answer.min(context / 4)))
+    }
+
+    /// Shortens the call to `limit` tokens of the model's; `false` where it fits as it is.
+    async fn fit(
+        &self,
+        target: &Target,
+        call: &mut Call,
+        limit: u64,
+        losses: &mut Losses,
+    ) -> Result<bool, Failed> {
+        let window = Window {
+            limit: target.factor.unapply(limit),
+            tokenizer: &target.tokenizer,
+            pins: &self.runtime.context.pins,
+        };
+        let tenant = &self.subject.tenant;
+        let keep = |text: &str| self.shared.memory.keep_result(tenant, text);
+        let dropped = fit::fit(call, window, &keep, losses).map_err(|tokens| {
+            let error = DoesNotFit {
+                tokens: target.factor.apply(tokens),
+                limit,
+                model: target.name.to_string(),
+            };
+            Failed::Next(refusal::too_long(&error))
+        })?;
+        let trimmed = losses.iter().any(|loss| loss.kind == LossKind::Trimmed);
+        let summaries = summary::of(self.shared, self.subject, &dropped).await;
+        dropped.put_into(call, &summaries);
+        Ok(trimmed)
+    }
+}

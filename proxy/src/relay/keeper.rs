@@ -1,0 +1,166 @@
+//! What is remembered of an answer once it is whole: who made its signatures, the turn that a caller
+//! can not bring back, and the response that may be asked for later.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use wire::Dialect;
+use wire::archive::Shelf;
+use wire::dialect::openai_responses::{input_items, item_id};
+use wire::reply::Reply;
+
+use crate::attempt::Dispatch;
+use crate::context::{self, KeptConversation, KeptResponse, Referred, Session};
+use crate::gateway::Shared;
+use crate::runtime::Target;
+
+/// The memory of one answer under way.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    tenant: Arc<str>,
+    model: Arc<str>,
+    origin: Arc<str>,
+    session: Session,
+    /// The caller's dialect.
+    dialect: &'static dyn Dialect,
+    asked: Option<Asked>,
+}
+
+/// What was asked, where the answer is to be kept.
+#[derive(Debug)]
+struct Asked {
+    input: Vec<Value>,
+    previous: String,
+    conversation: String,
+}
+
+impl Keeper {
+    pub(super) fn new(call: &Dispatch<'_>, target: &Target) -> Self {
+        let inbound = call.inbound;
+        let keeps = inbound.dialect.name() == wire::dialect::OPENAI_RESPONSES.name()
+            && !inbound.scan.is_unstored;
+        let asked = keeps.then(|| {
+            let body: Value = serde_json::from_slice(&inbound.body).unwrap_or_default();
+            Asked {
+                input: input_items(body.get("input").unwrap_or(&Value::Null)),
+                previous: inbound.scan.previous.clone(),
+                conversation: inbound.scan.conversation.clone(),
+            }
+        });
+        Self {
+            shared: Arc::clone(call.shared),
+            tenant: Arc::clone(&call.subject.tenant),
+            model: Arc::clone(&target.name),
+            origin: Arc::clone(&target.endpoint.origin),
+            session: call.context.session,
+            dialect: inbound.dialect,
+            asked,
+        }
+    }
+
+    /// Looks at a piece of an answer that goes to the caller as it came: an event, or all of it.
+    pub(super) fn passed(&mut self, piece: &[u8], is_last: bool) {
+        for seal in self.dialect.seals(piece) {
+            self.shared
+                .memory
+                .keep_seal(&self.tenant, &seal, &self.origin);
+        }
+        if is_last {
+            if self.asked.is_some()
+                && let Some(response) = self.dialect.kept(piece)
+            {
+                let origin = self.origin.to_string();
+                self.keep(response, origin);
+            }
+            self.answered();
+        }
+    }
+
+    /// Looks at an answer that was translated for the caller; `whole` is its object, where the
+    /// caller's dialect has one.
+    pub(super) fn translated(&mut self, reply: &Reply, whole: Option<&Value>) {
+        let turn = reply.turn();
+        // Only callers that bring nothing private back need this; the others carry envelopes.
+        if turn.is_sealed() && !self.dialect.carries_seals() {
+            self.shared.memory.keep_turn(&self.tenant, turn);
+        }
+        if let Some(response) = whole {
+            self.keep(response.clone(), String::new());
+        }
+        self.answered();
+    }
+
+    fn answered(&self) {
+        self.shared.sessions.answered(self.session, &self.model);
+    }
+
+    fn keep(&mut self, response: Value, origin: String) {
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        let id = response
+            .get("id")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let output = response
+            .get("output")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let items = asked.input.iter().chain(&output).enumerate();
+        for (place, item) in items {
+            let referred = Referred {
+                item: item.clone(),
+                origin: origin.clone(),
+            };
+            self.put(Shelf::Item, &item_id(item, &id, place), &referred);
+        }
+        if !asked.conversation.is_empty() {
+            self.append(&asked, &output, &id);
+        }
+        let session = self.session.key;
+        let kept = KeptResponse {
+            response,
+            input: asked.input,
+            previous: asked.previous,
+            origin,
+            session,
+        };
+        self.put(Shelf::Response, &id, &kept);
+    }
+
+    /// Adds what was asked and answered to the conversation, which lies at hand, because the call was
+    /// built on it: whoever has the answer finds it there.
+    fn append(&self, asked: &Asked, output: &[Value], owner: &str) {
+        let mut items: Vec<Value> = asked.input.iter().chain(output).cloned().collect();
+        for (place, item) in items.iter_mut().enumerate() {
+            let id = item_id(item, owner, place);
+            if let Some(item) = item.as_object_mut() {
+                item.insert("id".to_owned(), id.into());
+            }
+        }
+        let place = context::place(Shelf::Conversation, &self.tenant, &asked.conversation);
+        let appended = self.shared.memory.update_at_hand(&place, |text| {
+            let mut kept: KeptConversation = serde_json::from_str(text).ok()?;
+            kept.items.extend(items);
+            serde_json::to_string(&kept).ok()
+        });
+        if !appended {
+            let conversation = &asked.conversation;
+            tracing::warn!(
+                conversation,
+                "a conversation was deleted while it was answered"
+            );
+        }
+    }
+
+    fn put(&self, shelf: Shelf, id: &str, value: &impl serde::Serialize) {
+        if let Ok(text) = serde_json::to_string(value) {
+            self.shared
+                .memory
+                .put(context::place(shelf, &self.tenant, id), Some(text));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the two dialects of OpenAI write alike: functions, schemas, images, files, lanes, effort.
+
+use serde_json::{Map, Value, json};
+
+use crate::call::{Call, Effort, Format, Media, Reasoning, Source, Tool};
+use crate::loss::Losses;
+
+use super::fields::{data_url, maybe, owned, put, text};
+
+/// The longest name of an end user that is passed on; longer ones are a client's own records.
+const LONGEST_USER: usize = 64;
+
+/// A function that is offered.
+pub(super) fn function(body: &Value) -> Tool {
+    Tool {
+        name: owned(body, "name"),
+        description: maybe(body, "description"),
+        schema: body
+            .get("parameters")
+            .filter(|schema| schema.is_object())
+            .cloned(),
+        strict: body
+            .get("strict")
+            .and_then(Value::as_bool)
+            .filter(|strict| *strict),
+        ..Tool::default()
+    }
+}
+
+/// Name, description, parameters and strictness of a function.
+pub(super) fn function_value(tool: &Tool) -> Map<String, Value> {
+    let mut body = Map::from_iter([("name".to_owned(), Value::from(tool.name.clone()))]);
+    put(&mut body, "description", tool.description.clone());
+    let empty = || json!({ "type": "object", "properties": {} });
+    let schema = tool
+        .schema
+        .clone()
+        .filter(Value::is_object)
+        .unwrap_or_else(empty);
+    body.insert("parameters".to_owned(), schema);
+    put(&mut body, "strict", tool.strict);
+    body
+}
+
+/// A tool that only its own vendor runs.
+pub(super) fn lost_tool(tool: &Tool, losses: &mut Losses) {
+    let own = tool.own.as_ref().and_then(|own| maybe(own, "type"));
+    losses.dropped(format!(
+        "tools.{}",
+        own.unwrap_or_else(|| tool.name.clone())
+    ));
+}
+
+/// Name, schema and strictness of structured output.
+pub(super) fn schema_of(body: &Value) -> Format {
+    Format::Schema {
+        name: owned(body, "name"),
+        schema: body.get("schema").cloned().unwrap_or_default(),
+        strict: body.get("strict").and_then(Value::as_bool),
+        description: maybe(body, "description"),
+    }
+}
+
+/// The fields of structured output; empty where none is asked for.
+pub(super) fn schema_value(format: &Format) -> Map<String, Value> {
+    let mut body = Map::new();
+    if let Format::Schema {
+        name,
+        schema,
+        strict,
+        description,
+    } = format
+    {
+        put(&mut body, "name", Some(name.clone()));
+        put(&mut body, "description", description.clone());
+        put(&mut body, "schema", Some(schema.clone()));
+        put(&mut body, "strict", *strict);
+    }
+    body
+}
+
+/// The effort word for what the caller wants; budgets are rounded to one.
+pub(super) fn effort_word(reasoning: &Reasoning, losses: &mut Losses) -> Option<&'static str> {
+    let effort = match (reasoning.effort, reasoning.budget) {
+        (Some(Effort::Max), _) => {
+            losses.approximated("reasoning.effort");
+            Effort::XHigh
+        }
+        (Some(effort), _) => effort,
+        (None, Some(budget)) if reasoning.enabled != Some(false) => {
+            losses.approximated("thinking.budget_tokens");
+            Effort::of_budget(budget)
+        }
+        (None, _) => return None,
+    };
+    // Switched off says more than a level of effort, which the other vendor applies to tokens too.
+    let off = reasoning.enabled == Some(false) && effort != Effort::None;
+    (!off).then(|| effort.as_str())
+}
+
+/// The lane as OpenAI calls it.
+pub(super) fn lane(call: &Call, losses: &mut Losses) -> Option<String> {
+    match call.lane.as_deref() {
+        Some("standard_only") => Some("default".to_owned()),
+        Some(lane @ ("auto" | "default" | "flex" | "priority" | "scale")) => Some(lane.to_owned()),
+        Some(_) => {
+            losses.dropped("service_tier");
+            None
+        }
+        None => None,
+    }
+}
+
+/// The end user, where it is a plain name: Claude Code puts device and session records there.
+pub(super) fn user_of(call: &Call, losses: &mut Losses) -> Option<String> {
+    let user = call.user.as_ref()?;
+    if user.len() > LONGEST_USER || user.starts_with('{') {
+        losses.withheld("metadata.user_id");
+        return None;
+    }
+    Some(user.clone())
+}
+
+/// Notes the fields that only the caller's dialect has.
+pub(super) fn own_losses(call: &Call, losses: &mut Losses) {
+    for name in &call.only_own {
+        losses.dropped(name.clone());
+    }
+}
+
+/// An image given by an address or by its data.
+pub(super) fn media_of_url(url: &str) -> Media {
+    let source = match data_url(url) {
+        Some((mime, data)) => Source::Inline { mime, data },
+        None => Source::Url(url.to_owned()),
+    };
+    Media {
+        source,
+        name: None,
+        detail: None,
+    }
+}
+
+/// An image as an address; `None` where only its provider has it.
+pub(super) fn image_url(media: &Media, losses: &mut Losses) -> Option<String> {
+    match &media.source {
+        Source::Url(url) => Some(url.clone()),
+        Source::Inline { mime, data } => Some(format!("data:{mime};base64,{data}")),
+        Source::Id(_) | Source::Plain(_) => {
+            losses.dropped("image.file_id");
+            None
+        }
+    }
+}
+
+/// A file by its data, address or id.
+pub(super) fn file_of(file: &Value) -> Option<Media> {
+    let source = if let Some(id) = maybe(file, "file_id") {
+        Source::Id(id)
+    } else if let Some(url) = maybe(file, "file_url") {
+        Source::Url(url)
+    } else {
+        let data = text(file, "file_data");
+        let (mime, data) = data_url(data).or_else(|| {
+            (!data.is_empty()).then(|| ("application/pdf".to_owned(), data.to_owned()))
+        })?;
+        Source::Inline { mime, data }
+    };
+    Some(Media {
+        source,
+        name: maybe(file, "filename"),
+        detail: None,
+    })
+}
+
+/// A file's fields; `takes_urls` says whether an address will do.
+pub(super) fn file_value(media: &Media, takes_urls: bool, losses: &mut Losses) -> Option<Value> {
+    let mut file = Map::new();
+    match &media.source {
+        Source::Inline { mime, data } => {
+            let name = media.name.clone().unwrap_or_else(|| "file".to_owned());
+            put(&mut file, "filename", Some(name));
+            put(
+                &mut file,
+                "file_data",
+                Some(format!("data:{mime};base64,{data}")),
+            );
+        }
+        Source::Url(url) if takes_urls => put(&mut file, "file_url", Some(url.clone())),
+        Source::Url(_) => {
+            losses.dropped("file.url");
+            return None;
+        }
+        Source::Id(_) | Source::Plain(_) => {
+            losses.dropped("file.file_id");
+            return None;
+        }
+    }
+    Some(Value::Object(file))
+}
+
+/// Says in words that a tool failed, where there is no flag for it.
+pub(super) fn mark_error(parts: &mut [Value]) {
+    let Some(Value::String(said)) = parts.first_mut().and_then(|part| part.get_mut("text")) else {
+        return;
+    };
+    if !said
+        .get(..5)
+        .is_some_and(|head| head.eq_ignore_ascii_case("error"))
+    {
+        *said = format!("Error: {said}");
+    }
+}
+
+/// Where a statement comes from, in the shape both dialects share.
+pub(super) fn url_citation(citation: &crate::call::Citation) -> Map<String, Value> {
+    let (start, end) = citation.span.unwrap_or_default();
+    let mut fields = Map::new();
+    put(&mut fields, "url", Some(citation.url.clone()));
+    put(&mut fields, "title", Some(citation.title.clone()));
+    put(&mut fields, "start_index", Some(start));
+    put(&mut fields, "end_index", Some(end));
+    fields
+}
+
+/// Reads that shape.
+pub(super) fn citation_of(fields: &Value) -> Option<crate::call::Citation> {
+    let at = |name: &str| fields.get(name).and_then(Value::as_u64);
+    Some(crate::call::Citation {
+        url: maybe(fields, "url")?,
+        title: owned(fields, "title"),
+        quote: String::new(),
+        span: at("start_index").zip(at("end_index")),
+    })
+}

@@ -1,0 +1,400 @@
+//! OpenAI Responses: `POST /v1/responses`.
+
+mod call;
+mod items;
+mod read;
+mod write;
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::{
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
+    is_json, model_and_cap, openai_chat, strings_behind,
+};
+use crate::call::Call;
+use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::loss::Losses;
+use crate::reply::Reply;
+use crate::scan::{self, Message, Role, count, flag, len32, word};
+use crate::splice::Edit;
+use crate::{RequestId, Scan, ScanError, Usage, sse};
+
+pub use items::{input_items, item_id, reference, response_id, with_input, written_out};
+pub use write::pending;
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct OpenAiResponses;
+
+const NAME: &str = "openai_responses";
+
+const ACTED: &[&str] = &[
+    "model",
+    "input",
+    "instructions",
+    "stream",
+    "max_output_tokens",
+    "service_tier",
+    "tools",
+    "text",
+    "reasoning",
+    "previous_response_id",
+    "conversation",
+    "background",
+    "store",
+    "prompt_cache_key",
+];
+
+impl Dialect for OpenAiResponses {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn path(&self) -> &'static str {
+        "/v1/responses"
+    }
+
+    fn upstream_path(&self) -> &'static str {
+        "/responses"
+    }
+
+    fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
+        scan::body(body, ACTED, field)
+    }
+
+    fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
+        model_and_cap(scan, change, "max_output_tokens")
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Follower::default())
+    }
+
+    fn usage(&self, reply: &[u8]) -> Option<Usage> {
+        usage_of(reply)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
+        call::decode(body)
+    }
+
+    fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+        call::encode(call, change, losses)
+    }
+
+    fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
+        read::decode(body, origin)
+    }
+
+    fn encode_reply(&self, reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value {
+        write::encode(reply, asked, losses)
+    }
+
+    fn reader(&self, origin: &str) -> Box<dyn Reader> {
+        Box::new(read::ResponsesReader::new(origin))
+    }
+
+    fn seals(&self, answer: &[u8]) -> Vec<String> {
+        strings_behind(answer, "\"encrypted_content\":\"")
+    }
+
+    fn kept(&self, answer: &[u8]) -> Option<Value> {
+        let mut value: Value = serde_json::from_slice(sse::data(answer).unwrap_or(answer)).ok()?;
+        let is_end = matches!(
+            super::fields::text(&value, "type"),
+            "response.completed" | "response.incomplete"
+        );
+        if is_end {
+            value = value.get_mut("response")?.take();
+        }
+        (super::fields::text(&value, "object") == "response").then_some(value)
+    }
+
+    fn writer(&self, asked: Asked) -> Box<dyn Writer> {
+        Box::new(write::ResponsesWriter::new(asked))
+    }
+
+    fn refuse(&self, refusal: &Refusal, request: RequestId) -> String {
+        openai_chat::OpenAiChat.refuse(refusal, request)
+    }
+
+    fn refuse_in_stream(&self, refusal: &Refusal, _request: RequestId) -> String {
+        format!(
+            "event: error\ndata: {{\"type\":\"error\",\"sequence_number\":0,\"code\":\"{}\",\"message\":{},\
+             \"param\":null}}\n\n",
+            refusal.code,
+            quote(&refusal.message)
+        )
+    }
+
+    fn list_models(&self, models: &[&str]) -> String {
+        openai_chat::OpenAiChat.list_models(models)
+    }
+
+    fn show_model(&self, model: &str) -> String {
+        openai_chat::OpenAiChat.show_model(model)
+    }
+
+    fn key_header(&self) -> (&'static str, &'static str) {
+        openai_chat::OpenAiChat.key_header()
+    }
+}
+
+/// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.
+fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
+    match name {
+        "model" => scan::model(scanner, scan)?,
+        "input" => input(scanner, scan)?,
+        "instructions" => {
+            if let Some(text) = word(scanner)? {
+                scan.shape.system_bytes =
+                    scan.shape.system_bytes.saturating_add(len32(text.at.len()));
+                scan.shape.text_bytes = scan.shape.text_bytes.saturating_add(len32(text.at.len()));
+            }
+        }
+        "stream" => scan.stream = flag(scanner, "stream")?,
+        "background" => scan.background = flag(scanner, "background")?,
+        "store" => scan.is_unstored = scanner.peek()? == Kind::Bool && !scanner.boolean()?,
+        "previous_response_id" => {
+            if let Some(id) = word(scanner)? {
+                scan.previous = id.text().into_owned();
+            }
+        }
+        "conversation" => conversation(scanner, scan)?,
+        "prompt_cache_key" => {
+            if let Some(key) = word(scanner)? {
+                scan.session = key.text().into_owned();
+            }
+        }
+        "max_output_tokens" => {
+            scanner.peek()?;
+            let start = scanner.offset();
+            scan.max_output = count(scanner, "max_output_tokens")?;
+            scan.caps.push(start..scanner.offset());
+        }
+        "service_tier" => scan::lane(scanner, scan)?,
+        "tools" if scanner.peek()? == Kind::Array => {
+            let start = scanner.offset();
+            scanner.array(|scanner| {
+                scan.shape.tools += 1;
+                scan.shape.server_tools += u32::from(is_server_tool(scanner)?);
+                Ok::<(), JsonError>(())
+            })?;
+            scan.shape.tool_bytes = len32(scanner.offset() - start);
+        }
+        "text" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+            if key.is("format") && scanner.peek()? == Kind::Object {
+                scanner.object(|scanner, key| {
+                    if key.is("type") {
+                        scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
+                    }
+                    Ok::<(), JsonError>(())
+                })?;
+            }
+            Ok::<(), JsonError>(())
+        })?,
+        "reasoning" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+            if key.is("effort") {
+                scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
+            }
+            Ok::<(), JsonError>(())
+        })?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The conversation's id, alone or inside an object.
+fn conversation(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    match scanner.peek()? {
+        Kind::String => scan.conversation = scanner.string()?.text().into_owned(),
+        Kind::Object => scanner.object(|scanner, key| {
+            if key.is("id")
+                && let Some(id) = word(scanner)?
+            {
+                scan.conversation = id.text().into_owned();
+            }
+            Ok::<(), JsonError>(())
+        })?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the tool is one that the provider runs itself.
+fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+    const RUN_THERE: [&str; 6] = [
+        "web_search",
+        "file_search",
+        "code_interpreter",
+        "image_generation",
+        "mcp",
+        "computer_use",
+    ];
+    let mut found = false;
+    if scanner.peek()? == Kind::Object {
+        scanner.object(|scanner, key| {
+            if key.is("type")
+                && let Some(kind) = word(scanner)?
+            {
+                found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
+            }
+            Ok::<(), JsonError>(())
+        })?;
+    }
+    Ok(found)
+}
+
+fn input(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    if scanner.peek()? == Kind::String {
+        let mut message = Message {
+            role: Role::User,
+            ..Message::default()
+        };
+        let text = scanner.string()?;
+        scan.turns_at.push(text.at.clone());
+        message.texts.push(text.at);
+        message.count_into(scan);
+        return Ok(());
+    }
+    scan::messages(scanner, scan, item)
+}
+
+/// Takes one field of an input item.
+fn item(
+    scanner: &mut Scanner<'_>,
+    name: &str,
+    message: &mut Message,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    match (name, scanner.peek()?) {
+        ("content", Kind::String) => message.texts.push(scanner.string()?.at),
+        ("content", Kind::Array) => content(scanner, &mut message.texts, scan)?,
+        ("type", Kind::String) => {
+            let kind = scanner.string()?;
+            let kind = kind.text();
+            scan.has_references |= kind == "item_reference";
+            message.results += u32::from(kind.ends_with("_call_output"));
+            scan.shape.tool_calls += u32::from(kind.ends_with("_call"));
+        }
+        ("encrypted_content", Kind::String) => {
+            let at = scanner.string()?.at;
+            scan.seals_at.push(at);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn content(
+    scanner: &mut Scanner<'_>,
+    texts: &mut Vec<Range<usize>>,
+    scan: &mut Scan,
+) -> Result<(), JsonError> {
+    scanner.array(|scanner| {
+        if scanner.peek()? != Kind::Object {
+            return Ok(());
+        }
+        scanner.object(|scanner, key| {
+            match key.text().as_ref() {
+                "text" => texts.extend(word(scanner)?.map(|text| text.at)),
+                "type" => {
+                    if let Some(kind) = word(scanner)? {
+                        scan.shape.images +=
+                            u32::from(kind.is("input_image") || kind.is("input_audio"));
+                        scan.shape.files += u32::from(kind.is("input_file"));
+                    }
+                }
+                _ => {}
+            }
+            Ok::<(), JsonError>(())
+        })
+    })
+}
+
+/// Prompt tokens include the cached ones and answer tokens the reasoning ones; both are taken out.
+fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
+    let (mut prompt, mut answer, mut used) = (None, None, Usage::default());
+    let sound = counts(scanner, "", &mut |name, count| match name {
+        "input_tokens" => prompt = Some(count),
+        "output_tokens" => answer = Some(count),
+        "input_tokens_details.cached_tokens" => used.cache_read = count,
+        "input_tokens_details.cache_write_tokens" => used.cache_write_5m = count,
+        "output_tokens_details.reasoning_tokens" => used.reasoning = count,
+        _ => {}
+    });
+    // An object without either figure reports nothing; it must not pass for a call that was free.
+    let reported = prompt.is_some() || answer.is_some();
+    used.input = prompt.unwrap_or(0).saturating_sub(used.prompt());
+    used.output = answer.unwrap_or(0).saturating_sub(used.answer());
+    (sound && reported).then_some(used)
+}
+
+/// The usage of a whole answer, or of the answer inside an event.
+fn usage_of(body: &[u8]) -> Option<Usage> {
+    let mut found = None;
+    let take = |scanner: &mut Scanner<'_>, key: &str, found: &mut Option<Usage>| {
+        if key == "usage" && scanner.peek()? == Kind::Object {
+            *found = usage(scanner);
+        }
+        Ok::<(), JsonError>(())
+    };
+    let mut scanner = Scanner::new(body).ok()?;
+    scanner
+        .object(|scanner, key| {
+            if key.raw == "response" && scanner.peek()? == Kind::Object {
+                return scanner.object(|scanner, key| take(scanner, key.raw, &mut found));
+            }
+            take(scanner, key.raw, &mut found)
+        })
+        .ok()?;
+    found
+}
+
+#[derive(Debug, Default)]
+struct Follower {
+    facts: Facts,
+}
+
+impl Watch for Follower {
+    fn event(&mut self, event: &[u8]) -> Seen {
+        let Some(data) = sse::data(event) else {
+            return Seen::Quiet;
+        };
+        let typed;
+        let kind = match sse::name(event).unwrap_or_default() {
+            b"" => match super::kind_of(data) {
+                Ok(kind) => {
+                    typed = kind;
+                    typed.as_bytes()
+                }
+                Err(_) => return Seen::Broken,
+            },
+            name => name,
+        };
+        if !is_json(data) {
+            return Seen::Broken;
+        }
+        match kind {
+            b"response.completed" | b"response.incomplete" => {
+                self.facts.usage = usage_of(data);
+                self.facts.finished = true;
+                Seen::End
+            }
+            b"response.failed" | b"error" => Seen::Error,
+            // An item that came without deltas still is a piece of the answer.
+            b"response.output_item.done" => Seen::Content,
+            kind if kind.ends_with(b".delta") => {
+                self.facts.count(data.len());
+                Seen::Content
+            }
+            _ => Seen::Quiet,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+}

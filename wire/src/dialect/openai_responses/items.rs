@@ -1,0 +1,186 @@
+//! Items of the Responses dialect: what a transcript consists of, and the ids things go by.
+
+use serde_json::{Value, json};
+
+use crate::RequestId;
+use crate::call::{Kind, Media, Own, Part, Seal, Text, Thinking, ToolCall};
+use crate::dialect::fields::{list, maybe, owned, text};
+use crate::dialect::openai::{citation_of, file_of, media_of_url, url_citation};
+
+use super::NAME;
+
+/// The id of the response that the call `request` made.
+pub fn response_id(request: RequestId) -> String {
+    request.to_string().replacen("req_", "resp_", 1)
+}
+
+/// The `input` of a call as items: a plain text is one user message.
+pub fn input_items(input: &Value) -> Vec<Value> {
+    match input {
+        Value::String(text) => {
+            let content = json!([{ "type": "input_text", "text": text }]);
+            vec![json!({ "type": "message", "role": "user", "content": content })]
+        }
+        Value::Array(items) => items.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The body of a call with another input, which `change` makes of the old one; `None` where it is no
+/// JSON object.
+pub fn with_input(body: &[u8], change: impl FnOnce(&Value) -> Vec<Value>) -> Option<Vec<u8>> {
+    let mut whole: Value = serde_json::from_slice(body).ok()?;
+    let fields = whole.as_object_mut()?;
+    let input = change(fields.get("input").unwrap_or(&Value::Null));
+    fields.insert("input".to_owned(), Value::Array(input));
+    serde_json::to_vec(&whole).ok()
+}
+
+/// A message as it is listed: with its type, and its text as a list of parts.
+pub fn written_out(mut item: Value) -> Value {
+    let is_message = matches!(text(&item, "type"), "" | "message");
+    let part = match text(&item, "role") {
+        "assistant" => "output_text",
+        _ => "input_text",
+    };
+    if let (true, Some(fields)) = (is_message, item.as_object_mut()) {
+        fields.insert("type".to_owned(), "message".into());
+        if let Some(Value::String(said)) = fields.get("content") {
+            let content = json!([{ "type": part, "text": said }]);
+            fields.insert("content".to_owned(), content);
+        }
+    }
+    item
+}
+
+/// The id that an input item stands for, where it is only a reference to another.
+pub fn reference(item: &Value) -> Option<&str> {
+    (text(item, "type") == "item_reference").then(|| text(item, "id"))
+}
+
+/// The id of an item, given the id of what it belongs to and its place there, where it has none yet.
+pub fn item_id(item: &Value, owner: &str, place: usize) -> String {
+    let prefix = match text(item, "type") {
+        "function_call" => "fc",
+        "function_call_output" => "fco",
+        "reasoning" => "rs",
+        "" | "message" => "msg",
+        _ => "item",
+    };
+    let owner = owner.split_once('_').map_or(owner, |(_, rest)| rest);
+    maybe(item, "id").unwrap_or_else(|| format!("{prefix}_{owner}i{place:03}"))
+}
+
+/// The name by which a tool is known everywhere: tools of a namespace carry its name in front.
+pub(super) fn flat_name(group: Option<&str>, name: &str) -> String {
+    match group {
+        Some(group) if !group.is_empty() => format!("{group}__{name}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// A piece of a message's content.
+pub(super) fn content_part(part: &Value) -> Kind {
+    let own = |name: &str| own(part, name);
+    match text(part, "type") {
+        "input_text" | "output_text" | "text" | "summary_text" => Kind::Text(Text {
+            text: owned(part, "text"),
+            citations: list(part, "annotations")
+                .iter()
+                .filter_map(citation_of)
+                .collect(),
+        }),
+        "refusal" => Kind::Refusal(owned(part, "refusal")),
+        "input_image" => {
+            let detail = maybe(part, "detail");
+            match (maybe(part, "image_url"), maybe(part, "file_id")) {
+                (Some(url), _) => Kind::Image(Media {
+                    detail,
+                    ..media_of_url(&url)
+                }),
+                (None, Some(id)) => Kind::Image(Media {
+                    source: crate::call::Source::Id(id),
+                    name: None,
+                    detail,
+                }),
+                (None, None) => own("input_image"),
+            }
+        }
+        "input_file" => file_of(part).map_or_else(|| own("input_file"), Kind::File),
+        name => own(&format!("input.{name}")),
+    }
+}
+
+/// A thing of this dialect alone.
+pub(super) fn own(value: &Value, name: &str) -> Kind {
+    Kind::Own(Own {
+        dialect: NAME.to_owned(),
+        name: name.to_owned(),
+        value: value.clone(),
+    })
+}
+
+/// A call, reasoning or any other item that the model makes, but for messages.
+pub(super) fn made_item(item: &Value, origin: Option<&str>) -> Kind {
+    match text(item, "type") {
+        "function_call" => Kind::ToolCall(ToolCall {
+            id: owned(item, "call_id"),
+            name: flat_name(maybe(item, "namespace").as_deref(), text(item, "name")),
+            arguments: owned(item, "arguments"),
+            custom: false,
+        }),
+        "custom_tool_call" => Kind::ToolCall(ToolCall {
+            id: owned(item, "call_id"),
+            name: owned(item, "name"),
+            arguments: owned(item, "input"),
+            custom: true,
+        }),
+        "reasoning" => {
+            let shown = |name: &str| -> Vec<&str> {
+                list(item, name)
+                    .iter()
+                    .map(|part| text(part, "text"))
+                    .collect()
+            };
+            let mut texts = shown("summary");
+            if texts.is_empty() {
+                texts = shown("content");
+            }
+            let own = || Seal {
+                dialect: NAME.to_owned(),
+                origin: origin.map(str::to_owned),
+                value: item.clone(),
+            };
+            let sealed = maybe(item, "encrypted_content").and_then(|word| Seal::open(&word));
+            Kind::Thinking(Thinking {
+                text: texts.join("\n\n"),
+                seal: Some(sealed.unwrap_or_else(own)),
+            })
+        }
+        name => own(item, &format!("input.{name}")),
+    }
+}
+
+/// The parts of a message the model made.
+pub(super) fn made_message(item: &Value) -> Vec<Part> {
+    match item.get("content") {
+        Some(Value::String(text)) => vec![Part::text(text.clone())],
+        _ => list(item, "content")
+            .iter()
+            .map(|part| Part {
+                raw: Some(Box::new(part.clone())),
+                ..Part::new(content_part(part))
+            })
+            .collect(),
+    }
+}
+
+/// The annotations of an output text.
+pub(super) fn annotations(citations: &[crate::call::Citation]) -> Vec<Value> {
+    let annotation = |citation| {
+        let mut fields = url_citation(citation);
+        fields.insert("type".to_owned(), "url_citation".into());
+        Value::Object(fields)
+    };
+    citations.iter().map(annotation).collect()
+}

@@ -1,0 +1,308 @@
+//! Answers of OpenAI Responses as canonical ones: whole and as events.
+
+use serde_json::Value;
+
+use crate::call::{Kind, Part, Seal, ToolCall};
+use crate::dialect::fields::{list, maybe, owned, text};
+use crate::dialect::openai::citation_of;
+use crate::dialect::{DecodeError, Reader};
+use crate::reply::{Event, Opening, Reply, Stop};
+use crate::sse;
+
+use super::items::{made_item, made_message};
+use super::usage_of;
+
+fn stop_of(response: &Value) -> Stop {
+    let reason = response
+        .get("incomplete_details")
+        .map_or("", |details| text(details, "reason"));
+    let called = list(response, "output")
+        .iter()
+        .any(|item| matches!(text(item, "type"), "function_call" | "custom_tool_call"));
+    let refused = list(response, "output")
+        .iter()
+        .flat_map(|item| list(item, "content"))
+        .any(|part| text(part, "type") == "refusal");
+    match (text(response, "status"), reason) {
+        ("incomplete", "content_filter") => Stop::Filter,
+        ("incomplete", _) => Stop::Length,
+        _ if called => Stop::Tools,
+        _ if refused => Stop::Refusal,
+        _ => Stop::End,
+    }
+}
+
+/// Reads a whole answer.
+pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
+    let response: Value = serde_json::from_slice(body)?;
+    if !response.get("output").is_some_and(Value::is_array) {
+        return Err(DecodeError::Shape("an answer without output"));
+    }
+    if text(&response, "status") == "failed" {
+        return Err(DecodeError::Shape("a response that failed"));
+    }
+    let mut parts = Vec::new();
+    let mut logprobs = Vec::new();
+    for item in list(&response, "output") {
+        if text(item, "type") == "message" {
+            parts.extend(made_message(item));
+            logprobs.extend(
+                list(item, "content")
+                    .iter()
+                    .flat_map(|part| list(part, "logprobs"))
+                    .cloned(),
+            );
+        } else {
+            parts.push(Part::new(made_item(item, Some(origin))));
+        }
+    }
+    for part in &mut parts {
+        part.raw = None;
+    }
+    Ok(Reply {
+        model: owned(&response, "model"),
+        parts,
+        stop: Some(stop_of(&response)),
+        usage: usage_of(body),
+        logprobs,
+        lane: maybe(&response, "service_tier"),
+    })
+}
+
+/// Follows a stream of this dialect.
+#[derive(Debug)]
+pub(super) struct ResponsesReader {
+    origin: String,
+    begun: bool,
+    /// The open part, and what of it was given out.
+    open: Option<(Opening, String)>,
+    /// How many parts of the present message were opened.
+    shown: usize,
+}
+
+impl ResponsesReader {
+    pub(super) fn new(origin: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            begun: false,
+            open: None,
+            shown: 0,
+        }
+    }
+
+    fn begin(&mut self, response: &Value, out: &mut Vec<Event>) {
+        if !self.begun {
+            self.begun = true;
+            out.push(Event::Begin {
+                model: owned(response, "model"),
+                prompt: None,
+            });
+        }
+    }
+
+    fn open(&mut self, opening: Opening, out: &mut Vec<Event>) {
+        if self.open.is_some() {
+            self.close(None, Vec::new(), out);
+        }
+        self.shown += 1;
+        out.push(Event::Open(opening.clone()));
+        self.open = Some((opening, String::new()));
+    }
+
+    fn piece(&mut self, piece: &str, out: &mut Vec<Event>) {
+        if let (false, Some((_, given))) = (piece.is_empty(), &mut self.open) {
+            given.push_str(piece);
+            out.push(Event::Piece(piece.to_owned()));
+        }
+    }
+
+    /// Gives out what the closing event has and the deltas did not bring.
+    fn complete(&mut self, whole: &str, out: &mut Vec<Event>) {
+        let rest = self
+            .open
+            .as_ref()
+            .and_then(|(_, given)| whole.strip_prefix(given.as_str()));
+        let rest = rest.unwrap_or_default().to_owned();
+        self.piece(&rest, out);
+    }
+
+    fn close(
+        &mut self,
+        seal: Option<Seal>,
+        citations: Vec<crate::call::Citation>,
+        out: &mut Vec<Event>,
+    ) {
+        if self.open.take().is_some() {
+            out.push(Event::Close { seal, citations });
+        }
+    }
+
+    fn added(&mut self, item: &Value, out: &mut Vec<Event>) {
+        match text(item, "type") {
+            "reasoning" => self.open(Opening::Thinking, out),
+            "function_call" | "custom_tool_call" => {
+                if let Kind::ToolCall(ToolCall {
+                    id, name, custom, ..
+                }) = made_item(item, None)
+                {
+                    self.open(Opening::ToolCall { id, name, custom }, out);
+                }
+            }
+            // A message opens with its first part; other items are given out when they are done.
+            _ => self.shown = 0,
+        }
+    }
+
+    /// Makes sure that a part of this kind is open before its text comes.
+    fn ensure(&mut self, opening: Opening, out: &mut Vec<Event>) {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != opening) {
+            self.open(opening, out);
+        }
+    }
+
+    fn done(&mut self, item: &Value, out: &mut Vec<Event>) {
+        match text(item, "type") {
+            "message" => {
+                // A server that sends no events for parts still has them all here.
+                let unseen = self.shown.saturating_sub(usize::from(self.open.is_some()));
+                for part in made_message(item).into_iter().skip(unseen) {
+                    let (opening, whole) = match part.kind {
+                        Kind::Text(text) => (Opening::Text, text.text),
+                        Kind::Refusal(text) => (Opening::Refusal, text),
+                        _ => continue,
+                    };
+                    self.ensure(opening, out);
+                    self.complete(&whole, out);
+                    self.close(None, Vec::new(), out);
+                }
+                self.close(None, Vec::new(), out);
+            }
+            "reasoning" => {
+                if let Kind::Thinking(thinking) = made_item(item, Some(&self.origin)) {
+                    self.ensure(Opening::Thinking, out);
+                    self.complete(&thinking.text, out);
+                    self.close(thinking.seal, Vec::new(), out);
+                }
+            }
+            "function_call" | "custom_tool_call" => {
+                if let Kind::ToolCall(call) = made_item(item, None) {
+                    if !matches!(self.open, Some((Opening::ToolCall { .. }, _))) {
+                        let ToolCall {
+                            id, name, custom, ..
+                        } = call.clone();
+                        self.open(Opening::ToolCall { id, name, custom }, out);
+                    }
+                    self.complete(&call.arguments, out);
+                    self.close(None, Vec::new(), out);
+                }
+            }
+            _ => {
+                if let Kind::Own(own) = made_item(item, None) {
+                    self.open(Opening::Own(own), out);
+                    self.close(None, Vec::new(), out);
+                }
+            }
+        }
+    }
+
+    fn part_done(&mut self, data: &Value, out: &mut Vec<Event>) {
+        let part = data.get("part").unwrap_or(&Value::Null);
+        match text(part, "type") {
+            "output_text" => {
+                self.ensure(Opening::Text, out);
+                self.complete(text(part, "text"), out);
+            }
+            "refusal" => {
+                self.ensure(Opening::Refusal, out);
+                self.complete(text(part, "refusal"), out);
+            }
+            _ => return,
+        }
+        let citations = list(part, "annotations")
+            .iter()
+            .filter_map(citation_of)
+            .collect();
+        self.close(None, citations, out);
+    }
+
+    fn end(&mut self, data: &Value, bytes: &[u8], out: &mut Vec<Event>) {
+        let response = data.get("response").unwrap_or(&Value::Null);
+        self.begin(response, out);
+        self.close(None, Vec::new(), out);
+        out.push(Event::Stop(stop_of(response)));
+        out.extend(usage_of(bytes).map(Event::Usage));
+        out.push(Event::End);
+    }
+}
+
+impl Reader for ResponsesReader {
+    fn event(&mut self, event: &[u8], out: &mut Vec<Event>) {
+        let Some(bytes) = sse::data(event) else {
+            return;
+        };
+        let Ok(data) = serde_json::from_slice::<Value>(bytes) else {
+            if bytes != b"[DONE]" {
+                out.push(Event::Failed(
+                    "the upstream sent an event that is not JSON".to_owned(),
+                ));
+            }
+            return;
+        };
+        let item = data.get("item").unwrap_or(&Value::Null);
+        let delta = text(&data, "delta");
+        match text(&data, "type") {
+            "response.created" | "response.in_progress" | "response.queued" => {
+                self.begin(data.get("response").unwrap_or(&Value::Null), out);
+            }
+            "response.output_item.added" => self.added(item, out),
+            "response.content_part.added" => {
+                match data.get("part").map_or("", |part| text(part, "type")) {
+                    "output_text" => self.open(Opening::Text, out),
+                    "refusal" => self.open(Opening::Refusal, out),
+                    _ => {}
+                }
+            }
+            "response.output_text.delta" => {
+                self.ensure(Opening::Text, out);
+                self.piece(delta, out);
+                let logprobs = list(&data, "logprobs");
+                if !logprobs.is_empty() {
+                    out.push(Event::Logprobs(logprobs.to_vec()));
+                }
+            }
+            "response.refusal.delta" => {
+                self.ensure(Opening::Refusal, out);
+                self.piece(delta, out);
+            }
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                self.ensure(Opening::Thinking, out);
+                self.piece(delta, out);
+            }
+            "response.reasoning_summary_part.added" => {
+                // Parts of one summary are one text here, with a blank line between them.
+                if matches!(&self.open, Some((Opening::Thinking, given)) if !given.is_empty()) {
+                    self.piece("\n\n", out);
+                }
+            }
+            "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
+                self.piece(delta, out);
+            }
+            "response.function_call_arguments.done" => self.complete(text(&data, "arguments"), out),
+            "response.custom_tool_call_input.done" => self.complete(text(&data, "input"), out),
+            "response.content_part.done" => self.part_done(&data, out),
+            "response.output_item.done" => self.done(item, out),
+            "response.completed" | "response.incomplete" => self.end(&data, bytes, out),
+            "response.failed" | "error" => {
+                let error = data
+                    .get("response")
+                    .and_then(|it| it.get("error"))
+                    .or_else(|| data.get("error"));
+                let told = maybe(&data, "message").or_else(|| maybe(error?, "message"));
+                out.push(Event::Failed(
+                    told.unwrap_or_else(|| "the upstream reported an error".to_owned()),
+                ));
+            }
+            _ => {}
+        }
+    }
+}
