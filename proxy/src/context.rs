@@ -220,15 +220,15 @@ impl Shared {
                 .find_map(|word| self.memory.origin_of(&subject.tenant, word));
             seal.origin = made.map(|origin| origin.to_string());
         }
-        for turn in call
-            .turns
-            .iter_mut()
-            .filter(|turn| turn.role == Role::Assistant)
-        {
-            if turn.is_sealed() {
-                continue;
-            }
-            if let Some(kept) = self.memory.turn(&subject.tenant, turn) {
+        if inbound.dialect.carries_seals() {
+            return Ok(call);
+        }
+        let mut so_far = memory::no_transcript(&subject.tenant);
+        for turn in &mut call.turns {
+            so_far = memory::transcript(so_far, turn);
+            if turn.role == Role::Assistant
+                && let Some(kept) = self.memory.turn(so_far)
+            {
                 turn.parts.clone_from(&kept.parts);
                 turn.raw.clear();
             }

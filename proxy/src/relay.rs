@@ -105,7 +105,7 @@ fn translated(
         facts.counted = read.usage.map(|usage| usage.answer());
     }
     let is_response = to.kept(body.to_string().as_bytes());
-    keeper.translated(&read, is_response.as_ref());
+    keeper.translated(&asked.call, &read, is_response.as_ref());
     if !asked.call.stream {
         return Ok(Bytes::from(body.to_string()));
     }

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use crate::Dialect;
 use crate::dialect::{Asked, DecodeError, Reader, Writer};
 use crate::loss::Losses;
 use crate::reply::{Assembler, Event, Opening, Reply};
+use crate::{Call, Dialect};
 
 /// A stream on its way from the dialect it comes in to the one it goes out in.
 #[derive(Debug)]
@@ -70,6 +70,11 @@ impl Translator {
     /// The answer as it was put together.
     pub fn assembler(&self) -> &Assembler {
         &self.assembler
+    }
+
+    /// The call that is answered.
+    pub fn call(&self) -> &Call {
+        &self.asked.call
     }
 
     /// What the caller's dialect had no place for.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use wire::archive::{Archive, ArchiveError, Place, Shelf};
-use wire::call::{Kind, Turn};
+use wire::call::{Kind, Part, Turn};
 
 use super::recent::Recent;
 use crate::clock::now_ms;
@@ -138,20 +138,18 @@ impl Memory {
         }
     }
 
-    /// The turn whose visible part is `turn`'s, as its origin wrote it.
-    pub(crate) fn turn(&self, tenant: &str, turn: &Turn) -> Option<Arc<Turn>> {
-        self.turns.get(anchor(tenant, turn)?)
+    /// The turn that ends the transcript of this digest, as its origin wrote it.
+    pub(crate) fn turn(&self, transcript: u64) -> Option<Arc<Turn>> {
+        self.turns.get(transcript)
     }
 
-    /// Remembers a turn whose private parts the caller can not bring back.
-    pub(crate) fn keep_turn(&self, tenant: &str, turn: Turn) {
-        let Some(key) = anchor(tenant, &turn) else {
-            return;
-        };
+    /// Remembers the turn that ends the transcript of this digest: its private parts are none that the
+    /// caller can bring back.
+    pub(crate) fn keep_turn(&self, tenant: &str, transcript: u64, turn: Turn) {
         if let Ok(text) = serde_json::to_string(&turn) {
-            self.put(place(Shelf::Turn, tenant, named(key)), Some(text));
+            self.put(place(Shelf::Turn, tenant, named(transcript)), Some(text));
         }
-        self.turns.insert(key, Arc::new(turn));
+        self.turns.insert(transcript, Arc::new(turn));
     }
 
     /// The summary of `text`, if it was made before.
@@ -283,28 +281,38 @@ impl Memory {
     }
 }
 
-/// What every dialect shows of a turn of the model's: its text and its tool calls. `None` for a turn
-/// that shows nothing.
-fn anchor(tenant: &str, turn: &Turn) -> Option<u64> {
+/// The digest of a transcript without a turn.
+pub(crate) fn no_transcript(tenant: &str) -> u64 {
+    digest(&[tenant])
+}
+
+/// The digest of a transcript with one more turn. Only what every dialect shows counts: a turn is the
+/// same whether its private parts are there or not.
+pub(crate) fn transcript(before: u64, turn: &Turn) -> u64 {
     let (mut said, mut calls) = (String::new(), String::new());
-    for part in &turn.parts {
+    shown(&turn.parts, &mut said, &mut calls);
+    digest(&[&named(before), &said, &calls])
+}
+
+fn shown(parts: &[Part], said: &mut String, calls: &mut String) {
+    for part in parts {
         match &part.kind {
             Kind::Text(text) => said.push_str(&text.text),
             Kind::Refusal(text) => said.push_str(text),
             Kind::ToolCall(call) => {
                 // Clients write the arguments anew, with other white space.
-                let arguments: Option<serde_json::Value> =
-                    serde_json::from_str(&call.arguments).ok();
-                let arguments =
-                    arguments.map_or_else(|| call.arguments.clone(), |it| it.to_string());
+                let parsed: Option<serde_json::Value> = serde_json::from_str(&call.arguments).ok();
+                let arguments = parsed.map_or_else(|| call.arguments.clone(), |it| it.to_string());
                 for word in [&call.id, &call.name, &arguments] {
                     calls.push_str(word);
                     calls.push('\0');
                 }
             }
+            Kind::ToolResult(result) => {
+                calls.push_str(&result.id);
+                shown(&result.parts, said, calls);
+            }
             _ => {}
         }
     }
-    let shows = !said.is_empty() || !calls.is_empty();
-    shows.then(|| digest(&[tenant, &said, &calls]))
 }

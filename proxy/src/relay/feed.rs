@@ -163,7 +163,7 @@ impl Feed {
         };
         telemetry::lost(translator.losses());
         if let (Some(keeper), Some(reply)) = (&mut self.keeper, translator.assembler().whole()) {
-            keeper.translated(reply, translator.whole());
+            keeper.translated(translator.call(), reply, translator.whole());
         }
     }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use wire::Dialect;
 use wire::archive::Shelf;
 use wire::dialect::openai_responses::{input_items, item_id};
 use wire::reply::Reply;
+use wire::{Call, Dialect};
 
 use crate::attempt::Dispatch;
-use crate::context::{self, KeptConversation, KeptResponse, Referred, Session};
+use crate::context::{self, KeptConversation, KeptResponse, Referred, Session, memory};
 use crate::gateway::Shared;
 use crate::runtime::Target;
 
@@ -79,11 +79,13 @@ impl Keeper {
 
     /// Looks at an answer that was translated for the caller; `whole` is its object, where the
     /// caller's dialect has one.
-    pub(super) fn translated(&mut self, reply: &Reply, whole: Option<&Value>) {
+    pub(super) fn translated(&mut self, call: &Call, reply: &Reply, whole: Option<&Value>) {
         let turn = reply.turn();
         // Only callers that bring nothing private back need this; the others carry envelopes.
         if turn.is_sealed() && !self.dialect.carries_seals() {
-            self.shared.memory.keep_turn(&self.tenant, turn);
+            let turns = call.turns.iter().chain([&turn]);
+            let whole = turns.fold(memory::no_transcript(&self.tenant), memory::transcript);
+            self.shared.memory.keep_turn(&self.tenant, whole, turn);
         }
         if let Some(response) = whole {
             self.keep(response.clone(), String::new());
