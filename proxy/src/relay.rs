@@ -199,6 +199,7 @@ fn begun(
         "x-pareto-route",
         HeaderValue::from_static(route.reason.as_str()),
     );
+    telemetry::lost(&trace.losses);
     let session = format!("{:016x}", call.context.session.key);
     for (name, value) in [
         ("x-pareto-loss", trace.losses.header()),

@@ -3,6 +3,7 @@
 //! budget is exceeded, and the next start needs no repair.
 
 mod commands;
+mod context;
 mod drain;
 mod kill;
 

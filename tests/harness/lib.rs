@@ -4,6 +4,7 @@
 pub mod client;
 pub mod golden;
 pub mod process;
+pub mod talk;
 pub mod world;
 
 pub use client::{Client, Reply};

@@ -1,10 +1,14 @@
 //! Whole calls through a gateway in this process: real sockets, real bytes, scripted endpoints.
 
 mod config;
+mod dialects;
 mod edge;
 mod faults;
+mod hostile;
 mod json_suite;
 mod keys;
 mod money;
+mod switch;
 mod tls;
 mod transparent;
+mod window;

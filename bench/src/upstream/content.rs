@@ -218,6 +218,11 @@ fn text(asked: &Asked<'_>) -> Option<Vec<String>> {
         };
         return said(asked).or_else(|| Some(made()));
     }
+    if let Some(word) = &asked.script.digest {
+        let text = last_user_text(asked.turns);
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(word)).collect();
+        return Some(pieces(&format!("In short. {}", lines.join(" "))));
+    }
     if asked.script.echo && asked.script.say.is_none() {
         return Some(pieces(&last_user_text(asked.turns)));
     }

@@ -33,6 +33,8 @@ pub struct Script {
     pub cached_tokens: u64,
     /// Answer with the last user text instead of made-up words.
     pub echo: bool,
+    /// Answer with the lines of the last user text that contain this word, as a summary would.
+    pub digest: Option<String>,
     /// The visible text, exactly.
     pub say: Option<String>,
     /// Visible reasoning before the answer.
@@ -77,6 +79,7 @@ impl Default for Script {
             reasoning_tokens: 0,
             cached_tokens: 0,
             echo: false,
+            digest: None,
             say: None,
             thinking: None,
             call: Vec::new(),

@@ -72,10 +72,12 @@ fn caller(held: &Held, deep_per_thousand: u16) -> String {
         "split" => "the tenant's split, which overruled the score to hold its target",
         "pinned" => "the caller named the tier",
         "named" => "the caller named the model",
-        "only_tier" => "only this tier speaks the dialect",
+        "only_tier" => "only this tier has a model for such calls",
+        "session" => "a tool loop under way stays with the model that began it",
         other => other,
     };
     table.add_row(["route", &format!("{}: {why}", held.reason)]);
+    table.add_row(["session", &format!("{:016x}", held.session)]);
     if let Some(score) = held.score_milli {
         let share = f64::from(deep_per_thousand) / 10.0;
         table.add_row([
@@ -100,6 +102,9 @@ fn attempt(entry: &Entry) -> String {
         "outcome".to_owned(),
         format!("{}, status {}", entry.outcome.as_str(), entry.status),
     ]);
+    if !held.losses.is_empty() {
+        table.add_row(["lost on the way".to_owned(), held.losses.to_string()]);
+    }
     table.add_row(["usage".to_owned(), format!("from {}", entry.source)]);
     for (class, tokens) in [
         ("input", usage.input),

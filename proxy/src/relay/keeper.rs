@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wire::archive::Shelf;
+use wire::call::{Kind, Turn};
 use wire::dialect::openai_responses::{input_items, item_id};
 use wire::reply::Reply;
 use wire::{Call, Dialect};
@@ -25,6 +26,8 @@ pub(super) struct Keeper {
     /// The caller's dialect.
     dialect: &'static dyn Dialect,
     asked: Option<Asked>,
+    /// Plain reasoning so far.
+    reasoning: String,
 }
 
 /// What was asked, where the answer is to be kept.
@@ -55,6 +58,7 @@ impl Keeper {
             origin: Arc::clone(&target.endpoint.origin),
             session: call.context.session,
             dialect: inbound.dialect,
+            reasoning: String::new(),
             asked,
         }
     }
@@ -62,11 +66,17 @@ impl Keeper {
     /// Looks at a piece of an answer that goes to the caller as it came: an event, or all of it.
     pub(super) fn passed(&mut self, piece: &[u8], is_last: bool) {
         for seal in self.dialect.seals(piece) {
-            self.shared
-                .memory
-                .keep_seal(&self.tenant, &seal, &self.origin);
+            if self.dialect.carries_seals() {
+                self.keep_seal(&seal, &self.origin);
+            } else {
+                // Plain reasoning comes in pieces, and goes back as one text.
+                self.reasoning.push_str(&seal);
+            }
         }
         if is_last {
+            if !self.reasoning.is_empty() {
+                self.keep_seal(&self.reasoning, &self.origin);
+            }
             if self.asked.is_some()
                 && let Some(response) = self.dialect.kept(piece)
             {
@@ -85,12 +95,33 @@ impl Keeper {
         if turn.is_sealed() && !self.dialect.carries_seals() {
             let turns = call.turns.iter().chain([&turn]);
             let whole = turns.fold(memory::no_transcript(&self.tenant), memory::transcript);
+            self.keep_reasoning(&turn);
             self.shared.memory.keep_turn(&self.tenant, whole, turn);
         }
         if let Some(response) = whole {
             self.keep(response.clone(), String::new());
         }
         self.answered();
+    }
+
+    /// The caller sees reasoning as plain text and may send it back to anybody: remembered by its
+    /// text, it goes to its origin alone.
+    fn keep_reasoning(&self, turn: &Turn) {
+        let (mut text, mut origin) = (String::new(), None);
+        for part in &turn.parts {
+            if let Kind::Thinking(thinking) = &part.kind {
+                text.push_str(&thinking.text);
+                origin = thinking.seal.as_ref().and_then(|seal| seal.origin.clone());
+            }
+        }
+        if let (false, Some(origin)) = (text.is_empty(), origin) {
+            // As a seal of another dialect it fits no endpoint of this one, its own origin's neither.
+            self.keep_seal(&text, &Arc::from(format!("{origin} in another dialect")));
+        }
+    }
+
+    fn keep_seal(&self, seal: &str, origin: &Arc<str>) {
+        self.shared.memory.keep_seal(&self.tenant, seal, origin);
     }
 
     fn answered(&self) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
-    insert, is_json, model_and_cap,
+    insert, is_json, model_and_cap, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
@@ -104,6 +104,15 @@ impl Dialect for OpenAiChat {
 
     fn carries_seals(&self) -> bool {
         false
+    }
+
+    /// Reasoning has no signature here; the text itself is what comes back.
+    fn seals(&self, answer: &[u8]) -> Vec<String> {
+        let names = ["\"reasoning_content\":\"", "\"reasoning\":\""];
+        names
+            .iter()
+            .flat_map(|name| strings_behind(answer, name))
+            .collect()
     }
 
     fn reader(&self, origin: &str) -> Box<dyn Reader> {
@@ -271,6 +280,11 @@ fn message(
 ) -> Result<(), JsonError> {
     match name {
         "content" => content(scanner, &mut message.texts, scan),
+        "reasoning_content" | "reasoning" if scanner.peek()? == Kind::String => {
+            let at = scanner.string()?.at;
+            scan.seals_at.push(at);
+            Ok(())
+        }
         "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|_| {
             scan.shape.tool_calls += 1;
             Ok(())
