@@ -38,7 +38,7 @@ pub(crate) struct Context {
     /// Who made the private parts that came with the transcript; `None` for those nobody here has seen.
     origins: Vec<Option<Arc<str>>>,
     /// Items that the call names instead of writing them out.
-    references: HashMap<String, Referred>,
+    pub(crate) references: HashMap<String, Referred>,
     /// It belongs to a conversation that is kept here.
     conversation: bool,
     /// Some of them travel in envelopes of ours, which no upstream can read.
@@ -152,7 +152,16 @@ impl Shared {
     async fn chain(&self, subject: &Subject, id: &str) -> Result<Earlier, Refusal> {
         let (mut links, mut next) = (Vec::new(), id.to_owned());
         while !next.is_empty() && links.len() < LONGEST_CHAIN {
-            let kept: KeptResponse = self.document(Shelf::Response, subject, &next).await?;
+            let kept = self.document(Shelf::Response, subject, &next).await;
+            // The call itself is wrong, not its path.
+            let kept: KeptResponse = kept.map_err(|error| Refusal {
+                status: if error.status == 404 {
+                    400
+                } else {
+                    error.status
+                },
+                ..error
+            })?;
             next.clone_from(&kept.previous);
             links.push(kept);
         }
@@ -243,10 +252,7 @@ impl Context {
         if self.earlier.items.is_empty() && self.references.is_empty() {
             return inbound.body.clone();
         }
-        let written_out = |item: Value| {
-            let referred = reference(&item).and_then(|id| self.references.get(id));
-            referred.map_or(item.clone(), |referred| referred.item.clone())
-        };
+        let written_out = |item: Value| written_out(item, &self.references);
         let whole = with_input(&inbound.body, |input| {
             let mut items = self.earlier.items.clone();
             items.extend(input_items(input).into_iter().map(written_out));
@@ -280,6 +286,12 @@ impl Context {
         let items = self.earlier.items.iter().chain(referred);
         items.map(|item| item.to_string().len()).sum()
     }
+}
+
+/// An item in place of its mere name.
+pub(crate) fn written_out(item: Value, references: &HashMap<String, Referred>) -> Value {
+    let referred = reference(&item).and_then(|id| references.get(id));
+    referred.map_or(item, |referred| referred.item.clone())
 }
 
 /// A call that asks for one text, as the gateway itself makes it.

@@ -340,3 +340,37 @@ async fn counting_makes_a_hold_fit_that_bytes_would_not() {
         entry.held.bound
     );
 }
+
+#[tokio::test]
+async fn auto_reaches_both_tiers_whatever_dialect_they_speak() {
+    let world = World::start("", "").await;
+    let text = std::fs::read_to_string(&world.file).unwrap();
+    let only = text
+        .split("[[endpoint]]")
+        .filter(|part| !part.contains("fast-responses") && !part.contains("fast-messages"))
+        .filter(|part| !part.contains("deep-chat") && !part.contains("deep-responses"))
+        .collect::<Vec<_>>()
+        .join("[[endpoint]]");
+    // A price stands behind the endpoints of the tier before it.
+    let price = "[[price]]\nid = \"test/deep\"\ninput = \"5\"\noutput = \"20\"\n";
+    let only = if only.contains("test/deep\"\ninput") {
+        only
+    } else {
+        only + price
+    };
+    std::fs::write(&world.file, only).unwrap();
+    world.running.reload().unwrap();
+    let mut tiers = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        let body =
+            json!({ "model": "auto", "input": format!("Prove theorem {number}, step by step.") });
+        let reply = world.client.post("/v1/responses", body.to_string()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.json()["object"], "response");
+        tiers.insert(reply.header("x-pareto-model"));
+    }
+    assert_eq!(
+        tiers.into_iter().collect::<Vec<_>>(),
+        ["deep-messages", "fast-chat"]
+    );
+}

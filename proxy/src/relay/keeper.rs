@@ -1,8 +1,10 @@
 //! What is remembered of an answer once it is whole: who made its signatures, the turn that a caller
 //! can not bring back, and the response that may be asked for later.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use wire::archive::Shelf;
 use wire::call::{Kind, Turn};
@@ -33,9 +35,21 @@ pub(super) struct Keeper {
 /// What was asked, where the answer is to be kept.
 #[derive(Debug)]
 struct Asked {
-    input: Vec<Value>,
+    body: Bytes,
+    /// Items that it only named.
+    references: HashMap<String, Referred>,
     previous: String,
     conversation: String,
+}
+
+impl Asked {
+    /// What was asked, as items, those written out that it only named.
+    fn input(&self) -> Vec<Value> {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let items = input_items(body.get("input").unwrap_or(&Value::Null));
+        let written_out = |item: Value| context::written_out(item, &self.references);
+        items.into_iter().map(written_out).collect()
+    }
 }
 
 impl Keeper {
@@ -43,13 +57,11 @@ impl Keeper {
         let inbound = call.inbound;
         let keeps = inbound.dialect.name() == wire::dialect::OPENAI_RESPONSES.name()
             && !inbound.scan.is_unstored;
-        let asked = keeps.then(|| {
-            let body: Value = serde_json::from_slice(&inbound.body).unwrap_or_default();
-            Asked {
-                input: input_items(body.get("input").unwrap_or(&Value::Null)),
-                previous: inbound.scan.previous.clone(),
-                conversation: inbound.scan.conversation.clone(),
-            }
+        let asked = keeps.then(|| Asked {
+            body: inbound.body.clone(),
+            references: call.context.references.clone(),
+            previous: inbound.scan.previous.clone(),
+            conversation: inbound.scan.conversation.clone(),
         });
         Self {
             shared: Arc::clone(call.shared),
@@ -142,8 +154,8 @@ impl Keeper {
             .and_then(Value::as_array)
             .cloned()
             .unwrap_or_default();
-        let items = asked.input.iter().chain(&output).enumerate();
-        for (place, item) in items {
+        let input = asked.input();
+        for (place, item) in output.iter().enumerate() {
             let referred = Referred {
                 item: item.clone(),
                 origin: origin.clone(),
@@ -151,12 +163,12 @@ impl Keeper {
             self.put(Shelf::Item, &item_id(item, &id, place), &referred);
         }
         if !asked.conversation.is_empty() {
-            self.append(&asked, &output, &id);
+            self.append(&asked.conversation, input.iter().chain(&output), &id);
         }
         let session = self.session.key;
         let kept = KeptResponse {
             response,
-            input: asked.input,
+            input,
             previous: asked.previous,
             origin,
             session,
@@ -166,24 +178,23 @@ impl Keeper {
 
     /// Adds what was asked and answered to the conversation, which lies at hand, because the call was
     /// built on it: whoever has the answer finds it there.
-    fn append(&self, asked: &Asked, output: &[Value], owner: &str) {
-        let mut items: Vec<Value> = asked.input.iter().chain(output).cloned().collect();
+    fn append<'a>(&self, id: &str, items: impl Iterator<Item = &'a Value>, owner: &str) {
+        let mut items: Vec<Value> = items.cloned().collect();
         for (place, item) in items.iter_mut().enumerate() {
             let id = item_id(item, owner, place);
             if let Some(item) = item.as_object_mut() {
                 item.insert("id".to_owned(), id.into());
             }
         }
-        let place = context::place(Shelf::Conversation, &self.tenant, &asked.conversation);
+        let place = context::place(Shelf::Conversation, &self.tenant, id);
         let appended = self.shared.memory.update_at_hand(&place, |text| {
             let mut kept: KeptConversation = serde_json::from_str(text).ok()?;
             kept.items.extend(items);
             serde_json::to_string(&kept).ok()
         });
         if !appended {
-            let conversation = &asked.conversation;
             tracing::warn!(
-                conversation,
+                conversation = id,
                 "a conversation was deleted while it was answered"
             );
         }
