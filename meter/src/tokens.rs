@@ -17,8 +17,8 @@ const LETTERS_A_TOKEN: u64 = 6;
 pub struct Tokenizer(Inner);
 
 enum Inner {
-    /// OpenAI's byte pair encodings, in linear time.
-    Bpe(&'static bpe_openai::Tokenizer),
+    /// OpenAI's byte pair encodings, in linear time; read when first used.
+    Bpe(fn() -> &'static bpe_openai::Tokenizer),
     /// A model's own `tokenizer.json`.
     Own(Box<tokenizers::Tokenizer>),
 }
@@ -40,14 +40,14 @@ pub struct ReadTokenizerError(String);
 impl Tokenizer {
     /// The encoding of OpenAI's models since GPT-4o.
     pub fn o200k() -> Self {
-        Self(Inner::Bpe(bpe_openai::o200k_base()))
+        Self(Inner::Bpe(bpe_openai::o200k_base))
     }
 
     /// The encoding that goes by `name`: `o200k_base` or `cl100k_base`.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "o200k_base" => Some(Self::o200k()),
-            "cl100k_base" => Some(Self(Inner::Bpe(bpe_openai::cl100k_base()))),
+            "cl100k_base" => Some(Self(Inner::Bpe(bpe_openai::cl100k_base))),
             _ => None,
         }
     }
@@ -64,7 +64,7 @@ impl Tokenizer {
     /// How many tokens `text` has.
     pub fn count(&self, text: &str) -> u64 {
         let tokens = match &self.0 {
-            Inner::Bpe(bpe) => bpe.count(text),
+            Inner::Bpe(bpe) => bpe().count(text),
             // A text it can not encode has at most a token for each byte.
             Inner::Own(own) => own
                 .encode_fast(text, false)
@@ -81,7 +81,7 @@ impl Tokenizer {
         }
         match &self.0 {
             Inner::Bpe(bpe) => {
-                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let (bpe, limit) = (bpe(), usize::try_from(limit).unwrap_or(usize::MAX));
                 bpe.count_till_limit(&bpe.normalize(text), limit).is_none()
             }
             Inner::Own(_) => self.count(text) > limit,

@@ -164,6 +164,13 @@ impl Parts {
             }
         });
         self.start_archiving(tasks, &stop_archive);
+        // An encoding takes some 50 ms to read: before the first call that counts, not during it.
+        let runtime = self.shared.runtime.load_full();
+        tasks.spawn_blocking(move || {
+            for target in &runtime.targets {
+                target.tokenizer.count("");
+            }
+        });
     }
 
     /// Writes what is to be kept of conversations as it comes, and forgets what is too old.
