@@ -127,7 +127,7 @@ impl Dispatch<'_> {
         let at_home = prepared.asked.is_none();
         let sending = target
             .endpoint
-            .send(&inbound.headers, body, trace.request, attempt, at_home);
+            .send(inbound, body, trace.request, attempt, at_home);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),

@@ -18,6 +18,8 @@ use crate::joined::Joined;
 pub(crate) struct Inbound {
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) headers: HeaderMap,
+    /// The path ended in `?beta=true`, as some clients' do; no other query goes on.
+    pub(crate) is_beta: bool,
     /// The caller's bytes, untouched.
     pub(crate) body: Bytes,
     pub(crate) scan: Scan,
@@ -52,6 +54,7 @@ pub(crate) async fn read_call(
     Ok(Inbound {
         dialect,
         headers: head.headers,
+        is_beta: head.uri.query() == Some("beta=true"),
         body,
         scan,
     })

@@ -155,7 +155,8 @@ impl Dispatch<'_> {
             Failed::Next(refusal::too_long(&error))
         })?;
         let trimmed = losses.iter().any(|loss| loss.kind == LossKind::Trimmed);
-        let summaries = summary::of(self.shared, self.subject, &dropped).await;
+        let most = fit::most_summaries(window.limit);
+        let summaries = summary::of(self.shared, self.subject, &dropped, most).await;
         dropped.put_into(call, &summaries);
         Ok(trimmed)
     }

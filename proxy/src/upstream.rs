@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wire::{Dialect, RequestId};
 
 use crate::config;
+use crate::intake::Inbound;
 use crate::joined::Joined;
 
 pub(crate) use health::Health;
@@ -31,6 +32,7 @@ pub(crate) struct Endpoint {
     /// Who is behind it: private parts of its answers go back to this and to nobody else.
     pub(crate) origin: std::sync::Arc<str>,
     uri: Uri,
+    beta_uri: Uri,
     count_uri: Uri,
     key: Option<(HeaderName, HeaderValue)>,
     client: Client<HttpsConnector<HttpConnector>, Pieces>,
@@ -104,6 +106,7 @@ impl Endpoint {
             dialect,
             cap_field: endpoint.cap_field.clone().unwrap_or_default(),
             origin: std::sync::Arc::from(endpoint.origin.as_deref().unwrap_or(host)),
+            beta_uri: at(&format!("{}?beta=true", dialect.upstream_path()))?,
             count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,
             key: key.transpose()?,
@@ -114,7 +117,7 @@ impl Endpoint {
     /// Sends a call. Ends when the endpoint's answer has begun; dropping it cancels the call.
     pub(crate) async fn send(
         &self,
-        headers: &HeaderMap,
+        inbound: &Inbound,
         body: Pieces,
         request: RequestId,
         attempt: u16,
@@ -122,8 +125,9 @@ impl Endpoint {
     ) -> Result<Response<Incoming>, SendError> {
         let mut call = Request::new(body);
         *call.method_mut() = Method::POST;
-        *call.uri_mut() = self.uri.clone();
-        self.address(call.headers_mut(), headers, request, at_home);
+        let is_beta = at_home && inbound.is_beta;
+        *call.uri_mut() = if is_beta { &self.beta_uri } else { &self.uri }.clone();
+        self.address(call.headers_mut(), &inbound.headers, request, at_home);
         call.headers_mut()
             .insert("x-pareto-attempt", HeaderValue::from(attempt));
         self.client.request(call).await.map_err(|error| SendError {

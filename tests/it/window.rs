@@ -46,13 +46,15 @@ fn long_talk(tongue: Tongue) -> Talk {
 
 /// A world whose deep model has a small window, and whose fast tier summarises as a model would: it
 /// repeats the sentences that have a number in them.
-async fn world() -> World {
+async fn world(context: u32) -> World {
     let small = "[[endpoint]]\nname = \"small\"\ndialect = \"openai_responses\"\nurl = \"URL\"\n\
         [[model]]\nname = \"small\"\ntier = \"deep\"\nendpoint = \"small\"\nprice = \"test/deep\"\ncontext = 32000\n\
         tokenizer = \"o200k_base\"\n";
     let world = World::start("", "").await;
-    let text =
-        std::fs::read_to_string(&world.file).unwrap() + &small.replace("URL", &world.deep.url());
+    let text = std::fs::read_to_string(&world.file).unwrap()
+        + &small
+            .replace("URL", &world.deep.url())
+            .replace("32000", &context.to_string());
     std::fs::write(&world.file, text).unwrap();
     world.running.reload().unwrap();
     world.deep.set_script(Script {
@@ -69,7 +71,7 @@ async fn world() -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_facts_survive_a_window_a_sixth_as_long() {
     for tongue in Tongue::ALL {
-        let world = world().await;
+        let world = world(32_000).await;
         let mut talk = long_talk(tongue);
         talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
         let (reply, _, _) = talk.ask(&world.client, "small").await;
@@ -151,9 +153,35 @@ async fn the_cut_stands_still(world: &World, mut talk: Talk, before: &serde_json
     assert_eq!(after.len(), before.len() + 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_even_the_summaries_are_too_long_they_are_summarised() {
+    let world = world(8_000).await;
+    let mut talk = long_talk(Tongue::Messages);
+    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
+    talk.ask(&world.client, "small").await;
+    let sent = world.deep.bill().pop().unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
+    let text = body["input"].to_string();
+    let tokens = meter::tokens::Tokenizer::o200k().count(&text);
+    assert!(tokens < 8_000, "{tokens} tokens were sent");
+    for number in 0..FACTS {
+        assert!(
+            text.contains(&format!("house {number} is {}", 7_000 + number * 37)),
+            "{number}"
+        );
+    }
+    let folded = world
+        .fast
+        .bill()
+        .iter()
+        .filter(|billed| String::from_utf8_lossy(&billed.body).contains("In short."))
+        .count();
+    assert!(folded > 1, "{folded} summaries of summaries");
+}
+
 #[tokio::test]
 async fn a_prompt_that_can_not_fit_is_refused_with_its_length() {
-    let world = world().await;
+    let world = world(32_000).await;
     let mut talk = Talk::plain(Tongue::Messages, "");
     talk.say("user", &"far too many words ".repeat(12_000));
     let reply = world
@@ -175,7 +203,7 @@ async fn a_prompt_that_can_not_fit_is_refused_with_its_length() {
 
 #[tokio::test]
 async fn a_trimmed_tool_result_can_be_fetched_by_its_handle() {
-    let world = world().await;
+    let world = world(32_000).await;
     let mut talk = Talk::working(Tongue::Chat, "Read.");
     let log = (0..9_000)
         .map(|line| format!("line {line}\n"))

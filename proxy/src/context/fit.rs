@@ -18,6 +18,13 @@ const LONGEST_CHUNK: u64 = 8_192;
 /// Tokens set aside for the summary of one chunk.
 pub(crate) const SUMMARY: u64 = 256;
 
+/// Summaries that a window of `limit` tokens has room for.
+pub(crate) fn most_summaries(limit: u64) -> usize {
+    usize::try_from(limit / 4 / SUMMARY)
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
 /// The room there is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a> {
