@@ -229,7 +229,9 @@ pub struct Model {
     /// What callers write, and what headers and the ledger say.
     pub name: String,
     pub tier: Tier,
-    pub endpoint: String,
+    /// One endpoint, or one for each dialect that its vendor speaks: a call goes to that of its own.
+    #[serde(deserialize_with = "one_or_more")]
+    pub endpoint: Vec<String>,
     /// What the endpoint calls it; the name if absent.
     #[serde(default)]
     pub upstream_model: Option<String>,
@@ -246,6 +248,34 @@ pub struct Model {
     /// absent.
     #[serde(default)]
     pub tokenizer: Option<String>,
+}
+
+/// A name, or a list of names.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Names;
+    impl<'de> serde::de::Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the name of an endpoint, or a list of names")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Vec<String>, E> {
+            Ok(vec![name.to_owned()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut list: A,
+        ) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = list.next_element()? {
+                names.push(name);
+            }
+            Ok(names)
+        }
+    }
+    from.deserialize_any(Names)
 }
 
 impl Config {

@@ -28,7 +28,7 @@ use crate::context::{Memory, Session, Sessions};
 use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
 use crate::prepare::Canonical;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Target};
 use crate::trace::{Phase, Trace};
 use crate::{count, edge, refusal, responses, telemetry};
 
@@ -263,7 +263,14 @@ impl Shared {
             .shape
             .after_tool
             .then(|| self.sessions.model(session));
-        let began_with = |name: Arc<str>| runtime.targets.iter().position(|it| it.name == name);
+        let own = |target: &Target| target.dialect.name() == inbound.dialect.name();
+        let began_with = |name: Arc<str>| {
+            let at = |own_only: bool| {
+                let fits = |it: &Target| it.name == name && (own(it) || !own_only);
+                runtime.targets.iter().position(fits)
+            };
+            at(true).or_else(|| at(false))
+        };
         let asked = Asked {
             wanted: Wanted::parse(&inbound.scan.model),
             dialect: inbound.dialect.name(),
@@ -319,6 +326,7 @@ fn models(
     let runtime = shared.runtime.load();
     let mut names = vec!["auto", "fast", "deep"];
     names.extend(runtime.targets.iter().map(|target| &*target.name));
+    names.dedup();
     let Some(one) = one else {
         return Ok(refusal::json(200, trace.dialect.list_models(&names)));
     };

@@ -109,6 +109,54 @@ fn tokenizer(model: &config::Model) -> Result<(Arc<Tokenizer>, bool), BuildError
     Ok((Arc::new(own), true))
 }
 
+/// How a model's tokens are counted; what was learned of it is kept.
+struct Counts {
+    tokenizer: Arc<Tokenizer>,
+    is_its_own: bool,
+    factor: Arc<Factor>,
+}
+
+fn counts(model: &config::Model, before: Option<&Runtime>) -> Result<Counts, BuildError> {
+    let (tokenizer, is_its_own) = tokenizer(model)?;
+    let known = before.and_then(|b| b.targets.iter().find(|t| *t.name == *model.name));
+    let factor = known.map(|target| Arc::clone(&target.factor));
+    Ok(Counts {
+        tokenizer,
+        is_its_own,
+        factor: factor.unwrap_or_else(|| Arc::new(Factor::new(is_its_own))),
+    })
+}
+
+impl Target {
+    /// A model at one of its endpoints; what `before` knows of its health is kept.
+    fn build(
+        model: &config::Model,
+        endpoint: &Arc<Endpoint>,
+        book: &PriceBook,
+        before: Option<&Runtime>,
+        counts: &Counts,
+    ) -> Self {
+        let same = |t: &&Self| *t.name == *model.name && t.endpoint.name == endpoint.name;
+        let known = before.and_then(|before| before.targets.iter().find(same));
+        let price = model.price.as_deref();
+        let upstream_model = model.upstream_model.as_ref().unwrap_or(&model.name);
+        Self {
+            name: Arc::from(model.name.as_str()),
+            tier: model.tier,
+            dialect: endpoint.dialect,
+            endpoint: Arc::clone(endpoint),
+            upstream_model: upstream_model.clone(),
+            price: model.price.clone(),
+            context: model.context.or_else(|| book.max_input(price?)),
+            max_output: model.max_output.or_else(|| book.max_output(price?)),
+            health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
+            tokenizer: Arc::clone(&counts.tokenizer),
+            tokenizer_is_its_own: counts.is_its_own,
+            factor: Arc::clone(&counts.factor),
+        }
+    }
+}
+
 impl Runtime {
     /// Builds from a checked configuration; what `before` knows of health is kept by model name.
     pub(crate) fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
@@ -121,41 +169,14 @@ impl Runtime {
         }
         let mut targets = Vec::with_capacity(config.models.len());
         for model in &config.models {
-            let Some(endpoint) = endpoints.get(model.endpoint.as_str()) else {
-                continue;
-            };
-            let known = before.and_then(|b| b.targets.iter().find(|t| *t.name == *model.name));
-            let (tokenizer, tokenizer_is_its_own) = tokenizer(model)?;
-            targets.push(Target {
-                tokenizer,
-                tokenizer_is_its_own,
-                factor: known.map_or_else(
-                    || Arc::new(Factor::new(tokenizer_is_its_own)),
-                    |target| Arc::clone(&target.factor),
-                ),
-                name: Arc::from(model.name.as_str()),
-                tier: model.tier,
-                dialect: endpoint.dialect,
-                endpoint: Arc::clone(endpoint),
-                upstream_model: model
-                    .upstream_model
-                    .clone()
-                    .unwrap_or_else(|| model.name.clone()),
-                price: model.price.clone(),
-                context: model.context.or_else(|| {
-                    model
-                        .price
-                        .as_deref()
-                        .and_then(|price| book.max_input(price))
-                }),
-                max_output: model.max_output.or_else(|| {
-                    model
-                        .price
-                        .as_deref()
-                        .and_then(|price| book.max_output(price))
-                }),
-                health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
-            });
+            let counts = counts(model, before)?;
+            for endpoint in model
+                .endpoint
+                .iter()
+                .filter_map(|name| endpoints.get(name.as_str()))
+            {
+                targets.push(Target::build(model, endpoint, &book, before, &counts));
+            }
         }
         let models = targets.iter().map(|target| router::Model {
             name: Arc::clone(&target.name),

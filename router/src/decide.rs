@@ -221,28 +221,30 @@ fn stay(
 }
 
 fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoModel> {
-    let found = policy
-        .models
-        .iter()
-        .enumerate()
-        .find(|(_, model)| &*model.name == name);
-    let Some((place, model)) = found else {
-        let names: Vec<&str> = policy.models.iter().map(|model| &*model.name).collect();
-        let known = names.join(", ");
+    let known = |model: &&Model| &*model.name == name;
+    let Some(model) = policy.models.iter().find(known) else {
+        let mut names: Vec<&str> = policy.models.iter().map(|model| &*model.name).collect();
+        names.dedup();
         return Err(NoModel::Unknown {
             name: name.to_owned(),
-            known,
+            known: names.join(", "),
         });
     };
-    if !asked.fits(model) {
-        let dialect = asked.dialect.to_owned();
+    let mut order = Order::default();
+    for at_home in [true, false] {
+        for (place, model) in policy.models.iter().enumerate() {
+            let is_own = model.dialect == asked.dialect;
+            if known(&model) && asked.fits(model) && is_own == at_home {
+                order.push(place);
+            }
+        }
+    }
+    if order == Order::default() {
         return Err(NoModel::OtherDialect {
             name: name.to_owned(),
-            dialect,
+            dialect: asked.dialect.to_owned(),
         });
     }
-    let mut order = Order::default();
-    order.push(place);
     Ok(Route {
         tier: model.tier,
         order,
@@ -252,7 +254,8 @@ fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoMode
 }
 
 /// Healthy models of the tier, then of the other tier, then the rest: a sick model beats none. Within
-/// a tier those of the caller's own dialect come first: nothing is lost on the way to them.
+/// a tier those of the caller's own dialect come first: nothing is lost on the way to them. A model with
+/// several endpoints is tried at one of them.
 fn order(tier: Tier, asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
     let mut order = Order::default();
     let mut push_all = |tier: Tier, healthy: bool| {
@@ -260,7 +263,12 @@ fn order(tier: Tier, asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) 
             for (place, model) in policy.models.iter().enumerate() {
                 let fits = asked.fits(model) && model.tier == tier;
                 let is_own = model.dialect == asked.dialect;
-                if fits && is_own == at_home && usable(place) == healthy {
+                let again = |other: usize| {
+                    let found: Option<&Model> = policy.models.get(other);
+                    found.is_some_and(|found| found.name == model.name)
+                };
+                let is_new = !order.iter().any(again);
+                if fits && is_own == at_home && is_new && usable(place) == healthy {
                     order.push(place);
                 }
             }
@@ -315,6 +323,7 @@ mod tests {
             ("f2", Tier::Fast, "a"),
             ("other", Tier::Fast, "b"),
             ("vectors", Tier::Fast, "alone"),
+            ("f2", Tier::Fast, "b"),
         ]);
         let places = |model: &str, sick: &[usize]| {
             let route = route(&policy, model, sick).expect("a route");
@@ -324,6 +333,8 @@ mod tests {
         assert_eq!(places("fast", &[0]), (vec![2, 3, 1, 0], Reason::Pinned));
         assert_eq!(places("deep", &[1]), (vec![0, 2, 3, 1], Reason::Pinned));
         assert_eq!(places("d1", &[]), (vec![1], Reason::Named));
+        assert_eq!(places("f2", &[]), (vec![2, 5], Reason::Named));
+        assert_eq!(places("fast", &[2]), (vec![0, 3, 5, 1], Reason::Pinned));
         assert!(matches!(
             route(&policy, "vectors", &[]),
             Err(NoModel::OtherDialect { .. })

@@ -29,7 +29,7 @@ pub struct Policy {
 pub enum PolicyError {
     #[error("no model is configured; add a [[model]]")]
     Empty,
-    #[error("model `{0}` stands twice; rename one")]
+    #[error("model `{0}` stands twice in one dialect; rename one")]
     Twice(Arc<str>),
 }
 
@@ -40,7 +40,8 @@ impl Policy {
             return Err(PolicyError::Empty);
         }
         let mut names = HashSet::new();
-        match models.iter().find(|model| !names.insert(&model.name)) {
+        let again = |model: &&Model| !names.insert((Arc::clone(&model.name), model.dialect));
+        match models.iter().find(again) {
             Some(twice) => Err(PolicyError::Twice(Arc::clone(&twice.name))),
             None => Ok(Self { models }),
         }

@@ -374,3 +374,20 @@ async fn auto_reaches_both_tiers_whatever_dialect_they_speak() {
         ["deep-messages", "fast-chat"]
     );
 }
+
+#[tokio::test]
+async fn a_model_with_an_endpoint_for_each_dialect_is_called_in_the_callers_own() {
+    let tail = "[[model]]\nname = \"both\"\ntier = \"fast\"\nendpoint = [\"fast-chat\", \"fast-messages\"]\n\
+        price = \"test/fast\"\n";
+    let world = World::start("", tail).await;
+    for (tongue, dialect) in [
+        (Tongue::Chat, "openai_chat"),
+        (Tongue::Messages, "anthropic_messages"),
+        (Tongue::Responses, "openai_chat"),
+    ] {
+        let mut talk = Talk::plain(tongue, "");
+        talk.say("user", "Hi");
+        talk.ask(&world.client, "both").await;
+        assert_eq!(world.fast.bill().pop().unwrap().dialect, dialect);
+    }
+}

@@ -195,22 +195,29 @@ fn model<'a>(
             ),
         );
     }
-    if !config
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.name == model.endpoint)
-    {
-        let known = config
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.name.as_str());
-        let message = match nearest(&model.endpoint, known) {
-            Some(near) => format!("no endpoint `{}`; did you mean `{near}`?", model.endpoint),
-            None => format!(
-                "no endpoint `{}`; add an [[endpoint]] with this name",
-                model.endpoint
-            ),
+    if model.endpoint.is_empty() {
+        say("endpoint", "name at least one [[endpoint]]".to_owned());
+    }
+    let mut dialects = HashSet::new();
+    for name in &model.endpoint {
+        let Some(found) = config.endpoints.iter().find(|it| it.name == *name) else {
+            let known = config
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.name.as_str());
+            let message = match nearest(name, known) {
+                Some(near) => format!("no endpoint `{name}`; did you mean `{near}`?"),
+                None => format!("no endpoint `{name}`; add an [[endpoint]] with this name"),
+            };
+            say("endpoint", message);
+            continue;
         };
-        say("endpoint", message);
+        if !dialects.insert(&found.dialect) {
+            let message = format!(
+                "two endpoints of dialect `{}`; leave one out",
+                found.dialect
+            );
+            say("endpoint", message);
+        }
     }
 }
