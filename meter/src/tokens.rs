@@ -144,7 +144,7 @@ fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
-/// What a model's own counts are of ours, in thousandths: a ceiling that rises at once and sinks
+/// What a model's own counts are of ours, in thousandths: a ceiling that rises quickly and sinks
 /// slowly, because a prompt that is longer than thought does more harm than one that is shorter.
 #[derive(Debug)]
 pub struct Factor(AtomicU32);
@@ -186,8 +186,10 @@ impl Factor {
             .unwrap_or(0);
         let ratio = u32::try_from(ratio).unwrap_or(MOST).clamp(500, MOST);
         let before = self.milli();
+        // One odd prompt must not shrink every window: it takes some to rise, and more to sink.
+        let rise = ratio.saturating_sub(before).div_ceil(4);
         let fall = before.saturating_sub(ratio).div_ceil(32);
-        let after = ratio.max(before.saturating_sub(fall));
+        let after = before.saturating_add(rise).saturating_sub(fall);
         self.0.store(after, Ordering::Relaxed);
     }
 
@@ -242,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn the_factor_rises_at_once_and_sinks_slowly() {
+    fn the_factor_rises_quickly_and_sinks_slowly() {
         let factor = Factor::new(false);
         factor.learn(1_000, 2_000);
-        assert_eq!(factor.milli(), 2_000);
+        assert_eq!(factor.milli(), 1_550);
         factor.learn(1_000, 1_000);
-        assert_eq!(factor.milli(), 1_968);
+        assert_eq!(factor.milli(), 1_532);
         factor.learn(10, 1_000);
-        assert_eq!(factor.milli(), 1_968, "short prompts say nothing");
-        assert_eq!((factor.apply(100), factor.unapply(196)), (197, 99));
+        assert_eq!(factor.milli(), 1_532, "short prompts say nothing");
+        assert_eq!((factor.apply(100), factor.unapply(154)), (154, 100));
     }
 }

@@ -122,7 +122,10 @@ impl Dispatch<'_> {
             self.route.reason.as_str(),
         ));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
-        let mut billing = Billing::new(hold, trace.clone(), sent, target);
+        let shape = &prepared.scan(inbound).shape;
+        let is_text = shape.images + shape.files + shape.server_tools == 0;
+        let teaches = is_text && (prepared.made.is_some() || self.context.bytes_elsewhere() == 0);
+        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches);
         let deadline = Instant::now() + self.patience();
         let at_home = prepared.asked.is_none();
         let sending = target
@@ -200,7 +203,7 @@ impl Dispatch<'_> {
     ) -> Result<(Hold, u64), Refusal> {
         let meter = &self.shared.meter;
         let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
-        if capped && self.inbound.scan.shape.server_tools > 0 {
+        if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
             return Err(refusal::unbounded());
         }
         let prompt = self.prompt_bound(target, prepared);
@@ -232,7 +235,7 @@ impl Dispatch<'_> {
                 }
                 // A caller who named no cap is served as far as the money goes.
                 (Denied::Budget { waits: false, .. }, _) => {
-                    if let Some(smaller) = self.affordable(target, bounds, now) {
+                    if let Some(smaller) = self.affordable(target, prepared, bounds, now) {
                         bounds.cap = smaller;
                         continue;
                     }
@@ -258,15 +261,22 @@ impl Dispatch<'_> {
     }
 
     /// A smaller cap that what is left pays for, where the caller set none.
-    fn affordable(&self, target: &Target, bounds: Bounds, now: i64) -> Option<u64> {
+    fn affordable(
+        &self,
+        target: &Target,
+        prepared: &Prepared,
+        bounds: Bounds,
+        now: i64,
+    ) -> Option<u64> {
         let scan = &self.inbound.scan;
         if scan.max_output.is_some() {
             return None;
         }
         let room = self.shared.meter.room(self.subject, now)?;
-        let rates = self.runtime.rates(target, &scan.lane, now)?;
+        let sent = prepared.scan(self.inbound);
+        let rates = self.runtime.rates(target, &sent.lane, now)?;
         let fits = rates.affordable_answer(bounds.prompt, room);
-        let each = fits.checked_div(scan.answers)?;
+        let each = fits.checked_div(sent.answers)?;
         (each >= LEAST_CAP && each < bounds.cap).then_some(each)
     }
 
@@ -280,8 +290,8 @@ impl Dispatch<'_> {
             0
         };
         let bytes = u64::try_from(sent + elsewhere).unwrap_or(u64::MAX);
-        let bound = bytes.saturating_add(self.beside_text());
-        if self.inbound.scan.shape.files > 0 {
+        let bound = bytes.saturating_add(self.beside_text(prepared));
+        if prepared.scan(self.inbound).shape.files > 0 {
             bound.max(target.context.unwrap_or(LONGEST_CONTEXT))
         } else {
             bound
@@ -289,8 +299,8 @@ impl Dispatch<'_> {
     }
 
     /// Tokens of images, templates and tool preambles.
-    fn beside_text(&self) -> u64 {
-        let shape = &self.inbound.scan.shape;
+    fn beside_text(&self, prepared: &Prepared) -> u64 {
+        let shape = &prepared.scan(self.inbound).shape;
         let images = u64::from(shape.images).saturating_mul(IMAGE_TOKENS);
         let template = if shape.tools > 0 { TEMPLATE_TOKENS } else { 0 };
         images.saturating_add(template)
@@ -299,7 +309,7 @@ impl Dispatch<'_> {
     /// The bound by counted tokens, where the model's own tokenizer is known. The whole body is
     /// counted as text: its JSON marks outnumber what a chat template puts in their place.
     fn counted_bound(&self, target: &Target, prepared: &Prepared) -> Option<u64> {
-        let shape = &self.inbound.scan.shape;
+        let shape = &prepared.scan(self.inbound).shape;
         let whole = prepared.made.is_some() || self.context.bytes_elsewhere() == 0;
         if !target.tokenizer_is_its_own || shape.files > 0 || !whole {
             return None;
@@ -309,7 +319,7 @@ impl Dispatch<'_> {
         let counted = target.factor.apply(target.tokenizer.count(text));
         Some(
             counted
-                .saturating_add(self.beside_text())
+                .saturating_add(self.beside_text(prepared))
                 .saturating_add(TEMPLATE_TOKENS),
         )
     }
@@ -323,10 +333,12 @@ impl Dispatch<'_> {
         bounds: Bounds,
         now: i64,
     ) -> Estimate {
+        // The lane and the number of answers are those that are sent: a translation may drop them.
+        let sent = prepared.scan(self.inbound);
         let scan = &self.inbound.scan;
         let bound = Usage {
             input: bounds.prompt,
-            output: bounds.cap.saturating_mul(scan.answers),
+            output: bounds.cap.saturating_mul(sent.answers),
             ..Usage::default()
         };
         Estimate {
@@ -349,8 +361,8 @@ impl Dispatch<'_> {
                 losses: Arc::from(prepared.losses.header()),
                 session: self.context.session.key,
             },
-            rates: self.runtime.rates(target, &scan.lane, now),
-            baseline: self.runtime.deep_rates(target, &scan.lane, now),
+            rates: self.runtime.rates(target, &sent.lane, now),
+            baseline: self.runtime.deep_rates(target, &sent.lane, now),
         }
     }
 

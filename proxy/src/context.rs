@@ -17,7 +17,7 @@ use wire::archive::{Place, Shelf};
 use wire::call::{Call, Kind, Part, Role};
 use wire::dialect::DecodeError;
 use wire::dialect::openai_responses::{input_items, reference, with_input};
-use wire::{Dialect, Refusal};
+use wire::{Dialect, Refusal, Scan};
 
 use crate::gateway::Shared;
 use crate::intake::Inbound;
@@ -39,6 +39,8 @@ pub(crate) struct Context {
     origins: Vec<Option<Arc<str>>>,
     /// Items that the call names instead of writing them out.
     pub(crate) references: HashMap<String, Referred>,
+    /// Bytes of prompt that do not stand in the call: what is named by id, as often as it is named.
+    bytes_elsewhere: usize,
     /// It belongs to a conversation that is kept here.
     conversation: bool,
     /// Some of them travel in envelopes of ours, which no upstream can read.
@@ -60,6 +62,7 @@ pub(crate) struct Earlier {
     /// The origin that has all of it too, if it is one that keeps responses.
     origin: Option<String>,
     session: Option<u64>,
+    bytes: usize,
 }
 
 /// A response as it is kept.
@@ -107,6 +110,7 @@ impl Shared {
                 .document(Shelf::Conversation, subject, &scan.conversation)
                 .await?;
             Earlier {
+                bytes: kept.items.iter().map(|item| item.to_string().len()).sum(),
                 items: kept.items,
                 ..Earlier::default()
             }
@@ -131,12 +135,19 @@ impl Shared {
             &inbound.body,
             earlier.session,
         );
+        let limit = self.runtime.load().limits.body_bytes;
+        let mut bytes_elsewhere = earlier.bytes;
         let references = if scan.has_references {
-            self.references(subject, inbound).await?
+            self.references(subject, inbound, limit, &mut bytes_elsewhere)
+                .await?
         } else {
             HashMap::new()
         };
+        if bytes_elsewhere > limit {
+            return Err(refusal::too_much_context(limit));
+        }
         Ok(Context {
+            bytes_elsewhere,
             session,
             references,
             conversation: !scan.conversation.is_empty(),
@@ -150,29 +161,26 @@ impl Shared {
 
     /// Everything from the first response of a chain up to the one called `id`.
     async fn chain(&self, subject: &Subject, id: &str) -> Result<Earlier, Refusal> {
+        let limit = self.runtime.load().limits.body_bytes;
+        let mut earlier = Earlier::default();
         let (mut links, mut next) = (Vec::new(), id.to_owned());
         while !next.is_empty() && links.len() < LONGEST_CHAIN {
             let kept = self.document(Shelf::Response, subject, &next).await;
-            // The call itself is wrong, not its path.
-            let kept: KeptResponse = kept.map_err(|error| Refusal {
-                status: if error.status == 404 {
-                    400
-                } else {
-                    error.status
-                },
-                ..error
-            })?;
+            let kept: KeptResponse = kept.map_err(not_the_path)?;
+            let output = kept.response.get("output").and_then(Value::as_array);
+            let items = kept.input.iter().chain(output.into_iter().flatten());
+            earlier.bytes += items.map(|item| item.to_string().len()).sum::<usize>();
+            if earlier.bytes > limit {
+                return Err(refusal::too_much_context(limit));
+            }
             next.clone_from(&kept.previous);
             links.push(kept);
         }
-        let mut earlier = Earlier {
-            origin: links
-                .first()
-                .map(|last| last.origin.clone())
-                .filter(|it| !it.is_empty()),
-            session: links.first().map(|last| last.session),
-            items: Vec::new(),
-        };
+        let last = links.first();
+        earlier.origin = last
+            .map(|last| last.origin.clone())
+            .filter(|it| !it.is_empty());
+        earlier.session = last.map(|last| last.session);
         for link in links.into_iter().rev() {
             earlier.items.extend(link.input);
             let output = link.response.get("output").and_then(Value::as_array);
@@ -186,14 +194,24 @@ impl Shared {
         &self,
         subject: &Subject,
         inbound: &Inbound,
+        limit: usize,
+        bytes: &mut usize,
     ) -> Result<HashMap<String, Referred>, Refusal> {
         let body: Value = serde_json::from_slice(&inbound.body).unwrap_or_default();
         let items = input_items(body.get("input").unwrap_or(&Value::Null));
-        let mut found = HashMap::new();
+        let mut found: HashMap<String, Referred> = HashMap::new();
         for id in items.iter().filter_map(reference) {
-            // One that nobody here knows may still be known to an upstream.
-            if let Ok(referred) = self.document(Shelf::Item, subject, id).await {
-                found.insert(id.to_owned(), referred);
+            if !found.contains_key(id) {
+                // An upstream may know what is unknown here, but it may be another tenant's.
+                let known = self.document(Shelf::Item, subject, id).await;
+                found.insert(id.to_owned(), known.map_err(not_the_path)?);
+            }
+            let mentioned = found
+                .get(id)
+                .map_or(0, |referred| referred.item.to_string().len());
+            *bytes += mentioned;
+            if *bytes > limit {
+                return Err(refusal::too_much_context(limit));
             }
         }
         Ok(found)
@@ -280,11 +298,18 @@ impl Context {
             || self.origins.iter().any(elsewhere)
     }
 
+    /// The scan of the call with what an upstream has kept of it, where it has: images and files there
+    /// are billed again.
+    pub(crate) fn seen_elsewhere(&self, inbound: &Inbound) -> Option<Scan> {
+        if self.bytes_elsewhere == 0 {
+            return None;
+        }
+        inbound.dialect.scan(&self.whole_body(inbound)).ok()
+    }
+
     /// Bytes of prompt that do not stand in the call: what an upstream has kept of it.
     pub(crate) fn bytes_elsewhere(&self) -> usize {
-        let referred = self.references.values().map(|referred| &referred.item);
-        let items = self.earlier.items.iter().chain(referred);
-        items.map(|item| item.to_string().len()).sum()
+        self.bytes_elsewhere
     }
 }
 
@@ -292,6 +317,18 @@ impl Context {
 pub(crate) fn written_out(item: Value, references: &HashMap<String, Referred>) -> Value {
     let referred = reference(&item).and_then(|id| references.get(id));
     referred.map_or(item, |referred| referred.item.clone())
+}
+
+/// What a call names is not there: the call itself is wrong, not its path.
+fn not_the_path(error: Refusal) -> Refusal {
+    Refusal {
+        status: if error.status == 404 {
+            400
+        } else {
+            error.status
+        },
+        ..error
+    }
 }
 
 /// A call that asks for one text, as the gateway itself makes it.

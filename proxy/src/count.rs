@@ -41,12 +41,14 @@ pub(crate) async fn tokens(
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     let target = target(&runtime, &inbound)?;
-    if target.dialect.name() == dialect.name()
-        && let Some(told) = asked(target, &inbound, trace).await
-    {
+    let context = shared.recall(&subject, &inbound).await?;
+    // Only this dialect counts, and private parts of another origin are none of its business.
+    let counts = dialect.name() == ANTHROPIC_MESSAGES.name()
+        && target.dialect.name() == dialect.name()
+        && !context.must_rewrite(&target.endpoint.origin);
+    if counts && let Some(told) = asked(target, &inbound, trace).await {
         return Ok(refusal::json(200, told));
     }
-    let context = shared.recall(&subject, &inbound).await?;
     let call = shared.canonical(&subject, &inbound, &context);
     let call = call.map_err(|error| refusal::undecodable(&error.to_string()))?;
     let tokenizer = Arc::clone(&target.tokenizer);

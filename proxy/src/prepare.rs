@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use wire::call::Call;
 use wire::dialect::{Asked, Change};
-use wire::{LossKind, Losses};
+use wire::{LossKind, Losses, Scan};
 
 use crate::attempt::{Dispatch, Failed};
 use crate::clock::now_ms;
 use crate::context::fit::{self, DoesNotFit, Window};
 use crate::context::summary;
+use crate::intake::{Inbound, ReadCallError};
 use crate::refusal;
 use crate::runtime::Target;
 
@@ -24,9 +25,19 @@ const COUNTED_BYTES: usize = 64 << 10;
 pub(crate) struct Prepared {
     /// The body, where it was written anew; `None` where the caller's bytes go on.
     pub(crate) made: Option<Bytes>,
+    /// The scan of what the upstream gets, with what it has kept itself, where that is not the
+    /// caller's body: a bound must be made of what is sent.
+    seen: Option<Scan>,
     pub(crate) losses: Losses,
     /// What the answer's translator must know; `None` where the upstream speaks the caller's dialect.
     pub(crate) asked: Option<Asked>,
+}
+
+impl Prepared {
+    /// What the upstream sees.
+    pub(crate) fn scan<'a>(&'a self, inbound: &'a Inbound) -> &'a Scan {
+        self.seen.as_ref().unwrap_or(&inbound.scan)
+    }
 }
 
 /// The call in canonical form, decoded when first needed.
@@ -45,15 +56,16 @@ impl Dispatch<'_> {
         let bytes = self.inbound.body.len() + self.context.bytes_elsewhere();
         let may_be_long =
             limit.is_some_and(|limit| u64::try_from(bytes).unwrap_or(u64::MAX) > limit);
-        let as_it_is = Prepared {
+        let as_it_is = || Prepared {
             made: None,
+            seen: self.context.seen_elsewhere(self.inbound),
             losses: Losses::default(),
             asked: None,
         };
         let converses = self.inbound.dialect.converses();
         let at_home = !translates && !self.context.must_rewrite(origin);
         if !converses || (at_home && !may_be_long) {
-            return Ok(as_it_is);
+            return Ok(as_it_is());
         }
         let written = self.canonical()?;
         let mut losses = Losses::default();
@@ -64,7 +76,7 @@ impl Dispatch<'_> {
             _ => false,
         };
         if at_home && !fitted {
-            return Ok(as_it_is);
+            return Ok(as_it_is());
         }
         let change = Change {
             model: &target.upstream_model,
@@ -75,9 +87,12 @@ impl Dispatch<'_> {
         let body = target.dialect.encode(&call, &change, &mut losses);
         self.check(target, &losses)?;
         let body = Bytes::from(body.to_string());
+        let unsound = |error| Failed::Last(refusal::unreadable(&ReadCallError::Scan(error)));
+        let seen = target.dialect.scan(&body).map_err(unsound)?;
         let asked = translates.then(|| self.asked(target, written, &body));
         Ok(Prepared {
             made: Some(body),
+            seen: Some(seen),
             losses,
             asked,
         })

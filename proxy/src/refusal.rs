@@ -174,6 +174,14 @@ pub(crate) fn too_long(error: &DoesNotFit) -> Refusal {
     )
 }
 
+/// What the call names by id is longer than a call may be.
+pub(crate) fn too_much_context(limit: usize) -> Refusal {
+    let message = format!(
+        "what this call names by id has more than {limit} bytes; begin anew, or raise limits.body_bytes"
+    );
+    refusal(Fault::Caller, 413, "context_too_large", message)
+}
+
 /// An upstream's word on the caller's own mistake.
 pub(crate) fn rejected(status: u16, told: String) -> Refusal {
     refusal(Fault::Caller, status, "upstream_rejected", told)

@@ -36,10 +36,18 @@ pub(crate) struct Billing {
     sent: Bytes,
     tokenizer: Arc<Tokenizer>,
     factor: Arc<Factor>,
+    /// What was sent is text alone, and all of it: its reported tokens say how the model counts.
+    teaches: bool,
 }
 
 impl Billing {
-    pub(crate) fn new(hold: Hold, trace: Trace, sent: Bytes, target: &Target) -> Self {
+    pub(crate) fn new(
+        hold: Hold,
+        trace: Trace,
+        sent: Bytes,
+        target: &Target,
+        teaches: bool,
+    ) -> Self {
         Self {
             hold: Some(hold),
             trace,
@@ -48,6 +56,7 @@ impl Billing {
             sent,
             tokenizer: Arc::clone(&target.tokenizer),
             factor: Arc::clone(&target.factor),
+            teaches,
         }
     }
 
@@ -121,7 +130,7 @@ impl Billing {
             .bytes()
             .last()
             .is_some_and(|last| last % SAMPLED == 0);
-        if !sampled || self.sent.len() > COUNTED_BYTES {
+        if !sampled || !self.teaches || self.sent.len() > COUNTED_BYTES {
             return;
         }
         let (sent, tokenizer, factor) = (
