@@ -187,12 +187,12 @@ impl Parts {
                 if due {
                     pruned = Some(tokio::time::Instant::now());
                 }
-                let shared = Arc::clone(&shared);
-                let written = tokio::task::spawn_blocking(move || archive(&shared, due)).await;
+                let writer = Arc::clone(&shared);
+                let written = tokio::task::spawn_blocking(move || archive(&writer, due)).await;
                 if let Ok(Err(error)) = written {
                     tracing::error!(%error, "conversations could not be written down; trying again");
                     tokio::time::sleep(KEYS_EVERY).await;
-                    // What could not be written waits still.
+                    shared.memory.wake();
                 }
             }
         });

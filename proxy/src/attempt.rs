@@ -2,6 +2,7 @@
 //! caller, and every hold settled by what the attempt showed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Response;
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use meter::{Denied, Estimate, Held, Hold, NanoUsd, Subject};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::dialect::{Change, Facts};
-use wire::{Refusal, RequestId, Usage};
+use wire::{Fault, Refusal, RequestId, Usage};
 
 use crate::clock::now_ms;
 use crate::context::Context;
@@ -47,6 +48,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) context: &'a Context,
     pub(crate) request: RequestId,
     pub(crate) canonical: Canonical,
+    /// An upstream did not know what the call names by id.
+    pub(crate) writes_out: AtomicBool,
 }
 
 /// What of a hold can change while it is sought.
@@ -62,6 +65,16 @@ pub(crate) enum Failed {
     Next(Refusal),
     /// Another upstream would say the same.
     Last(Refusal),
+    /// The same upstream may take the call with what it names by id written out.
+    Again,
+}
+
+/// Of two failures the one to tell: an outage stays one, even if a fallback could not take the call.
+fn worse(before: Option<Refusal>, after: Refusal) -> Refusal {
+    match before {
+        Some(before) if before.fault == Fault::Upstream && after.fault == Fault::Caller => before,
+        _ => after,
+    }
 }
 
 impl Dispatch<'_> {
@@ -82,10 +95,14 @@ impl Dispatch<'_> {
             match self.once(target, attempt, trace).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Last(refusal)) => return Err(refusal),
+                Err(Failed::Again) => {
+                    self.writes_out.store(true, Ordering::Relaxed);
+                    left.insert(0, target);
+                }
                 Err(Failed::Next(refusal)) => {
                     let (request, endpoint) = (trace.request, &target.endpoint.name);
                     tracing::warn!(%request, %endpoint, why = refusal.message, "an attempt failed");
-                    last = Some(refusal);
+                    last = Some(worse(last, refusal));
                     // Whoever failed is likely to fail in another dialect too: others come first.
                     left.sort_by_key(|other| other.endpoint.origin == target.endpoint.origin);
                 }
@@ -108,8 +125,8 @@ impl Dispatch<'_> {
             .hold(target, attempt, trace, &prepared, (wanted, capped))
             .await;
         let (mut hold, cap) = held.map_err(Failed::Last)?;
-        if prepared.made.is_some() && capped && cap != wanted {
-            prepared = self.prepare(target, Some(cap)).await?;
+        if capped && cap != wanted {
+            prepared = self.recapped(target, prepared, cap)?;
         }
         trace.lap(Phase::Hold);
         trace.losses.clone_from(&prepared.losses);
@@ -138,9 +155,8 @@ impl Dispatch<'_> {
         };
         billing.status = answer.status().as_u16();
         if !answer.status().is_success() {
-            let asked = prepared.asked.is_some();
             return self
-                .turned_away(target, &mut billing, answer, asked, trace)
+                .turned_away(target, &mut billing, answer, &prepared, trace)
                 .await;
         }
         if answer.headers().contains_key(CONTENT_ENCODING) {
@@ -207,6 +223,12 @@ impl Dispatch<'_> {
             return Err(refusal::unbounded());
         }
         let prompt = self.prompt_bound(target, prepared);
+        // A dialect may have a least cap, above the one that was asked for.
+        let written = prepared
+            .made
+            .as_ref()
+            .and(prepared.scan(self.inbound).max_output);
+        let cap = written.map_or(cap, |written| written.max(cap));
         let mut bounds = Bounds { prompt, cap };
         let mut is_counted = false;
         loop {
@@ -285,7 +307,7 @@ impl Dispatch<'_> {
     fn prompt_bound(&self, target: &Target, prepared: &Prepared) -> u64 {
         let sent = prepared.made.as_ref().unwrap_or(&self.inbound.body).len();
         let elsewhere = if prepared.made.is_none() {
-            self.context.bytes_elsewhere()
+            self.context.bytes_elsewhere() + self.context.tokens_elsewhere()
         } else {
             0
         };
@@ -388,7 +410,7 @@ impl Dispatch<'_> {
         target: &Target,
         billing: &mut Billing,
         answer: Response<Incoming>,
-        translates: bool,
+        prepared: &Prepared,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
         let (head, body) = answer.into_parts();
@@ -422,6 +444,10 @@ impl Dispatch<'_> {
             _ => {}
         }
         target.health.succeeded();
+        let names = prepared.made.is_none() && self.context.bytes_elsewhere() > 0;
+        if matches!(status, 400 | 404) && names {
+            return Err(Failed::Again);
+        }
         trace.lap(Phase::Upstream);
         // The caller's own mistake, told in the endpoint's words.
         let read = upstream::read_all(body, ERROR_BYTES);
@@ -430,7 +456,7 @@ impl Dispatch<'_> {
             .ok()
             .flatten()
             .unwrap_or_default();
-        let text = if translates {
+        let text = if prepared.asked.is_some() {
             let told = refusal::rejected(status, wire::dialect::told(&text));
             self.inbound.dialect.refuse(&told, trace.request)
         } else {

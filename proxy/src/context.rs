@@ -16,7 +16,7 @@ use serde_json::Value;
 use wire::archive::{Place, Shelf};
 use wire::call::{Call, Kind, Part, Role};
 use wire::dialect::DecodeError;
-use wire::dialect::openai_responses::{input_items, reference, with_input};
+use wire::dialect::openai_responses::{input_items, reference, total_tokens, with_input};
 use wire::{Dialect, Refusal, Scan};
 
 use crate::gateway::Shared;
@@ -63,6 +63,8 @@ pub(crate) struct Earlier {
     origin: Option<String>,
     session: Option<u64>,
     bytes: usize,
+    /// What its last response used in all: hidden reasoning that it kept is paid for again.
+    tokens: usize,
 }
 
 /// A response as it is kept.
@@ -125,6 +127,7 @@ impl Shared {
             wire::json::unescaped(raw.unwrap_or_default())
         };
         let seals: Vec<_> = scan.seals_at.iter().map(text).collect();
+        self.memory.look_up(&subject.tenant, &seals).await;
         let origins = seals
             .iter()
             .map(|seal| self.memory.origin_of(&subject.tenant, seal));
@@ -176,7 +179,11 @@ impl Shared {
             next.clone_from(&kept.previous);
             links.push(kept);
         }
+        if !next.is_empty() {
+            return Err(refusal::too_much_context(limit));
+        }
         let last = links.first();
+        earlier.tokens = last.map_or(0, |last| total_tokens(&last.response));
         earlier.origin = last
             .map(|last| last.origin.clone())
             .filter(|it| !it.is_empty());
@@ -298,6 +305,11 @@ impl Context {
             || self.origins.iter().any(elsewhere)
     }
 
+    /// Tokens that an upstream's own copy of what came before may have beyond its bytes.
+    pub(crate) fn tokens_elsewhere(&self) -> usize {
+        self.earlier.tokens
+    }
+
     /// The scan of the call with what an upstream has kept of it, where it has: images and files there
     /// are billed again.
     pub(crate) fn seen_elsewhere(&self, inbound: &Inbound) -> Option<Scan> {
@@ -317,6 +329,20 @@ impl Context {
 pub(crate) fn written_out(item: Value, references: &HashMap<String, Referred>) -> Value {
     let referred = reference(&item).and_then(|id| references.get(id));
     referred.map_or(item, |referred| referred.item.clone())
+}
+
+/// A kept response that an earlier process left in the making, as failed; `None` for any other.
+fn given_up(text: &str) -> Option<String> {
+    let mut kept: KeptResponse = serde_json::from_str(text).ok()?;
+    let status = kept.response.get("status").and_then(Value::as_str);
+    if !matches!(status, Some("queued" | "in_progress")) {
+        return None;
+    }
+    let fields = kept.response.as_object_mut()?;
+    let error = serde_json::json!({ "code": "interrupted", "message": "the gateway was restarted; ask again" });
+    fields.insert("status".to_owned(), "failed".into());
+    fields.insert("error".to_owned(), error);
+    serde_json::to_string(&kept).ok()
 }
 
 /// What a call names is not there: the call itself is wrong, not its path.

@@ -36,8 +36,9 @@ pub(crate) async fn tokens(
     dialect: &'static dyn Dialect,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    let subject = shared.caller(request.headers(), trace)?;
     let runtime = shared.runtime.load_full();
+    trace.flight = Some(shared.admit(&runtime)?);
+    let subject = shared.caller(request.headers(), trace)?;
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     let target = target(&runtime, &inbound)?;

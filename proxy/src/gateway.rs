@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -176,6 +176,7 @@ async fn exchange(
     if inbound.scan.background && !inbound.scan.stream {
         return responses::begin(shared, &subject, inbound, trace);
     }
+    let inbound = responses::in_foreground(inbound)?;
     converse(shared, &runtime, &subject, &inbound, trace).await
 }
 
@@ -199,6 +200,7 @@ pub(crate) async fn converse(
         context: &context,
         request: trace.request,
         canonical: Canonical::new(),
+        writes_out: AtomicBool::new(false),
     };
     let answer = call.run(trace).await;
     if answer.is_err() && trace.answered_by.is_none() {
@@ -223,7 +225,7 @@ pub(crate) fn ask<'a>(
 
 impl Shared {
     /// Counts the call in, or sheds it.
-    fn admit(&self, runtime: &Runtime) -> Result<Arc<Flight>, Refusal> {
+    pub(crate) fn admit(&self, runtime: &Runtime) -> Result<Arc<Flight>, Refusal> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight(Arc::clone(&self.in_flight)));
         if before >= runtime.limits.in_flight {

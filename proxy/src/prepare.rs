@@ -1,6 +1,7 @@
 //! Making the body that an upstream gets: the caller's bytes with edits in them, or, where dialect,
 //! origin or window differ, the conversation written anew.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use wire::{LossKind, Losses, Scan};
 
 use crate::attempt::{Dispatch, Failed};
 use crate::clock::now_ms;
-use crate::context::fit::{self, DoesNotFit, Window};
+use crate::context::fit::{self, DoesNotFit, Dropped, Window};
 use crate::context::summary;
 use crate::intake::{Inbound, ReadCallError};
 use crate::refusal;
@@ -28,6 +29,8 @@ pub(crate) struct Prepared {
     /// The scan of what the upstream gets, with what it has kept itself, where that is not the
     /// caller's body: a bound must be made of what is sent.
     seen: Option<Scan>,
+    /// The conversation it was written from.
+    call: Option<Box<Call>>,
     pub(crate) losses: Losses,
     /// What the answer's translator must know; `None` where the upstream speaks the caller's dialect.
     pub(crate) asked: Option<Asked>,
@@ -59,11 +62,13 @@ impl Dispatch<'_> {
         let as_it_is = || Prepared {
             made: None,
             seen: self.context.seen_elsewhere(self.inbound),
+            call: None,
             losses: Losses::default(),
             asked: None,
         };
         let converses = self.inbound.dialect.converses();
-        let at_home = !translates && !self.context.must_rewrite(origin);
+        let written_out = self.writes_out.load(Ordering::Relaxed);
+        let at_home = !translates && !written_out && !self.context.must_rewrite(origin);
         if !converses || (at_home && !may_be_long) {
             return Ok(as_it_is());
         }
@@ -72,12 +77,56 @@ impl Dispatch<'_> {
         let mut call = Call::clone(&written);
         call.withhold(target.dialect.name(), origin, &mut losses);
         let fitted = match limit {
-            Some(limit) if may_be_long => self.fit(target, &mut call, limit, &mut losses).await?,
+            Some(limit) if may_be_long => {
+                let (shorter, fitted) = self
+                    .fit(target, call, (limit, at_home), &mut losses)
+                    .await?;
+                call = shorter;
+                fitted
+            }
             _ => false,
         };
         if at_home && !fitted {
             return Ok(as_it_is());
         }
+        let asked = translates.then_some(written);
+        self.encoded(target, Box::new(call), cap, losses, asked)
+    }
+
+    /// The body for `target` with another cap in it: the conversation stays as it was fitted, or more
+    /// would be sent than was held for.
+    pub(crate) fn recapped(
+        &self,
+        target: &Target,
+        prepared: Prepared,
+        cap: u64,
+    ) -> Result<Prepared, Failed> {
+        let Prepared {
+            call: Some(call),
+            losses,
+            asked,
+            ..
+        } = prepared
+        else {
+            return Ok(prepared);
+        };
+        self.encoded(
+            target,
+            call,
+            Some(cap),
+            losses,
+            asked.map(|asked| asked.call),
+        )
+    }
+
+    fn encoded(
+        &self,
+        target: &Target,
+        call: Box<Call>,
+        cap: Option<u64>,
+        mut losses: Losses,
+        asked: Option<Arc<Call>>,
+    ) -> Result<Prepared, Failed> {
         let change = Change {
             model: &target.upstream_model,
             cap,
@@ -89,10 +138,11 @@ impl Dispatch<'_> {
         let body = Bytes::from(body.to_string());
         let unsound = |error| Failed::Last(refusal::unreadable(&ReadCallError::Scan(error)));
         let seen = target.dialect.scan(&body).map_err(unsound)?;
-        let asked = translates.then(|| self.asked(target, written, &body));
+        let asked = asked.map(|asked| self.asked(target, asked, &body));
         Ok(Prepared {
             made: Some(body),
             seen: Some(seen),
+            call: Some(call),
             losses,
             asked,
         })
@@ -146,22 +196,44 @@ impl Dispatch<'_> {
         Some(context.saturating_sub(answer.min(context / 4)))
     }
 
-    /// Shortens the call to `limit` tokens of the model's; `false` where it fits as it is.
+    /// Shortens the call to `limit` tokens of the model's; also says whether it had to. At home, where
+    /// the upstream would have had the caller's own bytes, only what is surely too long is touched.
     async fn fit(
         &self,
         target: &Target,
-        call: &mut Call,
-        limit: u64,
+        mut call: Call,
+        (limit, at_home): (u64, bool),
         losses: &mut Losses,
-    ) -> Result<bool, Failed> {
-        let window = Window {
-            limit: target.factor.unapply(limit),
-            tokenizer: &target.tokenizer,
-            pins: &self.runtime.context.pins,
-        };
-        let tenant = &self.subject.tenant;
-        let keep = |text: &str| self.shared.memory.keep_result(tenant, text);
-        let dropped = fit::fit(call, window, &keep, losses).map_err(|tokens| {
+    ) -> Result<(Call, bool), Failed> {
+        let (tokenizer, memory) = (
+            Arc::clone(&target.tokenizer),
+            Arc::clone(&self.shared.memory),
+        );
+        let tenant = Arc::clone(&self.subject.tenant);
+        let pins = self.runtime.context.pins.clone();
+        let room = target.factor.unapply(limit);
+        let before = std::mem::take(losses);
+        // Counting takes a second for the longest bodies, which no reactor has to spare.
+        let fitting = tokio::task::spawn_blocking(move || {
+            let mut losses = before;
+            if at_home && tokenizer.count_call(&call) <= limit {
+                return (call, Ok(Dropped::default()), losses);
+            }
+            let window = Window {
+                limit: room,
+                tokenizer: &tokenizer,
+                pins: &pins,
+            };
+            let keep = |text: &str| memory.keep_result(&tenant, text);
+            let dropped = fit::fit(&mut call, window, &keep, &mut losses);
+            (call, dropped, losses)
+        });
+        let fitted = fitting
+            .await
+            .map_err(|_| Failed::Last(refusal::panicked()))?;
+        let (mut call, dropped, after) = fitted;
+        *losses = after;
+        let dropped = dropped.map_err(|tokens| {
             let error = DoesNotFit {
                 tokens: target.factor.apply(tokens),
                 limit,
@@ -169,10 +241,12 @@ impl Dispatch<'_> {
             };
             Failed::Next(refusal::too_long(&error))
         })?;
+        // Before anything is paid for a summary that would be refused.
+        self.check(target, losses)?;
         let trimmed = losses.iter().any(|loss| loss.kind == LossKind::Trimmed);
-        let most = fit::most_summaries(window.limit);
+        let most = fit::most_summaries(room);
         let summaries = summary::of(self.shared, self.subject, &dropped, most).await;
-        dropped.put_into(call, &summaries);
-        Ok(trimmed)
+        dropped.put_into(&mut call, &summaries);
+        Ok((call, trimmed))
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
-use wire::dialect::{Asked, DecodeError, Facts};
+use wire::dialect::{Asked, DecodeError, Facts, Seen};
 use wire::{Dialect, translate};
 
 use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
@@ -142,16 +142,19 @@ pub(crate) async fn stream(
         }
         Some(asked) => Feed::translated(target, to, asked, keeper),
     };
-    match timeout_at(answered.deadline, feed.until_content(&mut body)).await {
-        Ok(Ok(())) => {}
+    let seen = match timeout_at(answered.deadline, feed.until_content(&mut body)).await {
+        Ok(Ok(seen)) => seen,
         Ok(Err(what)) => {
             billing.interrupt(&feed.facts());
             return Err(failed(target, what));
         }
         Err(_) => return Err(timed_out(target, &mut billing)),
-    }
+    };
     content_is_there(target, &mut billing, trace).await?;
-    let stream = Stream::new(body, feed, billing, to, &call.runtime.upstream);
+    let mut stream = Stream::new(body, feed, billing, to, &call.runtime.upstream);
+    if seen == Seen::End {
+        stream.ended();
+    }
     let body = stream.boxed_unsync();
     Ok(begun(&head, body, target, call, trace))
 }

@@ -10,12 +10,12 @@ use meter::Subject;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wire::Refusal;
-use wire::archive::Shelf;
+use wire::archive::{Place, Shelf};
 use wire::dialect::Asked;
 use wire::dialect::openai_responses::{input_items, item_id, pending, response_id, written_out};
 
 use crate::clock::now_ms;
-use crate::context::{KeptConversation, KeptResponse, place};
+use crate::context::{KeptConversation, KeptResponse, memory, place};
 use crate::gateway::{self, Body, Shared};
 use crate::intake::{self, Inbound};
 use crate::refusal;
@@ -49,10 +49,12 @@ pub(crate) async fn answer(
     rest: &str,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
+    let runtime = shared.runtime.load_full();
+    trace.flight = Some(shared.admit(&runtime)?);
     let subject = shared.caller(request.headers(), trace)?;
-    let limits = shared.runtime.load_full().limits.clone();
+    let limits = &runtime.limits;
     let (head, body) = request.into_parts();
-    let bytes = intake::read_body(body, &limits)
+    let bytes = intake::read_body(body, limits)
         .await
         .map_err(|error| refusal::unreadable(&error))?;
     let body = if bytes.is_empty() {
@@ -109,16 +111,23 @@ impl Question<'_> {
 
     /// Stops a response that is still being made; one that is complete stays as it is.
     async fn cancel(&self, id: &str) -> Result<Value, Refusal> {
-        let mut kept = self.response(id).await?;
-        if !is_pending(&kept.response) {
-            return Ok(kept.response);
+        if is_pending(&self.response(id).await?.response) {
+            let at = place(Shelf::Response, &self.subject.tenant, id);
+            let cancelled = self.shared.memory.update(at, |text| {
+                let mut kept: KeptResponse = serde_json::from_str(text).ok()?;
+                if !is_pending(&kept.response) {
+                    return None;
+                }
+                set(&mut kept.response, "status", "cancelled".into());
+                serde_json::to_string(&kept).ok()
+            });
+            if cancelled.await
+                && let Some((_, stop)) = self.shared.background.remove(id)
+            {
+                stop.cancel();
+            }
         }
-        if let Some((_, stop)) = self.shared.background.remove(id) {
-            stop.cancel();
-        }
-        set(&mut kept.response, "status", "cancelled".into());
-        self.put(Shelf::Response, id, serde_json::to_string(&kept).ok());
-        Ok(kept.response)
+        Ok(self.response(id).await?.response)
     }
 
     async fn input_items(&self, id: &str) -> Result<Value, Refusal> {
@@ -153,7 +162,9 @@ impl Question<'_> {
         let metadata = self.body.get("metadata").cloned().filter(Value::is_object);
         let metadata =
             metadata.ok_or_else(|| refusal::invalid("`metadata` must be an object".to_owned()))?;
-        let kept = self.change(id, |kept| kept.metadata = metadata).await?;
+        let kept = self
+            .change(id, |kept| kept.metadata.clone_from(&metadata))
+            .await?;
         Ok(conversation(id, &kept))
     }
 
@@ -171,7 +182,8 @@ impl Question<'_> {
         let before = self.conversation(id).await?.items.len();
         let items = self.sent_items(id, before);
         let added = items.clone();
-        self.change(id, |kept| kept.items.extend(added)).await?;
+        self.change(id, |kept| kept.items.extend(added.iter().cloned()))
+            .await?;
         Ok(list(&items, false))
     }
 
@@ -204,16 +216,15 @@ impl Question<'_> {
     async fn change(
         &self,
         id: &str,
-        change: impl FnOnce(&mut KeptConversation),
+        change: impl Fn(&mut KeptConversation),
     ) -> Result<KeptConversation, Refusal> {
         let at = place(Shelf::Conversation, &self.subject.tenant, id);
-        self.conversation(id).await?;
-        let changed = self.shared.memory.update_at_hand(&at, |text| {
+        let changed = self.shared.memory.update(at, |text| {
             let mut kept: KeptConversation = serde_json::from_str(text).ok()?;
             change(&mut kept);
             serde_json::to_string(&kept).ok()
         });
-        if !changed {
+        if !changed.await {
             return Err(refusal::no_such_document(Shelf::Conversation, id));
         }
         self.conversation(id).await
@@ -319,7 +330,7 @@ pub(crate) fn begin(
         input,
         previous: inbound.scan.previous.clone(),
         origin: String::new(),
-        session: 0,
+        session: memory::digest(&[&subject.tenant, &id]),
     };
     let job = Job {
         shared: Arc::clone(shared),
@@ -327,13 +338,14 @@ pub(crate) fn begin(
         id: id.clone(),
         kept,
     };
-    job.keep();
-    let inbound = in_foreground(inbound).ok_or_else(|| refusal::undecodable("it is no object"))?;
+    job.put();
+    let inbound = in_foreground(inbound)?;
     let stop = CancellationToken::new();
     shared.background.insert(id, stop.clone());
     let trace = trace.clone();
     shared.tasks.spawn(async move {
-        let stopped = stop.run_until_cancelled(job.run(inbound, trace)).await;
+        let work = Box::pin(job.run(inbound, trace));
+        let stopped = stop.run_until_cancelled(work).await;
         if stopped.is_none() {
             tracing::info!("a response was cancelled while it was made");
         }
@@ -341,15 +353,23 @@ pub(crate) fn begin(
     Ok(refusal::json(200, queued.to_string()))
 }
 
-/// The call as one that is answered at once and not kept: the job keeps it.
-fn in_foreground(inbound: Inbound) -> Option<Inbound> {
-    let mut body: Value = serde_json::from_slice(&inbound.body).ok()?;
-    let fields = body.as_object_mut()?;
-    fields.shift_remove("background");
-    fields.insert("store".to_owned(), false.into());
+/// The call as one that is answered at once, as upstreams and streams have it.
+pub(crate) fn in_foreground(inbound: Inbound) -> Result<Inbound, Refusal> {
+    if !inbound.scan.background {
+        return Ok(inbound);
+    }
+    let undecodable = |error: String| refusal::undecodable(&error);
+    let mut body: Value =
+        serde_json::from_slice(&inbound.body).map_err(|error| undecodable(error.to_string()))?;
+    if let Some(fields) = body.as_object_mut() {
+        fields.shift_remove("background");
+    }
     let body = Bytes::from(body.to_string());
-    let scan = inbound.dialect.scan(&body).ok()?;
-    Some(Inbound {
+    let scan = inbound
+        .dialect
+        .scan(&body)
+        .map_err(|error| undecodable(error.to_string()))?;
+    Ok(Inbound {
         body,
         scan,
         ..inbound
@@ -365,45 +385,56 @@ struct Job {
 }
 
 impl Job {
-    fn keep(&self) {
+    fn place(&self) -> Place {
+        place(Shelf::Response, &self.subject.tenant, &self.id)
+    }
+
+    fn put(&self) {
         let text = serde_json::to_string(&self.kept).ok();
-        self.shared
-            .memory
-            .put(place(Shelf::Response, &self.subject.tenant, &self.id), text);
+        self.shared.memory.put(self.place(), text);
+    }
+
+    /// Keeps what has become of the response, unless it was cancelled or deleted meanwhile.
+    async fn keep(&self) {
+        let after = serde_json::to_string(&self.kept).ok();
+        let change = |before: &str| {
+            let before: KeptResponse = serde_json::from_str(before).ok()?;
+            is_pending(&before.response)
+                .then(|| after.clone())
+                .flatten()
+        };
+        self.shared.memory.update(self.place(), change).await;
     }
 
     async fn run(mut self, inbound: Inbound, mut trace: Trace) {
         set(&mut self.kept.response, "status", "in_progress".into());
-        self.keep();
+        self.keep().await;
         let runtime = self.shared.runtime.load_full();
         let answer =
             gateway::converse(&self.shared, &runtime, &self.subject, &inbound, &mut trace).await;
         match answer {
-            Ok(answer) => {
-                let status = answer.status();
-                let body = answer
-                    .into_body()
-                    .collect()
-                    .await
-                    .map(http_body_util::Collected::to_bytes);
-                let told: Value = body
-                    .ok()
-                    .and_then(|body| serde_json::from_slice(&body).ok())
-                    .unwrap_or_default();
-                if status.is_success() && told.is_object() {
-                    self.complete(told);
-                } else {
-                    let told = wire::dialect::told(told.to_string().as_bytes());
-                    self.fail("upstream_rejected", &told);
-                }
-            }
+            Ok(answer) => self.take(answer).await,
             Err(refused) => {
                 gateway::told(&refused, &trace);
                 self.fail(refused.code, &refused.message);
             }
         }
-        self.keep();
+        self.keep().await;
         self.shared.background.remove(&self.id);
+    }
+
+    async fn take(&mut self, answer: Response<Body>) {
+        let status = answer.status();
+        let body = answer.into_body().collect().await;
+        let body = body
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
+        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() && told.is_object() {
+            self.complete(told);
+        } else {
+            self.fail("upstream_rejected", &wire::dialect::told(&body));
+        }
     }
 
     /// Takes over the answer; its id is the one that the caller was given.

@@ -48,13 +48,11 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Headers of the caller that go on to an endpoint of the caller's dialect; everything else stays
-/// here, keys above all.
-const FORWARDED: [&str; 9] = [
+/// here, keys above all, and whose account is charged.
+const FORWARDED: [&str; 7] = [
     "anthropic-version",
     "anthropic-beta",
     "openai-beta",
-    "openai-organization",
-    "openai-project",
     "originator",
     "x-app",
     "x-claude-code-session-id",
@@ -211,6 +209,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         let text = name.as_str();
+        let is_known = name == CONTENT_TYPE && to.contains_key(CONTENT_TYPE);
+        if is_known {
+            continue;
+        }
         if RETURNED.contains(&text)
             || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-")

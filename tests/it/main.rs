@@ -1,6 +1,7 @@
 //! Whole calls through a gateway in this process: real sockets, real bytes, scripted endpoints.
 
 mod config;
+mod corners;
 mod dialects;
 mod edge;
 mod faults;

@@ -48,7 +48,7 @@ impl fmt::Display for Loss {
 pub struct Losses(Vec<Loss>);
 
 /// The most that are told apart; a hostile body must not make a header without end.
-const MOST: usize = 64;
+const MOST: usize = 512;
 
 impl Losses {
     /// Notes a loss.
@@ -60,6 +60,13 @@ impl Losses {
         if self.0.len() < MOST && !self.0.contains(&loss) {
             self.0.push(loss);
         }
+    }
+
+    /// Notes a loss before all others, so that it is told whatever else is.
+    pub fn add_first(&mut self, kind: LossKind, what: impl Into<Cow<'static, str>>) {
+        let what = what.into();
+        self.0.insert(0, Loss { kind, what });
+        self.0.truncate(MOST);
     }
 
     /// Notes that the target has no place for `what`.

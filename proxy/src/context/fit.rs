@@ -5,6 +5,9 @@
 //! The cut moves in steps and depends on the transcript alone, so that the turns behind it are sent
 //! with the same prefix again and again until the next step.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use meter::tokens::Tokenizer;
 use wire::call::{Call, Kind, Part, Role, Turn};
 use wire::loss::{LossKind, Losses};
@@ -15,6 +18,10 @@ const KEPT_OF_RESULT: usize = 120;
 const LEAST_TRIMMED: u64 = 240;
 /// Tokens of turns that are summarised at a time: small enough for any fast model's window.
 const LONGEST_CHUNK: u64 = 8_192;
+/// The last turns of a tool loop, whose results the model has not answered to yet.
+const RECENT_TURNS: usize = 4;
+/// Tokens of the lines that say what stands there instead.
+const HEADINGS: u64 = 64;
 /// Tokens set aside for the summary of one chunk.
 pub(crate) const SUMMARY: u64 = 256;
 
@@ -67,50 +74,83 @@ pub(crate) fn fit(
         return Ok(Dropped::default());
     }
     let open = open_from(&call.turns);
-    trim_results(call, open, window.tokenizer, keep, losses);
-    let total = count(call);
-    if total <= window.limit {
-        return Ok(Dropped::default());
+    // A long loop is one exchange: at last, results that the model has answered to are shortened too.
+    let recent = call.turns.len().saturating_sub(RECENT_TURNS).max(open);
+    for among in [0..open, open..recent] {
+        trim_results(call, among, window.tokenizer, keep, losses);
+        let total = count(call);
+        if total <= window.limit {
+            return Ok(Dropped::default());
+        }
+        let plan = Plan::new(call, window, total);
+        if let Some(index) = plan.first_that_fits(window) {
+            let edges = plan.edges.get(..=index).unwrap_or_default();
+            let dropped = cut(call, edges, plan.pinned_before(index));
+            losses.add_first(LossKind::Trimmed, format!("turns.1-{}", dropped.turns));
+            return Ok(dropped);
+        }
     }
-    let sizes: Vec<u64> = call
-        .turns
-        .iter()
-        .map(|turn| window.tokenizer.count_turn(turn))
-        .collect();
-    let fixed = total.saturating_sub(sizes.iter().sum());
-    let chunk = (window.limit / 4).clamp(1, LONGEST_CHUNK);
-    let edges = edges(&call.turns, &sizes, chunk);
-    let rest = |edge: usize| -> u64 {
-        let stays = |(at, turn): (usize, &Turn)| at >= edge || turn.role == Role::System;
-        let kept = call
-            .turns
-            .iter()
-            .enumerate()
-            .zip(&sizes)
-            .filter(|(place, _)| stays(*place));
-        kept.map(|(_, size)| size).sum()
-    };
-    let pinned =
-        |edge: usize| pinned_lines(call.turns.get(..edge).unwrap_or_default(), window.pins);
-    let fits = |index: usize, edge: usize| {
-        let summaries = SUMMARY.saturating_mul(u64::try_from(index + 1).unwrap_or(u64::MAX));
-        let pins: u64 = pinned(edge)
-            .iter()
-            .map(|line| window.tokenizer.count(line) + 1)
-            .sum();
-        fixed + rest(edge) + summaries.min(window.limit / 4) + pins + 64 <= window.limit
-    };
-    let found = edges
-        .iter()
-        .enumerate()
-        .find(|(index, edge)| fits(*index, **edge));
-    let Some((index, edge)) = found else {
-        return Err(total);
-    };
-    let pinned = pinned(*edge);
-    let dropped = cut(call, edges.get(..=index).unwrap_or_default(), pinned);
-    losses.add(LossKind::Trimmed, format!("turns.1-{}", dropped.turns));
-    Ok(dropped)
+    Err(count(call))
+}
+
+/// Where a call could be cut, and what would be left of it.
+struct Plan {
+    edges: Vec<usize>,
+    /// Tokens that would stay, for each edge.
+    left: Vec<u64>,
+    /// Lines that are kept word for word, and how many of them stand before each edge.
+    pins: Vec<String>,
+    pins_before: Vec<(usize, u64)>,
+}
+
+impl Plan {
+    /// One pass over the turns; `total` is what the whole call has.
+    fn new(call: &Call, window: Window<'_>, total: u64) -> Self {
+        let count = |turn| window.tokenizer.count_turn(turn);
+        let sizes: Vec<u64> = call.turns.iter().map(count).collect();
+        let chunk = (window.limit / 4).clamp(1, LONGEST_CHUNK);
+        let edges = edges(&call.turns, &sizes, chunk);
+        let (mut left, mut pins, mut pins_before) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut seen, mut gone, mut pinned) = (HashSet::new(), 0_u64, 0_u64);
+        let mut at = 0;
+        for edge in &edges {
+            let turns = call.turns.iter().zip(&sizes).take(*edge).skip(at);
+            for (turn, size) in turns.filter(|(turn, _)| turn.role != Role::System) {
+                gone += size;
+                for line in pinned_lines(turn, window.pins) {
+                    if seen.insert(line.clone()) {
+                        pinned += window.tokenizer.count(&line) + 1;
+                        pins.push(line);
+                    }
+                }
+            }
+            at = *edge;
+            left.push(total.saturating_sub(gone));
+            pins_before.push((pins.len(), pinned));
+        }
+        Self {
+            edges,
+            left,
+            pins,
+            pins_before,
+        }
+    }
+
+    /// The first edge behind which the rest fits with pins and summaries of what went.
+    fn first_that_fits(&self, window: Window<'_>) -> Option<usize> {
+        let kept = self.left.iter().zip(&self.pins_before).enumerate();
+        let fits = |(index, (left, (_, pins))): (usize, (&u64, &(usize, u64)))| {
+            let summaries = SUMMARY.saturating_mul(u64::try_from(index + 1).unwrap_or(u64::MAX));
+            let needed = left + summaries.min(window.limit / 4) + pins + HEADINGS;
+            (needed <= window.limit).then_some(index)
+        };
+        kept.into_iter().find_map(fits)
+    }
+
+    fn pinned_before(&self, index: usize) -> Vec<String> {
+        let count = self.pins_before.get(index).map_or(0, |(count, _)| *count);
+        self.pins.iter().take(count).cloned().collect()
+    }
 }
 
 /// Takes out the turns before the last of `edges`, a chunk for each of them.
@@ -186,15 +226,15 @@ fn edges(turns: &[Turn], sizes: &[u64], chunk: u64) -> Vec<usize> {
     edges
 }
 
-/// Shortens the long tool results before the present exchange.
+/// Shortens the long tool results of these turns.
 fn trim_results(
     call: &mut Call,
-    open: usize,
+    among: Range<usize>,
     tokenizer: &Tokenizer,
     keep: &dyn Fn(&str) -> String,
     losses: &mut Losses,
 ) {
-    for turn in call.turns.iter_mut().take(open) {
+    for turn in call.turns.iter_mut().take(among.end).skip(among.start) {
         let mut changed = false;
         for part in &mut turn.parts {
             let Kind::ToolResult(result) = &mut part.kind else {
@@ -225,18 +265,11 @@ fn trim_results(
     }
 }
 
-fn pinned_lines(turns: &[Turn], pins: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for turn in turns.iter().filter(|turn| turn.role != Role::System) {
-        for line in turn.plain_text().lines() {
-            let line = line.trim();
-            let pinned = pins.iter().any(|pin| line.starts_with(pin.as_str()));
-            if pinned && !lines.iter().any(|known| known == line) {
-                lines.push(line.to_owned());
-            }
-        }
-    }
-    lines
+fn pinned_lines(turn: &Turn, pins: &[String]) -> Vec<String> {
+    let text = turn.plain_text();
+    let lines = text.lines().map(str::trim);
+    let pinned = lines.filter(|line| pins.iter().any(|pin| line.starts_with(pin.as_str())));
+    pinned.map(str::to_owned).collect()
 }
 
 /// Turns as a text that a model can summarise.

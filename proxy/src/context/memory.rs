@@ -1,6 +1,7 @@
 //! What the gateway remembers of conversations: documents, written behind the calls into the
 //! archive, and in front of it what every call may need at once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +16,12 @@ use crate::telemetry;
 
 /// Documents that may wait to be written; more would mean that the disk has stopped.
 const MOST_WAITING: usize = 10_000;
-/// Conversations kept open.
-const MOST_OPEN: usize = 1_000;
+/// Bytes of conversations and responses kept open.
+const MOST_OPEN_BYTES: usize = 64 << 20;
+/// Responses looked through at the start for those that an earlier process was making.
+const LATEST_RESPONSES: u32 = 1_000;
+/// How often a change is tried where others change the same document.
+const TRIES: usize = 8;
 /// Values kept at hand of each kind. A turn has some kilobytes, so this bounds memory to about 100 MB.
 const MOST_AT_HAND: usize = 20_000;
 
@@ -26,8 +31,9 @@ struct Queue {
     waiting: HashMap<Place, Option<String>>,
     /// Being written just now; still read from here.
     writing: Arc<HashMap<Place, Option<String>>>,
-    /// Conversations as they are written, so that a turn can be added at once.
+    /// Conversations and responses as they are written, so that they can be changed at once.
     at_hand: HashMap<Place, String>,
+    at_hand_bytes: usize,
     /// Counts changes: what was read before one must not be taken for the present state.
     changes: u64,
 }
@@ -38,12 +44,17 @@ struct Unread;
 impl Queue {
     /// Keeps a conversation at hand.
     fn open(&mut self, place: Place, text: Option<&str>) {
-        let Some(text) = text.filter(|_| place.shelf == Shelf::Conversation) else {
+        let opens = matches!(place.shelf, Shelf::Conversation | Shelf::Response);
+        let Some(text) = text.filter(|text| opens && text.len() <= MOST_OPEN_BYTES) else {
             return;
         };
-        if self.at_hand.len() >= MOST_OPEN {
+        let known = self.at_hand.remove(&place);
+        self.at_hand_bytes -= known.map_or(0, |known| known.len());
+        if self.at_hand_bytes + text.len() > MOST_OPEN_BYTES {
             self.at_hand.clear();
+            self.at_hand_bytes = 0;
         }
+        self.at_hand_bytes += text.len();
         self.at_hand.insert(place, text.to_owned());
     }
 
@@ -115,15 +126,46 @@ impl Memory {
                 memory.turns.insert(key(&place), Arc::new(turn));
             }
         }
+        for (place, text) in memory.archive.latest(Shelf::Response, LATEST_RESPONSES)? {
+            if let Some(failed) = super::given_up(&text) {
+                memory.put(place, Some(failed));
+            }
+        }
         for (place, summary) in memory.archive.latest(Shelf::Summary, half)? {
             memory.summaries.insert(key(&place), Arc::from(summary));
         }
         Ok(memory)
     }
 
-    /// Which origin made the signature or sealed content `seal`.
+    /// Which origin made the signature or sealed content `seal`, as far as that is at hand.
     pub(crate) fn origin_of(&self, tenant: &str, seal: &str) -> Option<Arc<str>> {
-        self.seals.get(digest(&[tenant, seal]))
+        let found = self.seals.get(digest(&[tenant, seal]));
+        found.filter(|origin| !origin.is_empty())
+    }
+
+    /// Takes to hand who made `seals`; those that nobody knows are looked up once.
+    pub(crate) async fn look_up(&self, tenant: &str, seals: &[Cow<'_, str>]) {
+        let keys = seals.iter().map(|seal| digest(&[tenant, seal]));
+        let unknown: Vec<u64> = keys.filter(|key| self.seals.get(*key).is_none()).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let (archive, tenant) = (Arc::clone(&self.archive), tenant.to_owned());
+        let asked = unknown.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = |key: &u64| archive.get(&place(Shelf::Seal, &tenant, named(*key)));
+            asked.iter().map(read).collect::<Result<Vec<_>, _>>()
+        });
+        match reading.await {
+            Ok(Ok(found)) => {
+                for (key, origin) in unknown.into_iter().zip(found) {
+                    self.seals
+                        .insert(key, Arc::from(origin.unwrap_or_default()));
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "origins of signatures could not be read"),
+            Err(_) => {}
+        }
     }
 
     /// Remembers that `origin` made `seal`.
@@ -181,9 +223,11 @@ impl Memory {
     pub(crate) fn put(&self, place: Place, value: Option<String>) {
         let mut queue = self.queue();
         queue.changes += 1;
-        queue.at_hand.remove(&place);
+        let known = queue.at_hand.remove(&place);
+        queue.at_hand_bytes -= known.map_or(0, |known| known.len());
         queue.open(place.clone(), value.as_deref());
-        if queue.waiting.len() >= MOST_WAITING && !queue.waiting.contains_key(&place) {
+        let is_full = queue.waiting.len() >= MOST_WAITING && value.is_some();
+        if is_full && !queue.waiting.contains_key(&place) {
             drop(queue);
             telemetry::forgotten();
             let shelf = place.shelf.as_str();
@@ -222,23 +266,65 @@ impl Memory {
         Ok(found)
     }
 
-    /// Changes the document at `place` in one step; `false` where there is none, or it is not at hand.
+    /// Changes the document at `place` in one step; `false` where there is none, or `change` leaves it.
+    /// The work is done outside the lock, and anew if somebody else was faster.
+    pub(crate) async fn update(
+        &self,
+        place: Place,
+        change: impl Fn(&str) -> Option<String>,
+    ) -> bool {
+        for _ in 0..TRIES {
+            let Ok(Some(before)) = self.get(place.clone()).await else {
+                return false;
+            };
+            let Some(after) = change(&before) else {
+                return false;
+            };
+            if let Some(changed) = self.swap(&place, &before, after) {
+                return changed;
+            }
+        }
+        false
+    }
+
+    /// As [`Memory::update`], for a document that lies at hand; `None` where it does not.
     pub(crate) fn update_at_hand(
         &self,
         place: &Place,
-        change: impl FnOnce(&str) -> Option<String>,
-    ) -> bool {
+        change: impl Fn(&str) -> Option<String>,
+    ) -> Option<bool> {
+        for _ in 0..TRIES {
+            let before = self.queue().known(place).ok()?.cloned();
+            let Some(after) = before.as_deref().and_then(&change) else {
+                return Some(false);
+            };
+            let swapped = self.swap(place, before.as_deref().unwrap_or_default(), after);
+            if swapped.is_some() {
+                return swapped;
+            }
+        }
+        None
+    }
+
+    /// Puts `after` where `before` still stands; `None` where it does not.
+    fn swap(&self, place: &Place, before: &str, after: String) -> Option<bool> {
         let mut queue = self.queue();
-        let known = queue.known(place).ok().flatten();
-        let Some(after) = known.and_then(|text| change(text)) else {
-            return false;
-        };
+        // What is not at hand any more can not have been changed since without being so.
+        let known = queue.known(place);
+        if known.is_ok_and(|known| known.map(String::as_str) != Some(before)) {
+            return None;
+        }
         queue.changes += 1;
         queue.open(place.clone(), Some(&after));
         queue.waiting.insert(place.clone(), Some(after));
         drop(queue);
         self.wake.notify_one();
-        true
+        Some(true)
+    }
+
+    /// Says that something waits to be written.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Waits until something waits to be written.

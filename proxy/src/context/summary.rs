@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use meter::Subject;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use wire::Losses;
 use wire::dialect::{self, Change};
 
@@ -24,8 +24,11 @@ const TOLD: &str = "Summarise the part of a conversation below for a model that 
 const AT_A_TIME: usize = 4;
 /// Summaries that become one where there are too many of them.
 const FOLDED: usize = 8;
-/// How long the caller waits for one; the turns' first words do otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the caller waits for them all; the turns' first words do for the rest.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Summaries made for one call at most: a conversation grows by one at a time, and whoever brings more
+/// at once gets first words for the oldest.
+const MOST_MADE: usize = 64;
 
 /// The summaries of what was dropped, in order, at most `most` of them: older ones are summarised once
 /// more. Where the fast tier fails, the turns' first words stand in.
@@ -35,36 +38,72 @@ pub(crate) async fn of(
     dropped: &Dropped,
     most: usize,
 ) -> Vec<String> {
-    let mut summaries = all(shared, subject, &dropped.chunks).await;
-    while summaries.len() > most.max(1) {
-        let groups: Vec<String> = summaries
-            .chunks(FOLDED)
-            .map(|group| group.join("\n"))
-            .collect();
-        summaries = all(shared, subject, &groups).await;
-    }
-    summaries
-}
-
-async fn all(shared: &Arc<Shared>, subject: &Subject, texts: &[String]) -> Vec<String> {
-    let mut summaries = Vec::with_capacity(texts.len());
-    for group in texts.chunks(AT_A_TIME) {
-        let made = group.iter().map(|text| one(shared, subject, text));
-        summaries.extend(join_all(made).await);
-    }
-    summaries
-}
-
-async fn one(shared: &Arc<Shared>, subject: &Subject, text: &str) -> String {
-    if let Some(known) = shared.memory.summary(&subject.tenant, text) {
-        return known.to_string();
-    }
-    let Ok(Some(summary)) = timeout(PATIENCE, made(shared, subject, text)).await else {
-        return fit::extract(text);
+    let mut left = Left {
+        made: MOST_MADE,
+        until: Instant::now() + PATIENCE,
     };
+    let mut summaries = all(shared, subject, &dropped.chunks, &mut left).await;
+    while summaries.len() > most.max(1) {
+        let joined = summaries.chunks(FOLDED).map(|group| group.join("\n"));
+        let groups: Vec<String> = joined.collect();
+        summaries = all(shared, subject, &groups, &mut left).await;
+    }
+    summaries
+}
+
+/// What may still be spent on one call.
+struct Left {
+    made: usize,
+    until: Instant,
+}
+
+async fn all(
+    shared: &Arc<Shared>,
+    subject: &Subject,
+    texts: &[String],
+    left: &mut Left,
+) -> Vec<String> {
+    let known = |text: &String| shared.memory.summary(&subject.tenant, text);
+    let mut summaries: Vec<Option<Arc<str>>> = texts.iter().map(known).collect();
+    let missing = summaries
+        .iter()
+        .enumerate()
+        .filter(|(_, known)| known.is_none());
+    let missing: Vec<usize> = missing.map(|(at, _)| at).collect();
+    // The newest are worth most.
+    let made = missing
+        .get(missing.len().saturating_sub(left.made)..)
+        .unwrap_or_default();
+    left.made -= made.len();
+    let until = left.until;
+    for group in made.chunks(AT_A_TIME) {
+        let asked = group.iter().filter_map(|at| Some((*at, texts.get(*at)?)));
+        let asked =
+            asked.map(|(at, text)| async move { (at, one(shared, subject, text, until).await) });
+        for (at, summary) in join_all(asked).await {
+            if let Some(place) = summaries.get_mut(at) {
+                *place = summary;
+            }
+        }
+    }
+    let or_words = summaries.into_iter().zip(texts);
+    or_words
+        .map(|(known, text)| known.map_or_else(|| fit::extract(text), |it| it.to_string()))
+        .collect()
+}
+
+async fn one(
+    shared: &Arc<Shared>,
+    subject: &Subject,
+    text: &str,
+    until: Instant,
+) -> Option<Arc<str>> {
+    let summary = timeout_at(until, made(shared, subject, text))
+        .await
+        .ok()??;
     let summary = Arc::from(summary);
     shared.memory.keep_summary(&subject.tenant, text, &summary);
-    summary.to_string()
+    Some(summary)
 }
 
 async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<String> {

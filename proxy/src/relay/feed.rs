@@ -168,7 +168,10 @@ impl Feed {
     }
 
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.
-    pub(super) async fn until_content(&mut self, body: &mut Incoming) -> Result<(), &'static str> {
+    pub(super) async fn until_content(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Result<Seen, &'static str> {
         loop {
             let frame = body
                 .frame()
@@ -179,7 +182,7 @@ impl Feed {
                 continue;
             };
             match self.push(data) {
-                Seen::Content | Seen::End => return Ok(()),
+                seen @ (Seen::Content | Seen::End) => return Ok(seen),
                 Seen::Error => return Err("its stream began with an error"),
                 Seen::Broken => return Err("its stream is not of its dialect"),
                 Seen::Quiet | Seen::UsageOnly => {}

@@ -187,24 +187,20 @@ impl Keeper {
             }
         }
         let place = context::place(Shelf::Conversation, &self.tenant, id);
-        let added = items.clone();
-        let add = |items: Vec<Value>| {
-            move |text: &str| {
-                let mut kept: KeptConversation = serde_json::from_str(text).ok()?;
-                kept.items.extend(items);
-                serde_json::to_string(&kept).ok()
-            }
+        let add = move |text: &str| {
+            let mut kept: KeptConversation = serde_json::from_str(text).ok()?;
+            kept.items.extend(items.iter().cloned());
+            serde_json::to_string(&kept).ok()
         };
-        if self.shared.memory.update_at_hand(&place, add(added)) {
+        if self.shared.memory.update_at_hand(&place, &add).is_some() {
             return;
         }
         // Many other conversations went by meanwhile: it must be read again.
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move {
-            let known = shared.memory.get(place.clone()).await;
-            if !shared.memory.update_at_hand(&place, add(items)) {
-                let deleted = matches!(known, Ok(None));
-                tracing::warn!(conversation = place.id, deleted, "a turn was not added");
+            let id = place.id.clone();
+            if !shared.memory.update(place, add).await {
+                tracing::warn!(conversation = id, "a turn was not added: it was deleted");
             }
         });
     }

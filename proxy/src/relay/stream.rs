@@ -91,6 +91,14 @@ impl Stream {
         }
     }
 
+    /// The answer came to its end; what is left is the end of its body.
+    pub(super) fn ended(&mut self) {
+        self.billing.complete(&self.feed.facts(), 0);
+        self.state = State::Ended;
+        self.idle_after = AFTER_END;
+        self.idle.as_mut().reset(Instant::now() + AFTER_END);
+    }
+
     fn take(&mut self, data: Bytes) {
         if self.state == State::Ended {
             // Text behind the end is nobody's answer: drop it with the connection it came from.
@@ -98,12 +106,7 @@ impl Stream {
             return;
         }
         match self.feed.push(data) {
-            Seen::End => {
-                self.billing.complete(&self.feed.facts(), 0);
-                self.state = State::Ended;
-                self.idle_after = AFTER_END;
-                self.idle.as_mut().reset(Instant::now() + AFTER_END);
-            }
+            Seen::End => self.ended(),
             Seen::Error => {
                 // The upstream's own error event was relayed where events go out as they came.
                 let told = self

@@ -21,7 +21,9 @@ use crate::scan::{self, Message, Role, count, flag, len32, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
-pub use items::{input_items, item_id, reference, response_id, with_input, written_out};
+pub use items::{
+    input_items, item_id, reference, response_id, total_tokens, with_input, written_out,
+};
 pub use write::pending;
 
 /// The dialect.

@@ -172,6 +172,22 @@ fn long_results_become_handles_first() {
 }
 
 #[test]
+fn a_long_loop_on_one_prompt_keeps_its_last_results_whole() {
+    let mut call = conversation(0);
+    call.turns.push(user("Work through all of it"));
+    for n in 0..40 {
+        call.turns
+            .extend(tool_loop(n, &format!("result {n} ").repeat(300)));
+    }
+    let mut losses = Losses::default();
+    let dropped = fitted(&mut call, 12_000, &mut losses).expect("it fits");
+    assert_eq!(dropped, Dropped::default(), "there is nothing else to drop");
+    let last = call.turns.last().expect("a turn").plain_text();
+    assert_eq!(last, "result 39 ".repeat(300));
+    assert!(call.turns[5].plain_text().contains("are kept as result_1]"));
+}
+
+#[test]
 fn what_can_not_fit_is_said() {
     let mut call = conversation(1);
     call.turns.push(user(&"word ".repeat(5_000)));

@@ -9,6 +9,14 @@ use crate::dialect::openai::{citation_of, file_of, media_of_url, url_citation};
 
 use super::NAME;
 
+/// All tokens that a response used.
+pub fn total_tokens(response: &Value) -> usize {
+    let total = response
+        .get("usage")
+        .and_then(|usage| usage.get("total_tokens")?.as_u64());
+    usize::try_from(total.unwrap_or(0)).unwrap_or(usize::MAX)
+}
+
 /// The id of the response that the call `request` made.
 pub fn response_id(request: RequestId) -> String {
     request.to_string().replacen("req_", "resp_", 1)
