@@ -47,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use calls::Door;
 use kept::Kept;
 pub use script::{Fault, Script, ScriptedCall};
+pub use strict::judge;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 

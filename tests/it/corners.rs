@@ -487,7 +487,7 @@ async fn fitting_is_linear() {
 }
 
 #[test]
-fn review_seals_are_found_in_pretty_json() {
+fn seals_are_found_in_indented_json() {
     let answer = b"{\n  \"output\": [\n    {\n      \"type\": \"reasoning\",\n      \"encrypted_content\": \"gAAA\"\n    }\n  ]\n}";
     assert_eq!(
         wire::dialect::OPENAI_RESPONSES.seals(answer),

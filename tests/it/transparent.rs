@@ -8,6 +8,17 @@ use bench::upstream::{Fault, Script};
 use tests::golden;
 use tests::world::{FAST, World, chat, script};
 
+/// The clients whose bodies were recorded; other golden cases are made up.
+const CLIENTS: [&str; 7] = [
+    "ai-sdk--",
+    "anthropic-py--",
+    "claude-code--",
+    "codex--",
+    "langchain-openai--",
+    "llm-cli--",
+    "openai-py--",
+];
+
 fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -30,7 +41,21 @@ fn edited(body: &str, chat: bool, tier: &str) -> String {
 #[tokio::test]
 async fn recorded_bodies_reach_the_upstream_with_only_the_spliced_ranges_changed() {
     let world = World::start("", "").await;
-    for case in golden::cases() {
+    let recorded = |case: &golden::Case| {
+        let name = case.name.split('/').nth(1).unwrap_or_default();
+        // What a body only names must be known here, or it may be another tenant's.
+        let names_items = case.body.contains("\"item_reference\"");
+        CLIENTS.iter().any(|client| name.starts_with(client)) && !names_items
+    };
+    let cases: Vec<_> = golden::cases().into_iter().filter(recorded).collect();
+    for dialect in ["openai_chat/", "openai_responses/", "anthropic_messages/"] {
+        let count = cases
+            .iter()
+            .filter(|case| case.name.starts_with(dialect))
+            .count();
+        assert!(count > 15, "{count} recorded bodies of {dialect}");
+    }
+    for case in cases {
         let reply = world.client.post(case.path, case.body.clone()).await;
         assert_eq!(reply.status, 200, "{}: {}", case.name, reply.text());
         let tier = reply.header("x-pareto-tier");

@@ -1,6 +1,9 @@
 //! The canonical conversation: what a call says, whatever dialect it was written in. Built only where
 //! a call changes dialect, origin or window; a call that stays at home is spliced and never decoded.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -187,7 +190,7 @@ pub struct Tool {
     /// The namespace it stands in.
     pub group: Option<String>,
     pub description: Option<String>,
-    /// The JSON schema of its arguments.
+    /// The JSON schema of its arguments; for a free-form tool the grammar of its input.
     pub schema: Option<Value>,
     pub strict: Option<bool>,
     /// Takes text instead of JSON.
@@ -358,12 +361,91 @@ impl Turn {
         self.parts.iter().any(result)
     }
 
+    /// Whether it consists of answers to tool calls.
+    fn only_answers_tools(&self) -> bool {
+        let result = |part: &Part| matches!(part.kind, Kind::ToolResult(_));
+        self.parts.iter().all(result)
+    }
+
     /// All its text joined by line breaks, tool results included.
     pub fn plain_text(&self) -> String {
         let mut text = String::new();
         collect_text(&self.parts, &mut text);
         text
     }
+}
+
+/// The transcript with each result right behind the turn that called its tool: one dialect lets
+/// other turns stand between them, the others refuse that.
+pub(crate) fn paired(turns: &[Turn]) -> Cow<'_, [Turn]> {
+    let late = late_results(turns);
+    if late.is_empty() {
+        return Cow::Borrowed(turns);
+    }
+    let mut turns = turns.to_vec();
+    let mut moved: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
+    // From the back, so that the places of the parts still to be moved stay right.
+    for Late { turn, part, call } in late.into_iter().rev() {
+        if let Some(turn) = turns.get_mut(turn) {
+            turn.raw.clear();
+            let moved = moved.entry(call).or_default();
+            moved.push(turn.parts.remove(part));
+        }
+    }
+    let mut paired = Vec::with_capacity(turns.len() + moved.len());
+    let mut waiting = None;
+    for (number, turn) in turns.into_iter().enumerate() {
+        if !turn.only_answers_tools() {
+            // Behind the results that stood in their place.
+            paired.extend(waiting.take());
+        }
+        if !turn.parts.is_empty() || !turn.raw.is_empty() {
+            paired.push(turn);
+        }
+        if let Some(mut parts) = moved.remove(&number) {
+            parts.reverse();
+            waiting = Some(Turn::new(Role::User, parts));
+        }
+    }
+    paired.extend(waiting);
+    Cow::Owned(paired)
+}
+
+/// A result with another turn between it and its call.
+struct Late {
+    turn: usize,
+    part: usize,
+    /// The turn of its call.
+    call: usize,
+}
+
+fn late_results(turns: &[Turn]) -> Vec<Late> {
+    let mut called: HashMap<&str, usize> = HashMap::new();
+    let mut late = Vec::new();
+    // The last turn that holds something else than results.
+    let mut other = 0;
+    for (number, turn) in turns.iter().enumerate() {
+        for (place, part) in turn.parts.iter().enumerate() {
+            match &part.kind {
+                Kind::ToolCall(call) => {
+                    called.insert(&call.id, number);
+                }
+                Kind::ToolResult(result) => {
+                    let call = called.get(result.id.as_str()).copied();
+                    late.extend(call.filter(|call| *call < other).map(|call| Late {
+                        turn: number,
+                        part: place,
+                        call,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        if !turn.only_answers_tools() {
+            other = number;
+        }
+    }
+    late
 }
 
 fn collect_text(parts: &[Part], text: &mut String) {
@@ -393,6 +475,13 @@ impl Call {
             Kind::Thinking(thinking) => thinking.seal.as_mut(),
             _ => None,
         })
+    }
+
+    /// Whether it ends with an answer's beginning. One dialect goes on with it word by word, the others
+    /// begin a new answer.
+    pub(crate) fn ends_with_answer(&self) -> bool {
+        let last = self.turns.last();
+        last.is_some_and(|turn| turn.role == Role::Assistant)
     }
 
     /// The tool called `name`.

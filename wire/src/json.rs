@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde::de::DeserializeOwned;
+
 /// Deepest nesting taken: tool schemas of real clients stay below 30, and 128 bounds the stack.
 pub const MAX_DEPTH: u32 = 128;
 
@@ -415,6 +417,46 @@ fn plain(bytes: &[u8]) -> usize {
     }
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// Reads `text` whole. The scanner lets escapes of half a character pass, because clients and servers
+/// that cut texts by UTF-16 units send them; here each becomes U+FFFD instead of an error.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(text).or_else(|error| match mended(text) {
+        Some(mended) => serde_json::from_slice(&mended),
+        None => Err(error),
+    })
+}
+
+/// The text with U+FFFD for each escape of half a character; `None` where there is none.
+fn mended(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    let mut found = false;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let unit = utf16_unit(escape);
+        let next = escape.get(6..).and_then(utf16_unit);
+        let (length, is_half) = match (unit, next) {
+            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => (12, false),
+            (Some(0xD800..0xE000), _) => (6, true),
+            (Some(_), _) => (6, false),
+            (None, _) => (2, false),
+        };
+        let (escape, behind) = escape.split_at_checked(length)?;
+        out.extend_from_slice(if is_half { b"\\ufffd" } else { escape });
+        found |= is_half;
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+    found.then_some(out)
+}
+
+/// The number in the escape `\uXXXX` that stands at the head of `text`.
+fn utf16_unit(text: &[u8]) -> Option<u32> {
+    let hex = text.strip_prefix(b"\\u")?.get(..4)?;
+    u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
 
 /// Writes `text` as a JSON string, quotes included.

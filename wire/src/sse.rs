@@ -88,9 +88,10 @@ pub(crate) fn write(out: &mut String, name: Option<&str>, data: &serde_json::Val
     };
 }
 
-/// The value of an event's first `data` line, without the space behind the colon.
+/// The value of an event's first `data` line, without the space behind the colon. An empty one is
+/// none: by the specification such an event is never given out, and some servers keep a line open by it.
 pub fn data(event: &[u8]) -> Option<&[u8]> {
-    field(event, b"data:")
+    field(event, b"data:").filter(|data| !data.is_empty())
 }
 
 /// The value of an event's `event` line.
@@ -156,5 +157,7 @@ mod tests {
         assert_eq!(data(b"data: 1\r\n\r\n"), Some(&b"1"[..]));
         assert_eq!(name(b"event: x\ndata:1\n\n"), Some(&b"x"[..]));
         assert_eq!(data(b": ping\n\n"), None);
+        assert_eq!(data(b"data:\n\n"), None);
+        assert_eq!(data(b"data: \n\n"), None);
     }
 }

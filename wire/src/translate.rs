@@ -1,12 +1,14 @@
 //! From one dialect to another: an answer's events are read, put together for those who need it
 //! whole, and written again.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
-use crate::dialect::{Asked, DecodeError, Reader, Writer};
+use crate::dialect::{Asked, DecodeError, Reader, Writer, shortened};
 use crate::loss::Losses;
 use crate::reply::{Assembler, Event, Opening, Reply};
-use crate::{Call, Dialect};
+use crate::{Call, Dialect, Usage};
 
 /// A stream on its way from the dialect it comes in to the one it goes out in.
 #[derive(Debug)]
@@ -48,12 +50,21 @@ impl Translator {
 
     fn write(&mut self, out: &mut String) {
         for event in self.events.drain(..) {
+            // Nothing is written behind the end, and nothing behind a failure: an end there would make
+            // the answer look whole.
+            if self.failed.is_some() || self.assembler.whole().is_some() {
+                continue;
+            }
             if let Event::Failed(why) = &event {
-                self.failed.get_or_insert_with(|| why.clone());
+                self.failed = Some(why.clone());
             }
             if event == Event::End && !self.assembler.is_reported() {
                 let counted = self.asked.counted(&self.assembler.seen());
-                self.writer.event(Event::Usage(counted), out);
+                // Some servers report the prompt at the start and then no more.
+                let prompt = self.assembler.so_far().usage.unwrap_or(counted);
+                let output = counted.output;
+                self.writer
+                    .event(Event::Usage(Usage { output, ..prompt }), out);
             }
             self.unwrap.pass(event, &mut |event| {
                 self.assembler.take(&event);
@@ -106,6 +117,7 @@ pub fn reply(
     for event in reply.clone().events() {
         unwrap.pass(event, &mut |event| assembler.take(&event));
     }
+    reply.model.clone_from(&assembler.so_far().model);
     reply.parts.clone_from(&assembler.so_far().parts);
     reply.usage = reply
         .usage
@@ -113,39 +125,61 @@ pub fn reply(
     Ok((to.encode_reply(&reply, asked, losses), reply))
 }
 
-/// Free-form tools that went out as functions come back as calls with an `input`: this gives such a
-/// call its form again.
+/// Gives calls of tools the form that their caller knows: free-form tools that went out as functions
+/// come back as calls with an `input`, and names that were too long come back shortened.
 #[derive(Debug)]
 struct Unwrap {
-    custom: Vec<String>,
+    asked: Asked,
+    /// The tools that went out under another name, by that name.
+    renamed: HashMap<String, String>,
+    /// The ids of the calls so far.
+    ids: HashSet<String>,
+    /// The input of a free-form call that came as a function's.
     open: Option<String>,
 }
 
 impl Unwrap {
     fn new(asked: &Asked) -> Self {
-        let custom = asked.call.tools.iter().filter(|tool| tool.custom);
+        let mut renamed = HashMap::new();
+        for tool in &asked.call.tools {
+            for name in shortened(&tool.name).filter(|name| *name != tool.name) {
+                renamed.insert(name, tool.name.clone());
+            }
+        }
         Self {
-            custom: custom.map(|tool| tool.name.clone()).collect(),
+            asked: asked.clone(),
+            renamed,
+            ids: HashSet::new(),
             open: None,
+        }
+    }
+
+    /// The call that opens, as its caller knows it. Results are matched to calls by id, so that a
+    /// server which gives none, or the same twice, would end every loop with parallel calls.
+    fn opening(&mut self, id: String, name: String, custom: bool) -> Opening {
+        let made = || format!("{}{:02x}", self.asked.message_id("call_"), self.ids.len());
+        let is_new = !id.is_empty() && !self.ids.contains(&id);
+        let id = if is_new { id } else { made() };
+        self.ids.insert(id.clone());
+        let name = self.renamed.get(&name).cloned().unwrap_or(name);
+        let is_custom = self.asked.call.tool(&name).is_some_and(|tool| tool.custom);
+        self.open = (is_custom && !custom).then(String::new);
+        Opening::ToolCall {
+            id,
+            name,
+            custom: custom || is_custom,
         }
     }
 
     fn pass(&mut self, event: Event, to: &mut dyn FnMut(Event)) {
         match (event, &mut self.open) {
-            (
-                Event::Open(Opening::ToolCall {
-                    id,
-                    name,
-                    custom: false,
-                }),
-                _,
-            ) if self.custom.contains(&name) => {
-                self.open = Some(String::new());
-                to(Event::Open(Opening::ToolCall {
-                    id,
-                    name,
-                    custom: true,
-                }));
+            // A server that does not say which model answers was asked for this one.
+            (Event::Begin { model, prompt }, _) if model.is_empty() => {
+                let model = self.asked.call.model.clone();
+                to(Event::Begin { model, prompt });
+            }
+            (Event::Open(Opening::ToolCall { id, name, custom }), _) => {
+                to(Event::Open(self.opening(id, name, custom)));
             }
             (Event::Piece(piece), Some(text)) => text.push_str(&piece),
             (event @ Event::Close { .. }, open) => {

@@ -35,6 +35,20 @@ pub(super) fn check(dialect: Dialect, request: &Value, rules: &Rules<'_>) -> Ver
     }
 }
 
+/// Whether the vendor of the dialect called `dialect` would take `request`, all reasoning in which must
+/// come from `origin`; otherwise the first rule it breaks.
+pub fn judge(dialect: &str, request: &Value, origin: &str) -> Result<(), String> {
+    let all = [Dialect::Chat, Dialect::Messages, Dialect::Responses];
+    let found = all.into_iter().find(|known| known.name() == dialect);
+    let rules = Rules {
+        origin,
+        takes_reasoning: true,
+        counts_only: false,
+        kept: &|_| false,
+    };
+    check(found.ok_or("this dialect has no rules")?, request, &rules)
+}
+
 /// `holds`, or else this is wrong with what is at `place`.
 fn require(holds: bool, place: &str, wrong: &str) -> Verdict {
     if holds {

@@ -1,6 +1,8 @@
 //! Anthropic Messages: `POST /v1/messages`.
 
 mod call;
+mod encode;
+mod read;
 mod reply;
 
 use std::ops::Range;
@@ -20,6 +22,8 @@ use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
 const NAME: &str = "anthropic_messages";
+/// The longest name of a tool that the API takes.
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// The dialect.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl Dialect for AnthropicMessages {
     }
 
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
-        call::encode(call, change, losses)
+        encode::encode(call, change, losses)
     }
 
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
@@ -84,13 +88,13 @@ impl Dialect for AnthropicMessages {
     }
 
     fn reader(&self, origin: &str) -> Box<dyn Reader> {
-        Box::new(reply::MessagesReader::new(origin))
+        Box::new(read::MessagesReader::new(origin))
     }
 
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        let mut seals = strings_behind(answer, "\"signature\":\"");
+        let mut seals = strings_behind(answer, "\"signature\"");
         if memchr::memmem::find(answer, b"redacted_thinking").is_some() {
-            seals.extend(strings_behind(answer, "\"data\":\""));
+            seals.extend(strings_behind(answer, "\"data\""));
         }
         seals
     }
@@ -265,6 +269,7 @@ fn block(
                 _ => {}
             },
             ("text", Kind::String) => text = Some(scanner.string()?.at),
+            ("content", Kind::Array) => scanner.array(|scanner| pictured(scanner, scan))?,
             ("signature" | "data", Kind::String) => {
                 let at = scanner.string()?.at;
                 scan.seals_at.push(at);
@@ -278,6 +283,22 @@ fn block(
     scan.shape.tool_errors += u32::from(result && failed);
     message.texts.extend(text);
     Ok(())
+}
+
+/// Counts what a piece of a tool's result shows.
+fn pictured(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    if scanner.peek()? != Kind::Object {
+        return Ok(());
+    }
+    scanner.object(|scanner, key| {
+        if key.is("type")
+            && let Some(kind) = word(scanner)?
+        {
+            scan.shape.images += u32::from(kind.is("image"));
+            scan.shape.files += u32::from(kind.is("document"));
+        }
+        Ok(())
+    })
 }
 
 /// The usage of a whole answer.
@@ -325,6 +346,8 @@ struct Follower {
     used: Usage,
     /// A figure was unsound: nothing the stream reports is believed.
     unsound: bool,
+    /// Some usage arrived.
+    reported: bool,
     /// A closing usage arrived; the first event's output figure is only a placeholder.
     closed: bool,
 }
@@ -375,9 +398,12 @@ impl Watch for Follower {
 impl Follower {
     /// Takes usage from `message_start` (inside `message`) or `message_delta` (on top).
     fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
-        let mut sound = true;
+        let (mut sound, mut reported) = (true, false);
         let used = &mut self.used;
-        let mut take = |scanner: &mut Scanner<'_>| sound &= usage(scanner, used);
+        let mut take = |scanner: &mut Scanner<'_>| {
+            reported = true;
+            sound &= usage(scanner, used);
+        };
         let walked = Scanner::new(data).and_then(|mut scanner| {
             scanner.object(|scanner, key| {
                 match (key.raw, scanner.peek()?) {
@@ -397,11 +423,13 @@ impl Follower {
             return Seen::Broken;
         }
         self.unsound |= !sound;
-        self.closed |= closing;
+        self.closed |= closing && reported;
+        // Figures that nobody reported must not pass for a call that was free.
+        self.reported |= reported;
+        let used = (self.reported && !self.unsound).then_some(self.used);
+        self.facts.prompt = used.map(|used| Usage { output: 0, ..used });
+        self.facts.usage = used.filter(|_| self.closed);
         // A closing event is a piece of the answer: it carries the reason why the model stopped.
-        let reported = (!self.unsound).then_some(self.used);
-        self.facts.prompt = reported.map(|used| Usage { output: 0, ..used });
-        self.facts.usage = (self.closed && !self.unsound).then_some(self.used);
         if closing { Seen::Content } else { Seen::Quiet }
     }
 }

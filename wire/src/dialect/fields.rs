@@ -75,6 +75,12 @@ pub(super) fn object(text: &str, name: &str) -> Value {
     }
 }
 
+/// Whether the text is a JSON object; none at all stands for an empty one.
+pub(super) fn is_object(text: &str) -> bool {
+    let parsed = serde_json::from_str::<Map<String, Value>>(text);
+    text.trim().is_empty() || parsed.is_ok()
+}
+
 /// An id that a stricter dialect takes: letters, digits, `-` and `_`, at most `longest` of them. The
 /// same id always becomes the same one, so that calls and results stay together.
 pub(super) fn id(id: &str, longest: usize) -> String {

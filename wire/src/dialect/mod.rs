@@ -387,17 +387,23 @@ pub fn told(body: &[u8]) -> String {
     text.chars().take(2_000).collect()
 }
 
-/// The strings that stand in `json` behind each `needle`, which ends with the string's quote. The
-/// needle has plain quotes, so it is never found inside another string.
-fn strings_behind(json: &[u8], needle: &str) -> Vec<String> {
+/// The strings that `json` has under each `name`, which is given with its quotes: those are plain, so it
+/// is never found inside another string. Servers that indent their answers put spaces behind it.
+fn strings_behind(json: &[u8], name: &str) -> Vec<String> {
     let text_at = |at: usize| {
-        let rest = json.get(at + needle.len() - 1..)?;
-        let mut scanner = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
-        scanner.next()?.ok().filter(|text| !text.is_empty())
+        let rest = json.get(at + name.len()..)?.trim_ascii_start();
+        let rest = rest.strip_prefix(b":")?.trim_ascii_start();
+        let mut texts = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+        texts.next()?.ok().filter(|text| !text.is_empty())
     };
-    memchr::memmem::find_iter(json, needle)
-        .filter_map(text_at)
-        .collect()
+    let found = memchr::memmem::find_iter(json, name);
+    found.filter_map(text_at).collect()
+}
+
+/// The names under which a tool may be known where its own is too long.
+pub(crate) fn shortened(name: &str) -> impl Iterator<Item = String> {
+    const LONGEST: [usize; 2] = [openai::LONGEST_NAME, anthropic_messages::LONGEST_NAME];
+    LONGEST.into_iter().map(|longest| fields::id(name, longest))
 }
 
 /// Whether an event's data is whole JSON: a cheap walk that builds nothing.

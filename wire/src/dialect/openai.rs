@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::call::{Call, Effort, Format, Media, Reasoning, Source, Tool};
+use crate::call::{Call, Citation, Effort, Format, Media, Reasoning, Source, Tool};
 use crate::loss::Losses;
 
-use super::fields::{data_url, maybe, owned, put, text};
+use super::fields::{data_url, id, maybe, owned, put, text};
 
+/// The longest name of a tool that the API takes.
+pub(super) const LONGEST_NAME: usize = 64;
 /// The longest name of an end user that is passed on; longer ones are a client's own records.
 const LONGEST_USER: usize = 64;
 
@@ -27,18 +29,68 @@ pub(super) fn function(body: &Value) -> Tool {
     }
 }
 
-/// Name, description, parameters and strictness of a function.
-pub(super) fn function_value(tool: &Tool) -> Map<String, Value> {
-    let mut body = Map::from_iter([("name".to_owned(), Value::from(tool.name.clone()))]);
+/// The name of a tool as both dialects take it. The answer's reader turns it back.
+pub(super) fn tool_name(name: &str) -> String {
+    id(name, LONGEST_NAME)
+}
+
+/// Name and description of a tool.
+pub(super) fn named(tool: &Tool, losses: &mut Losses) -> Map<String, Value> {
+    if tool.cache.is_some() {
+        losses.withheld("cache_control");
+    }
+    let mut body = Map::from_iter([("name".to_owned(), Value::from(tool_name(&tool.name)))]);
     put(&mut body, "description", tool.description.clone());
-    let empty = || json!({ "type": "object", "properties": {} });
-    let schema = tool
-        .schema
-        .clone()
-        .filter(Value::is_object)
-        .unwrap_or_else(empty);
+    body
+}
+
+/// The kind of the tool that must be called; `None` where it is none of those that are offered.
+pub(super) fn chosen(call: &Call, name: &str, losses: &mut Losses) -> Option<&'static str> {
+    let tool = call.tool(name).filter(|tool| tool.own.is_none());
+    if tool.is_none() {
+        losses.dropped("tool_choice");
+    }
+    tool.map(|tool| if tool.custom { "custom" } else { "function" })
+}
+
+/// Whether a schema is made for strict output: each object names all its fields as required and takes
+/// no others. One that is not would be refused with the whole call.
+fn is_strict(schema: &Value) -> bool {
+    let fields = match schema {
+        Value::Object(fields) => fields,
+        Value::Array(items) => return items.iter().all(is_strict),
+        _ => return true,
+    };
+    let is_object = fields.get("type").and_then(Value::as_str) == Some("object");
+    let closed = fields.get("additionalProperties") == Some(&Value::Bool(false));
+    let required = fields.get("required").and_then(Value::as_array);
+    let names = |name: &String| required.is_some_and(|it| it.iter().any(|it| it == name.as_str()));
+    let properties = fields.get("properties").and_then(Value::as_object);
+    let all_named = properties.is_none_or(|properties| properties.keys().all(names));
+    (!is_object || (closed && all_named)) && fields.values().all(is_strict)
+}
+
+/// The strictness that goes with a schema.
+fn strictness(strict: Option<bool>, schema: &Value, losses: &mut Losses) -> Option<bool> {
+    let too_much = strict == Some(true) && !is_strict(schema);
+    if too_much {
+        losses.approximated("strict");
+    }
+    strict.map(|strict| strict && !too_much)
+}
+
+/// Name, description, parameters and strictness of a function.
+pub(super) fn function_value(tool: &Tool, losses: &mut Losses) -> Map<String, Value> {
+    let mut body = named(tool, losses);
+    // What is no object's schema, or has no properties, is refused.
+    let schema = tool.schema.as_ref().and_then(Value::as_object);
+    let mut schema = schema.cloned().unwrap_or_default();
+    schema.entry("type").or_insert_with(|| "object".into());
+    schema.entry("properties").or_insert_with(|| json!({}));
+    let schema = Value::Object(schema);
+    let strict = strictness(tool.strict, &schema, losses);
     body.insert("parameters".to_owned(), schema);
-    put(&mut body, "strict", tool.strict);
+    put(&mut body, "strict", strict.filter(|strict| *strict));
     body
 }
 
@@ -62,7 +114,7 @@ pub(super) fn schema_of(body: &Value) -> Format {
 }
 
 /// The fields of structured output; empty where none is asked for.
-pub(super) fn schema_value(format: &Format) -> Map<String, Value> {
+pub(super) fn schema_value(format: &Format, losses: &mut Losses) -> Map<String, Value> {
     let mut body = Map::new();
     if let Format::Schema {
         name,
@@ -74,13 +126,16 @@ pub(super) fn schema_value(format: &Format) -> Map<String, Value> {
         put(&mut body, "name", Some(name.clone()));
         put(&mut body, "description", description.clone());
         put(&mut body, "schema", Some(schema.clone()));
-        put(&mut body, "strict", *strict);
+        put(&mut body, "strict", strictness(*strict, schema, losses));
     }
     body
 }
 
 /// The effort word for what the caller wants; budgets are rounded to one.
 pub(super) fn effort_word(reasoning: &Reasoning, losses: &mut Losses) -> Option<&'static str> {
+    if reasoning.effort.is_some() && reasoning.budget.is_some() {
+        losses.approximated("thinking.budget_tokens");
+    }
     let effort = match (reasoning.effort, reasoning.budget) {
         (Some(Effort::Max), _) => {
             losses.approximated("reasoning.effort");
@@ -121,8 +176,11 @@ pub(super) fn user_of(call: &Call, losses: &mut Losses) -> Option<String> {
     Some(user.clone())
 }
 
-/// Notes the fields that only the caller's dialect has.
+/// Notes what only the caller's dialect has.
 pub(super) fn own_losses(call: &Call, losses: &mut Losses) {
+    if call.ends_with_answer() {
+        losses.approximated("messages.prefill");
+    }
     for name in &call.only_own {
         losses.dropped(name.clone());
     }
@@ -186,7 +244,10 @@ pub(super) fn file_value(media: &Media, takes_urls: bool, losses: &mut Losses) -
                 Some(format!("data:{mime};base64,{data}")),
             );
         }
-        Source::Url(url) if takes_urls => put(&mut file, "file_url", Some(url.clone())),
+        Source::Url(url) if takes_urls => {
+            put(&mut file, "file_url", Some(url.clone()));
+            put(&mut file, "filename", media.name.clone());
+        }
         Source::Url(_) => {
             losses.dropped("file.url");
             return None;
@@ -199,36 +260,53 @@ pub(super) fn file_value(media: &Media, takes_urls: bool, losses: &mut Losses) -
     Some(Value::Object(file))
 }
 
-/// Says in words that a tool failed, where there is no flag for it.
-pub(super) fn mark_error(parts: &mut [Value]) {
+/// Says in words that a tool failed, where there is no flag for it; `kind` is the type of a text.
+pub(super) fn mark_error(parts: &mut Vec<Value>, kind: &str) {
     let Some(Value::String(said)) = parts.first_mut().and_then(|part| part.get_mut("text")) else {
+        parts.insert(0, json!({ "type": kind, "text": "Error" }));
         return;
     };
-    if !said
-        .get(..5)
-        .is_some_and(|head| head.eq_ignore_ascii_case("error"))
-    {
+    let head = said.get(..5);
+    if !head.is_some_and(|head| head.eq_ignore_ascii_case("error")) {
         *said = format!("Error: {said}");
     }
 }
 
-/// Where a statement comes from, in the shape both dialects share.
-pub(super) fn url_citation(citation: &crate::call::Citation) -> Map<String, Value> {
-    let (start, end) = citation.span.unwrap_or_default();
-    let mut fields = Map::new();
-    put(&mut fields, "url", Some(citation.url.clone()));
-    put(&mut fields, "title", Some(citation.title.clone()));
-    put(&mut fields, "start_index", Some(start));
-    put(&mut fields, "end_index", Some(end));
-    fields
+/// Where statements come from, in the shape both dialects share; `whole` is the stretch of a text that
+/// rests on them altogether. What has no address can not be told.
+pub(super) fn url_citations(
+    citations: &[Citation],
+    whole: (u64, u64),
+    losses: &mut Losses,
+) -> Vec<Map<String, Value>> {
+    let mut told = Vec::new();
+    for citation in citations {
+        if citation.url.is_empty() {
+            losses.dropped("citations");
+            continue;
+        }
+        let (start, end) = citation.span.unwrap_or(whole);
+        let mut fields = Map::new();
+        put(&mut fields, "url", Some(citation.url.clone()));
+        put(&mut fields, "title", Some(citation.title.clone()));
+        put(&mut fields, "start_index", Some(start));
+        put(&mut fields, "end_index", Some(end));
+        told.push(fields);
+    }
+    told
 }
 
-/// Reads that shape.
-pub(super) fn citation_of(fields: &Value) -> Option<crate::call::Citation> {
+/// Reads that shape; a file that is cited has a name and no address.
+pub(super) fn citation_of(fields: &Value) -> Option<Citation> {
     let at = |name: &str| fields.get(name).and_then(Value::as_u64);
-    Some(crate::call::Citation {
-        url: maybe(fields, "url")?,
-        title: owned(fields, "title"),
+    let file = maybe(fields, "filename").or_else(|| maybe(fields, "file_id"));
+    let url = maybe(fields, "url");
+    if url.is_none() && file.is_none() {
+        return None;
+    }
+    Some(Citation {
+        url: url.unwrap_or_default(),
+        title: file.unwrap_or_else(|| owned(fields, "title")),
         quote: String::new(),
         span: at("start_index").zip(at("end_index")),
     })

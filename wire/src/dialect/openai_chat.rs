@@ -1,6 +1,8 @@
 //! OpenAI Chat Completions: `POST /v1/chat/completions`.
 
 mod call;
+mod encode;
+mod read;
 mod reply;
 
 use std::ops::Range;
@@ -79,6 +81,7 @@ impl Dialect for OpenAiChat {
             usage: Finder::new(b"\"usage\"").into_owned(),
             choices: Finder::new(b"\"choices\"").into_owned(),
             finish: Finder::new(b"\"finish_reason\":\"").into_owned(),
+            error: Finder::new(b"\"error\"").into_owned(),
         })
     }
 
@@ -91,7 +94,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
-        call::encode(call, change, losses)
+        encode::encode(call, change, losses)
     }
 
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
@@ -108,7 +111,7 @@ impl Dialect for OpenAiChat {
 
     /// Reasoning has no signature here; the text itself is what comes back.
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        let names = ["\"reasoning_content\":\"", "\"reasoning\":\""];
+        let names = ["\"reasoning_content\"", "\"reasoning\""];
         names
             .iter()
             .flat_map(|name| strings_behind(answer, name))
@@ -116,7 +119,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn reader(&self, origin: &str) -> Box<dyn Reader> {
-        Box::new(reply::ChatReader::new(origin))
+        Box::new(read::ChatReader::new(origin))
     }
 
     fn writer(&self, asked: Asked) -> Box<dyn Writer> {
@@ -338,7 +341,7 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
             ("error", Kind::Object | Kind::String) => chunk.error = true,
             ("choices", Kind::Array) => scanner.array(|scanner| {
                 chunk.choices += 1;
-                choice(scanner, &mut chunk.content, &mut chunk.finished)
+                choice(scanner, &mut chunk)
             })?,
             _ => {}
         }
@@ -348,18 +351,16 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
     Ok(chunk)
 }
 
-fn choice(
-    scanner: &mut Scanner<'_>,
-    content: &mut bool,
-    finished: &mut bool,
-) -> Result<(), JsonError> {
+fn choice(scanner: &mut Scanner<'_>, chunk: &mut Chunk) -> Result<(), JsonError> {
     scanner.object(|scanner, key| {
         match (key.raw, scanner.peek()?) {
-            ("finish_reason", Kind::String) => *finished = true,
-            ("text", Kind::String) => *content |= !scanner.string()?.raw.is_empty(),
+            // One vendor's word for an upstream that failed in midstream.
+            ("finish_reason", Kind::String) if scanner.string()?.is("error") => chunk.error = true,
+            ("finish_reason", Kind::String) => chunk.finished = true,
+            ("text", Kind::String) => chunk.content |= !scanner.string()?.raw.is_empty(),
             ("delta" | "message", Kind::Object) => scanner.object(|scanner, key| {
                 let kind = scanner.peek()?;
-                *content |= match (key.raw, kind) {
+                chunk.content |= match (key.raw, kind) {
                     ("role", _) => false,
                     (_, Kind::String) => !scanner.string()?.raw.is_empty(),
                     (_, Kind::Array | Kind::Object) => true,
@@ -404,6 +405,7 @@ struct Follower {
     usage: Finder<'static>,
     choices: Finder<'static>,
     finish: Finder<'static>,
+    error: Finder<'static>,
 }
 
 impl Watch for Follower {
@@ -415,9 +417,9 @@ impl Watch for Follower {
             self.facts.finished = true;
             return Seen::End;
         }
-        // Once content flows, a chunk is only searched for three words, not parsed.
-        let flows = self.facts.content_events > 0;
-        if flows && self.choices.find(data).is_some() && !self.reports_usage(data) {
+        // Once content flows, a chunk is only searched for four words, not parsed.
+        let flows = self.facts.content_events > 0 && self.choices.find(data).is_some();
+        if flows && !self.reports_usage(data) && self.error.find(data).is_none() {
             if !is_json(data) {
                 return Seen::Broken;
             }

@@ -1,6 +1,7 @@
 //! OpenAI Responses: `POST /v1/responses`.
 
 mod call;
+mod encode;
 mod items;
 mod read;
 mod write;
@@ -47,7 +48,10 @@ const ACTED: &[&str] = &[
     "background",
     "store",
     "prompt_cache_key",
+    "prompt",
 ];
+/// How ids of reasoning begin.
+const REASONING_ID: &str = "rs_";
 
 impl Dialect for OpenAiResponses {
     fn name(&self) -> &'static str {
@@ -83,7 +87,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
-        call::encode(call, change, losses)
+        encode::encode(call, change, losses)
     }
 
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
@@ -99,11 +103,15 @@ impl Dialect for OpenAiResponses {
     }
 
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        strings_behind(answer, "\"encrypted_content\":\"")
+        let mut seals = strings_behind(answer, "\"encrypted_content\"");
+        // Reasoning that its origin keeps goes by its id alone.
+        let ids = strings_behind(answer, "\"id\"");
+        seals.extend(ids.into_iter().filter(|id| id.starts_with(REASONING_ID)));
+        seals
     }
 
     fn kept(&self, answer: &[u8]) -> Option<Value> {
-        let mut value: Value = serde_json::from_slice(sse::data(answer).unwrap_or(answer)).ok()?;
+        let mut value: Value = crate::json::read(sse::data(answer).unwrap_or(answer)).ok()?;
         let is_end = matches!(
             super::fields::text(&value, "type"),
             "response.completed" | "response.incomplete"
@@ -165,6 +173,8 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
             }
         }
         "conversation" => conversation(scanner, scan)?,
+        // A prompt that the provider keeps may be as long as the model takes.
+        "prompt" => scan.shape.files += u32::from(scanner.peek()? == Kind::Object),
         "prompt_cache_key" => {
             if let Some(key) = word(scanner)? {
                 scan.session = key.text().into_owned();
@@ -280,6 +290,13 @@ fn item(
             scan.has_references |= kind == "item_reference";
             message.results += u32::from(kind.ends_with("_call_output"));
             scan.shape.tool_calls += u32::from(kind.ends_with("_call"));
+        }
+        ("output", Kind::Array) => content(scanner, &mut Vec::new(), scan)?,
+        ("id", Kind::String) => {
+            let id = scanner.string()?;
+            if id.raw.starts_with(REASONING_ID) {
+                scan.seals_at.push(id.at);
+            }
         }
         ("encrypted_content", Kind::String) => {
             let at = scanner.string()?.at;

@@ -104,3 +104,18 @@ fn every_special_byte_is_found_wherever_it_stands() {
         "bytes of longer characters are none"
     );
 }
+
+#[test]
+fn half_characters_are_read_as_replacement_characters() {
+    for (text, wanted) in [
+        (r#""\ud83d""#, "\u{fffd}"),
+        (r#""a\ude00b""#, "a\u{fffd}b"),
+        (r#""\ud83d\ud83d\ude00""#, "\u{fffd}😀"),
+        (r#""\ud83d\n\\ud83d""#, "\u{fffd}\n\\ud83d"),
+    ] {
+        assert_eq!(read::<String>(text.as_bytes()).unwrap(), wanted, "{text}");
+    }
+    for broken in [r#""\ud83d"#, r#""\ud8"#, r#""\"#, r#""\u+123""#] {
+        assert!(read::<String>(broken.as_bytes()).is_err(), "{broken}");
+    }
+}

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::call::{Citation, Kind, Own, Part, Seal, Text, Thinking, ToolCall};
-use crate::dialect::fields::{id, list, maybe, object, owned, text};
-use crate::dialect::{Asked, DecodeError, Reader, Seen, Watch, Writer};
+use crate::dialect::fields::{id, is_object, list, maybe, object, owned, text};
+use crate::dialect::{Asked, DecodeError, Writer};
 use crate::loss::Losses;
 use crate::reply::{Event, Opening, Reply, Stop};
 use crate::{Usage, sse};
 
-use super::{Follower, NAME, usage_of};
+use super::{NAME, usage_of};
 
 /// A text, tool call or block of this dialect alone.
 pub(super) fn part_of_block(block: &Value) -> Kind {
@@ -48,7 +48,7 @@ pub(super) fn thinking_part(block: &Value, origin: Option<&str>) -> Kind {
     })
 }
 
-fn citation(citation: &Value) -> Citation {
+pub(super) fn citation(citation: &Value) -> Citation {
     Citation {
         url: maybe(citation, "url")
             .or_else(|| maybe(citation, "source"))
@@ -61,13 +61,19 @@ fn citation(citation: &Value) -> Citation {
     }
 }
 
-fn citation_value(citation: &Citation) -> Value {
-    json!({ "type": "web_search_result_location", "url": citation.url, "title": citation.title,
-        "cited_text": citation.quote, "encrypted_index": "" })
+/// The citations of a text. What has no address points into a document that the caller may not have.
+fn citation_values(citations: &[Citation], losses: &mut Losses) -> Vec<Value> {
+    let (told, untold): (Vec<_>, Vec<_>) = citations.iter().partition(|it| !it.url.is_empty());
+    losses.dropped_if(!untold.is_empty(), "citations");
+    let value = |it: &Citation| {
+        json!({ "type": "web_search_result_location", "url": it.url, "title": it.title,
+            "cited_text": it.quote, "encrypted_index": "" })
+    };
+    told.into_iter().map(value).collect()
 }
 
 /// Why the model stopped, in this dialect's words.
-fn stop_of(word: &str, sequence: Option<String>) -> Stop {
+pub(super) fn stop_of(word: &str, sequence: Option<String>) -> Stop {
     match word {
         "max_tokens" => Stop::Length,
         "stop_sequence" => Stop::Sequence(sequence),
@@ -93,7 +99,7 @@ fn stop_word(stop: Option<&Stop>) -> (&'static str, Value) {
 
 /// Reads a whole answer.
 pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
-    let message: Value = serde_json::from_slice(body)?;
+    let message: Value = crate::json::read(body)?;
     if text(&message, "type") != "message" && !message.get("content").is_some_and(Value::is_array) {
         return Err(DecodeError::Shape("an answer without content"));
     }
@@ -132,7 +138,7 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
 
 fn usage_value(usage: &Usage) -> Value {
     json!({
-        "input_tokens": usage.input + usage.audio_input,
+        "input_tokens": usage.input.saturating_add(usage.audio_input),
         "cache_creation_input_tokens": usage.cache_write(),
         "cache_read_input_tokens": usage.cache_read,
         "cache_creation": {
@@ -148,7 +154,8 @@ fn usage_value(usage: &Usage) -> Value {
 pub(super) fn encode(reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value {
     losses.dropped_if(!reply.logprobs.is_empty(), "logprobs");
     let cut = |call: &ToolCall| {
-        reply.stop == Some(Stop::Length) && serde_json::from_str::<Value>(&call.arguments).is_err()
+        let whole = matches!(reply.stop, None | Some(Stop::Tools | Stop::End));
+        !whole && !call.custom && serde_json::from_str::<Value>(&call.arguments).is_err()
     };
     let mut content = Vec::with_capacity(reply.parts.len());
     for part in &reply.parts {
@@ -158,21 +165,26 @@ pub(super) fn encode(reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value
                 continue;
             }
             Kind::ToolCall(call) => {
-                json!({ "type": "tool_use", "id": id(&call.id, 64), "name": call.name,
-                    "input": object(&call.arguments, "input") })
+                let input = if call.custom {
+                    json!({ "input": call.arguments })
+                } else {
+                    if !is_object(&call.arguments) {
+                        losses.approximated("tool_call.arguments");
+                    }
+                    object(&call.arguments, "arguments")
+                };
+                json!({ "type": "tool_use", "id": id(&call.id, 64), "name": call.name, "input": input })
             }
             Kind::Text(text) => {
                 let mut block = json!({ "type": "text", "text": text.text });
-                if let (false, Some(block)) = (text.citations.is_empty(), block.as_object_mut()) {
-                    let citations: Vec<Value> = text.citations.iter().map(citation_value).collect();
+                let citations = citation_values(&text.citations, losses);
+                if let (false, Some(block)) = (citations.is_empty(), block.as_object_mut()) {
                     block.insert("citations".to_owned(), citations.into());
                 }
                 block
             }
             Kind::Refusal(text) => json!({ "type": "text", "text": text }),
-            Kind::Thinking(it) => {
-                json!({ "type": "thinking", "thinking": it.text, "signature": signature(it.seal.as_ref()) })
-            }
+            Kind::Thinking(it) => thinking_value(it),
             Kind::Own(own) if own.dialect == NAME => own.value.clone(),
             Kind::Own(own) => {
                 losses.dropped(own.name.clone());
@@ -199,6 +211,21 @@ pub(super) fn encode(reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value
     })
 }
 
+/// Reasoning as this API made it, or with another's in an envelope.
+fn thinking_value(thinking: &Thinking) -> Value {
+    match &thinking.seal {
+        Some(seal) if seal.dialect == NAME => seal.value.clone(),
+        seal => {
+            json!({ "type": "thinking", "thinking": thinking.text, "signature": signature(seal.as_ref()) })
+        }
+    }
+}
+
+/// Whether it is a block of this API that hides its thinking.
+fn is_redacted(seal: &Seal) -> bool {
+    seal.dialect == NAME && text(&seal.value, "type") == "redacted_thinking"
+}
+
 /// The signature that a caller gets to see and sends back: the provider's own, or an envelope.
 fn signature(seal: Option<&Seal>) -> String {
     match seal {
@@ -208,176 +235,16 @@ fn signature(seal: Option<&Seal>) -> String {
     }
 }
 
-/// Follows a stream of this dialect.
-#[derive(Debug)]
-pub(super) struct MessagesReader {
-    origin: String,
-    follow: Follower,
-    /// The open block as announced, with what its deltas added.
-    open: Option<Value>,
-    grown: String,
-    signature: String,
-    citations: Vec<Citation>,
-    stop: Option<Stop>,
-}
-
-impl MessagesReader {
-    pub(super) fn new(origin: &str) -> Self {
-        Self {
-            origin: origin.to_owned(),
-            follow: Follower::default(),
-            open: None,
-            grown: String::new(),
-            signature: String::new(),
-            citations: Vec::new(),
-            stop: None,
-        }
-    }
-
-    fn opened(&mut self, block: &Value, out: &mut Vec<Event>) {
-        self.grown.clear();
-        self.signature = owned(block, "signature");
-        self.open = Some(block.clone());
-        let (opening, piece) = match text(block, "type") {
-            "text" => (Opening::Text, owned(block, "text")),
-            "thinking" | "redacted_thinking" => (Opening::Thinking, owned(block, "thinking")),
-            "tool_use" => {
-                let empty =
-                    |input: &&Value| input.as_object().is_some_and(|input| !input.is_empty());
-                let input = block.get("input").filter(empty).map(Value::to_string);
-                let call = Opening::ToolCall {
-                    id: owned(block, "id"),
-                    name: owned(block, "name"),
-                    custom: false,
-                };
-                (call, input.unwrap_or_default())
-            }
-            // What a block of another kind is shows at its end.
-            _ => return,
-        };
-        out.push(Event::Open(opening));
-        self.piece(piece, out);
-    }
-
-    fn piece(&mut self, piece: String, out: &mut Vec<Event>) {
-        if !piece.is_empty() {
-            self.grown.push_str(&piece);
-            out.push(Event::Piece(piece));
-        }
-    }
-
-    fn delta(&mut self, delta: &Value, out: &mut Vec<Event>) {
-        match text(delta, "type") {
-            "text_delta" => self.piece(owned(delta, "text"), out),
-            "thinking_delta" => self.piece(owned(delta, "thinking"), out),
-            "input_json_delta" => {
-                let known = self
-                    .open
-                    .as_ref()
-                    .is_some_and(|open| text(open, "type") == "tool_use");
-                if known {
-                    self.piece(owned(delta, "partial_json"), out);
-                } else {
-                    self.grown.push_str(text(delta, "partial_json"));
-                }
-            }
-            "signature_delta" => self.signature.push_str(text(delta, "signature")),
-            "citations_delta" => self.citations.extend(delta.get("citation").map(citation)),
-            _ => {}
-        }
-    }
-
-    fn closed(&mut self, out: &mut Vec<Event>) {
-        let Some(mut block) = self.open.take() else {
-            return;
-        };
-        let mut seal = None;
-        match text(&block, "type") {
-            "text" | "tool_use" => {}
-            "redacted_thinking" => seal = Some(self.seal(block)),
-            "thinking" => {
-                let block = json!({ "type": "thinking", "thinking": self.grown, "signature": self.signature });
-                seal = Some(self.seal(block));
-            }
-            _ => {
-                if let (false, Some(fields)) = (self.grown.is_empty(), block.as_object_mut()) {
-                    fields.insert("input".to_owned(), object(&self.grown, "input"));
-                }
-                if let Kind::Own(own) = part_of_block(&block) {
-                    out.push(Event::Open(Opening::Own(own)));
-                }
-            }
-        }
-        out.push(Event::Close {
-            seal,
-            citations: std::mem::take(&mut self.citations),
-        });
-    }
-
-    fn seal(&self, value: Value) -> Seal {
-        Seal {
-            dialect: NAME.to_owned(),
-            origin: Some(self.origin.clone()),
-            value,
-        }
-    }
-}
-
-impl Reader for MessagesReader {
-    fn event(&mut self, event: &[u8], out: &mut Vec<Event>) {
-        let seen = self.follow.event(event);
-        let Some(data) = sse::data(event) else {
-            return;
-        };
-        let Ok(data) = serde_json::from_slice::<Value>(data) else {
-            out.push(Event::Failed(
-                "the upstream sent an event that is not JSON".to_owned(),
-            ));
-            return;
-        };
-        match text(&data, "type") {
-            "message_start" => {
-                let message = data.get("message").unwrap_or(&Value::Null);
-                let prompt = self.follow.facts().prompt;
-                out.push(Event::Begin {
-                    model: owned(message, "model"),
-                    prompt,
-                });
-            }
-            "content_block_start" => {
-                self.opened(data.get("content_block").unwrap_or(&Value::Null), out);
-            }
-            "content_block_delta" => self.delta(data.get("delta").unwrap_or(&Value::Null), out),
-            "content_block_stop" => self.closed(out),
-            "message_delta" => {
-                let delta = data.get("delta").unwrap_or(&Value::Null);
-                if let Some(word) = maybe(delta, "stop_reason") {
-                    self.stop = Some(stop_of(&word, maybe(delta, "stop_sequence")));
-                }
-            }
-            "message_stop" => {
-                self.closed(out);
-                out.extend(self.stop.take().map(Event::Stop));
-                out.extend(self.follow.facts().usage.map(Event::Usage));
-                out.push(Event::End);
-            }
-            _ if seen == Seen::Error => {
-                let told = data.get("error").and_then(|error| maybe(error, "message"));
-                out.push(Event::Failed(
-                    told.unwrap_or_else(|| "the upstream reported an error".to_owned()),
-                ));
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Writes a stream of this dialect.
 #[derive(Debug)]
 pub(super) struct MessagesWriter {
     asked: Asked,
     index: u32,
     open: Option<Opening>,
+    /// The start of the open block has been written.
+    begun: bool,
+    /// The input of a free-form call, which is written when it is whole.
+    input: String,
     stop: Option<Stop>,
     refused: bool,
     usage: Option<Usage>,
@@ -390,6 +257,8 @@ impl MessagesWriter {
             asked,
             index: 0,
             open: None,
+            begun: false,
+            input: String::new(),
             stop: None,
             refused: false,
             usage: None,
@@ -420,7 +289,12 @@ impl MessagesWriter {
                 self.refused = true;
                 json!({ "type": "text", "text": "" })
             }
-            Opening::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
+            // Whether it is shown or redacted is known with its first piece, or at its end.
+            Opening::Thinking => {
+                self.open = Some(opening);
+                self.begun = false;
+                return;
+            }
             Opening::ToolCall { id: call, name, .. } => {
                 json!({ "type": "tool_use", "id": id(call, 64), "name": name, "input": {} })
             }
@@ -431,12 +305,21 @@ impl MessagesWriter {
                 return;
             }
         };
-        put(
-            out,
-            "content_block_start",
-            json!({ "index": self.index, "content_block": block }),
-        );
         self.open = Some(opening);
+        self.begin_block(&block, out);
+    }
+
+    fn begin_block(&mut self, block: &Value, out: &mut String) {
+        self.begun = true;
+        let start = json!({ "index": self.index, "content_block": block });
+        put(out, "content_block_start", start);
+    }
+
+    fn begin_thinking(&mut self, out: &mut String) {
+        if !self.begun {
+            let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
+            self.begin_block(&block, out);
+        }
     }
 
     fn delta(&self, delta: &Value, out: &mut String) {
@@ -447,14 +330,16 @@ impl MessagesWriter {
         );
     }
 
-    fn piece(&self, piece: &str, out: &mut String) {
+    fn piece(&mut self, piece: &str, out: &mut String) {
         match self.open {
             Some(Opening::Text | Opening::Refusal) => {
                 self.delta(&json!({ "type": "text_delta", "text": piece }), out);
             }
             Some(Opening::Thinking) => {
+                self.begin_thinking(out);
                 self.delta(&json!({ "type": "thinking_delta", "thinking": piece }), out);
             }
+            Some(Opening::ToolCall { custom: true, .. }) => self.input.push_str(piece),
             Some(Opening::ToolCall { custom: false, .. }) => {
                 self.delta(
                     &json!({ "type": "input_json_delta", "partial_json": piece }),
@@ -468,14 +353,25 @@ impl MessagesWriter {
     fn close(&mut self, seal: Option<&Seal>, citations: &[Citation], out: &mut String) {
         match self.open.take() {
             None => return,
-            Some(Opening::Thinking) => {
-                let delta = json!({ "type": "signature_delta", "signature": signature(seal) });
+            Some(Opening::Thinking) => match seal {
+                Some(seal) if is_redacted(seal) && !self.begun => {
+                    self.begin_block(&seal.value, out);
+                }
+                seal => {
+                    self.begin_thinking(out);
+                    let delta = json!({ "type": "signature_delta", "signature": signature(seal) });
+                    self.delta(&delta, out);
+                }
+            },
+            Some(Opening::ToolCall { custom: true, .. }) => {
+                let input = json!({ "input": std::mem::take(&mut self.input) }).to_string();
+                let delta = json!({ "type": "input_json_delta", "partial_json": input });
                 self.delta(&delta, out);
             }
             Some(_) => {}
         }
-        for citation in citations {
-            let delta = json!({ "type": "citations_delta", "citation": citation_value(citation) });
+        for citation in citation_values(citations, &mut self.losses) {
+            let delta = json!({ "type": "citations_delta", "citation": citation });
             self.delta(&delta, out);
         }
         put(out, "content_block_stop", json!({ "index": self.index }));

@@ -77,3 +77,19 @@ fn a_stream_cut_before_its_end_reports_the_prompt_only() {
         Seen::Error
     );
 }
+
+#[test]
+fn usage_that_nobody_reports_is_not_taken_for_none_used() {
+    let end = b"event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n";
+    let mut watch = AnthropicMessages.watch();
+    watch.event(b"event: message_start\ndata: {\"message\":{}}\n\n");
+    assert_eq!(watch.event(end), Seen::Content);
+    assert_eq!((watch.facts().usage, watch.facts().prompt), (None, None));
+
+    let mut watch = AnthropicMessages.watch();
+    watch.event(b"event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n");
+    watch.event(end);
+    let facts = watch.facts();
+    assert_eq!(facts.usage, None, "the first output figure is no answer's");
+    assert_eq!(facts.prompt.map(|used| used.input), Some(9));
+}

@@ -154,5 +154,30 @@ fn a_stream_is_followed_to_its_end() {
             .event(b"data: {\"error\":{\"message\":\"x\"}}\n\n"),
         Seen::Error
     );
-    assert_eq!(OpenAiChat.watch().event(b"data: {broken\n\n"), Seen::Error);
+    assert_eq!(OpenAiChat.watch().event(b"data: {broken\n\n"), Seen::Broken);
+}
+
+#[test]
+fn garbage_and_errors_in_midstream_are_never_content() {
+    let mut watch = OpenAiChat.watch();
+    let mut see = |event: &str| watch.event(event.as_bytes());
+    let content = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    assert_eq!(see(content), Seen::Content);
+    assert_eq!(
+        see("data: {\"choices\":[{\"delta\":{\"content\":\n\n"),
+        Seen::Broken
+    );
+    // One vendor tells of an error in a chunk that has choices, too.
+    assert_eq!(
+        see(
+            "data: {\"error\":{\"code\":502},\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n"
+        ),
+        Seen::Error
+    );
+    assert_eq!(
+        see("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n"),
+        Seen::Error
+    );
+    assert_eq!(see(content), Seen::Content);
+    assert!(!watch.facts().finished);
 }

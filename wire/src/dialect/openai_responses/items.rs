@@ -1,11 +1,12 @@
 //! Items of the Responses dialect: what a transcript consists of, and the ids things go by.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::RequestId;
-use crate::call::{Kind, Media, Own, Part, Seal, Text, Thinking, ToolCall};
+use crate::call::{Citation, Kind, Media, Own, Part, Seal, Text, Thinking, ToolCall};
 use crate::dialect::fields::{list, maybe, owned, text};
-use crate::dialect::openai::{citation_of, file_of, media_of_url, url_citation};
+use crate::dialect::openai::{citation_of, file_of, media_of_url, url_citations};
+use crate::loss::Losses;
 
 use super::NAME;
 
@@ -16,6 +17,9 @@ pub fn total_tokens(response: &Value) -> usize {
         .and_then(|usage| usage.get("total_tokens")?.as_u64());
     usize::try_from(total.unwrap_or(0)).unwrap_or(usize::MAX)
 }
+
+/// How the words for pieces of content begin that only this dialect has.
+const CONTENT: &str = "input.content.";
 
 /// The id of the response that the call `request` made.
 pub fn response_id(request: RequestId) -> String {
@@ -37,7 +41,7 @@ pub fn input_items(input: &Value) -> Vec<Value> {
 /// The body of a call with another input, which `change` makes of the old one; `None` where it is no
 /// JSON object.
 pub fn with_input(body: &[u8], change: impl FnOnce(&Value) -> Vec<Value>) -> Option<Vec<u8>> {
-    let mut whole: Value = serde_json::from_slice(body).ok()?;
+    let mut whole: Value = crate::json::read(body).ok()?;
     let fields = whole.as_object_mut()?;
     let input = change(fields.get("input").unwrap_or(&Value::Null));
     fields.insert("input".to_owned(), Value::Array(input));
@@ -89,7 +93,7 @@ pub(super) fn flat_name(group: Option<&str>, name: &str) -> String {
 
 /// A piece of a message's content.
 pub(super) fn content_part(part: &Value) -> Kind {
-    let own = |name: &str| own(part, name);
+    let own = |name: &str| own(part, &format!("{CONTENT}{name}"));
     match text(part, "type") {
         "input_text" | "output_text" | "text" | "summary_text" => Kind::Text(Text {
             text: owned(part, "text"),
@@ -115,8 +119,13 @@ pub(super) fn content_part(part: &Value) -> Kind {
             }
         }
         "input_file" => file_of(part).map_or_else(|| own("input_file"), Kind::File),
-        name => own(&format!("input.{name}")),
+        name => own(name),
     }
+}
+
+/// Whether it stands in the content of a message, and is no item of its own.
+pub(super) fn is_content(own: &Own) -> bool {
+    own.dialect == NAME && own.name.starts_with(CONTENT)
 }
 
 /// A thing of this dialect alone.
@@ -139,7 +148,7 @@ pub(super) fn made_item(item: &Value, origin: Option<&str>) -> Kind {
         }),
         "custom_tool_call" => Kind::ToolCall(ToolCall {
             id: owned(item, "call_id"),
-            name: owned(item, "name"),
+            name: flat_name(maybe(item, "namespace").as_deref(), text(item, "name")),
             arguments: owned(item, "input"),
             custom: true,
         }),
@@ -184,11 +193,13 @@ pub(super) fn made_message(item: &Value) -> Vec<Part> {
 }
 
 /// The annotations of an output text.
-pub(super) fn annotations(citations: &[crate::call::Citation]) -> Vec<Value> {
-    let annotation = |citation| {
-        let mut fields = url_citation(citation);
-        fields.insert("type".to_owned(), "url_citation".into());
-        Value::Object(fields)
+pub(super) fn annotations(citations: &[Citation], text: &str, losses: &mut Losses) -> Vec<Value> {
+    let end = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
+    let annotation = |fields: Map<String, Value>| {
+        let mut annotation = Map::from_iter([("type".to_owned(), Value::from("url_citation"))]);
+        annotation.extend(fields);
+        Value::Object(annotation)
     };
-    citations.iter().map(annotation).collect()
+    let cited = url_citations(citations, (0, end), losses);
+    cited.into_iter().map(annotation).collect()
 }

@@ -113,6 +113,9 @@ pub(super) struct ResponsesWriter {
     open: Option<Opening>,
     grown: String,
     logprobs: Vec<Value>,
+    /// A part inside the open item has been announced.
+    has_part: bool,
+    refused: bool,
     stop: Option<Stop>,
     usage: Option<Usage>,
     whole: Option<Value>,
@@ -129,6 +132,8 @@ impl ResponsesWriter {
             open: None,
             grown: String::new(),
             logprobs: Vec::new(),
+            has_part: false,
+            refused: false,
             stop: None,
             usage: None,
             whole: None,
@@ -174,6 +179,8 @@ impl ResponsesWriter {
         self.open = Some(opening);
         self.grown.clear();
         self.logprobs.clear();
+        self.has_part = false;
+        self.refused |= self.open == Some(Opening::Refusal);
         let (item, part) = match &self.open {
             Some(Opening::Text) => {
                 let part =
@@ -188,17 +195,6 @@ impl ResponsesWriter {
                 (
                     self.item("in_progress", None, &[]),
                     Some(("response.content_part.added", "content_index", part)),
-                )
-            }
-            Some(Opening::Thinking) => {
-                let part = json!({ "type": "summary_text", "text": "" });
-                (
-                    self.item("in_progress", None, &[]),
-                    Some((
-                        "response.reasoning_summary_part.added",
-                        "summary_index",
-                        part,
-                    )),
                 )
             }
             Some(Opening::Own(own)) if own.dialect != NAME => {
@@ -220,14 +216,12 @@ impl ResponsesWriter {
     }
 
     /// The open item as it stands now.
-    fn item(&self, status: &str, seal: Option<&Seal>, citations: &[Citation]) -> Value {
+    fn item(&self, status: &str, seal: Option<&Seal>, cited: &[Value]) -> Value {
         let begun = !self.grown.is_empty() || status == "completed";
         let content = |part: Value| if begun { vec![part] } else { Vec::new() };
         match &self.open {
             Some(Opening::ToolCall { id, name, custom }) => {
-                let tool = self.asked.call.tool(name);
-                let group = tool.and_then(|tool| tool.group.as_deref());
-                let bare = group.and_then(|group| name.strip_prefix(group)?.strip_prefix("__"));
+                let (group, name) = self.called(name);
                 let (kind, input) = if *custom {
                     ("custom_tool_call", "input")
                 } else {
@@ -237,15 +231,19 @@ impl ResponsesWriter {
                 put(&mut item, "type", Some(kind));
                 put(&mut item, "id", Some(self.item_id()));
                 put(&mut item, "call_id", Some(id.clone()));
-                put(&mut item, "namespace", bare.and(group));
-                put(&mut item, "name", Some(bare.unwrap_or(name)));
+                put(&mut item, "namespace", group);
+                put(&mut item, "name", Some(name));
                 put(&mut item, input, Some(self.grown.clone()));
                 put(&mut item, "status", Some(status));
                 Value::Object(item)
             }
             Some(Opening::Thinking) => {
-                let mut item = json!({ "type": "reasoning", "id": self.item_id(),
-                    "summary": content(json!({ "type": "summary_text", "text": self.grown })) });
+                // Hidden reasoning has no summary.
+                let part = json!({ "type": "summary_text", "text": self.grown });
+                let summary = Some(part).filter(|_| !self.grown.is_empty());
+                let summary: Vec<Value> = summary.into_iter().collect();
+                let mut item =
+                    json!({ "type": "reasoning", "id": self.item_id(), "summary": summary });
                 if let (Some(seal), Some(item)) = (seal, item.as_object_mut()) {
                     item.insert("encrypted_content".to_owned(), seal.envelope().into());
                 }
@@ -256,7 +254,17 @@ impl ResponsesWriter {
                 status,
                 &content(json!({ "type": "refusal", "refusal": self.grown })),
             ),
-            Some(Opening::Text) | None => self.message(status, &content(self.text_part(citations))),
+            Some(Opening::Text) | None => self.message(status, &content(self.text_part(cited))),
+        }
+    }
+
+    /// The group of the tool called `name`, and its name there.
+    fn called<'a>(&'a self, name: &'a str) -> (Option<&'a str>, &'a str) {
+        let tool = self.asked.call.tool(name);
+        let group = tool.and_then(|tool| tool.group.as_deref());
+        match group.and_then(|group| name.strip_prefix(group)?.strip_prefix("__")) {
+            Some(bare) => (group, bare),
+            None => (None, name),
         }
     }
 
@@ -264,12 +272,18 @@ impl ResponsesWriter {
         json!({ "type": "message", "id": self.item_id(), "status": status, "role": "assistant", "content": content })
     }
 
-    fn text_part(&self, citations: &[Citation]) -> Value {
-        json!({ "type": "output_text", "text": self.grown, "annotations": annotations(citations), "logprobs": self.logprobs })
+    fn text_part(&self, cited: &[Value]) -> Value {
+        json!({ "type": "output_text", "text": self.grown, "annotations": cited, "logprobs": self.logprobs })
     }
 
     fn piece(&mut self, piece: &str, out: &mut String) {
         self.grown.push_str(piece);
+        if self.open == Some(Opening::Thinking) && !self.has_part {
+            self.has_part = true;
+            let part = json!({ "part": { "type": "summary_text", "text": "" } });
+            let name = "response.reasoning_summary_part.added";
+            self.put_at(name, Some("summary_index"), part, out);
+        }
         let (name, place) = match self.open {
             Some(Opening::Text) => {
                 let delta = json!({ "delta": piece, "logprobs": [] });
@@ -295,17 +309,18 @@ impl ResponsesWriter {
     }
 
     fn close(&mut self, seal: Option<&Seal>, citations: &[Citation], out: &mut String) {
-        let Some(open) = &self.open else {
+        let Some(open) = self.open.clone() else {
             return;
         };
         // A call that the token limit cut must not pass for a whole one.
         let is_json_call = matches!(open, Opening::ToolCall { custom: false, .. });
         let is_cut = is_json_call && serde_json::from_str::<Value>(&self.grown).is_err();
         let status = if is_cut { "incomplete" } else { "completed" };
-        for (name, place, fields) in self.closing(open, citations) {
+        let cited = annotations(citations, &self.grown, &mut self.losses);
+        for (name, place, fields) in self.closing(&open, &cited) {
             self.put_at(name, place, fields, out);
         }
-        let item = self.item(status, seal, citations);
+        let item = self.item(status, seal, &cited);
         let done = json!({ "output_index": self.output.len(), "item": item });
         self.put("response.output_item.done", done, out);
         self.open = None;
@@ -313,7 +328,7 @@ impl ResponsesWriter {
     }
 
     /// The events that close the open part, before its item is done.
-    fn closing(&self, open: &Opening, citations: &[Citation]) -> Vec<Closing> {
+    fn closing(&self, open: &Opening, cited: &[Value]) -> Vec<Closing> {
         const CONTENT: Option<&str> = Some("content_index");
         const SUMMARY: Option<&str> = Some("summary_index");
         let whole = &self.grown;
@@ -321,11 +336,11 @@ impl ResponsesWriter {
             Opening::Text => {
                 let text = json!({ "text": whole, "logprobs": self.logprobs });
                 let mut events = vec![("response.output_text.done", CONTENT, text)];
-                for (index, annotation) in annotations(citations).into_iter().enumerate() {
+                for (index, annotation) in cited.iter().enumerate() {
                     let fields = json!({ "annotation_index": index, "annotation": annotation });
                     events.push(("response.output_text.annotation.added", CONTENT, fields));
                 }
-                let part = json!({ "part": self.text_part(citations) });
+                let part = json!({ "part": self.text_part(cited) });
                 events.push(("response.content_part.done", CONTENT, part));
                 events
             }
@@ -340,6 +355,7 @@ impl ResponsesWriter {
                     ("response.content_part.done", CONTENT, part),
                 ]
             }
+            Opening::Thinking if whole.is_empty() => Vec::new(),
             Opening::Thinking => {
                 let part = json!({ "part": { "type": "summary_text", "text": whole } });
                 vec![
@@ -359,6 +375,7 @@ impl ResponsesWriter {
                 )]
             }
             Opening::ToolCall { name, .. } => {
+                let (_, name) = self.called(name);
                 let fields = json!({ "name": name, "arguments": whole });
                 vec![("response.function_call_arguments.done", None, fields)]
             }
@@ -370,6 +387,8 @@ impl ResponsesWriter {
         let reason = match self.stop {
             Some(Stop::Length | Stop::Window) => Some("max_output_tokens"),
             Some(Stop::Filter) => Some("content_filter"),
+            // Without a refusal in so many words, only this tells that the answer is none.
+            Some(Stop::Refusal) if !self.refused => Some("content_filter"),
             _ => None,
         };
         let status = if reason.is_some() {

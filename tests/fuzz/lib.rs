@@ -1,0 +1,36 @@
+//! What the fuzz targets share: the dialects, and a caller who gets the answers.
+
+use std::sync::Arc;
+
+use wire::dialect::{self, Asked, Change};
+use wire::{Call, Dialect, RequestId};
+
+/// Who made everything.
+pub const ORIGIN: &str = "there";
+
+/// The dialects that a conversation can be held in.
+pub fn conversing() -> impl Iterator<Item = &'static dyn Dialect> {
+    dialect::ALL
+        .into_iter()
+        .filter(|dialect| dialect.converses())
+}
+
+/// A change that only names the model.
+pub const CHANGE: Change<'static> = Change {
+    model: "target",
+    cap: None,
+    cap_field: "",
+    most_output: None,
+};
+
+/// A caller without tools.
+pub fn asked() -> Asked {
+    Asked {
+        request: RequestId::new(1_795_000_000_000, [7; 10]),
+        created_s: 1_795_000_000,
+        call: Arc::new(Call::default()),
+        include_usage: true,
+        prompt_tokens: 11,
+        count: |text| text.len() as u64,
+    }
+}

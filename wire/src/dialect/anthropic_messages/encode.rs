@@ -1,0 +1,469 @@
+//! Canonical calls as calls of Anthropic Messages.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::call::{
+    Call, Choice, Effort, Format, Kind, Media, Part, Reasoning, Role, Source, Text, Tool, ToolCall,
+    Turn, paired,
+};
+use crate::dialect::Change;
+use crate::dialect::fields::{data_url, id, is_object, maybe, object, put, text};
+use crate::loss::Losses;
+
+use super::{LONGEST_NAME, NAME};
+
+/// The least thinking budget that the API takes.
+const LEAST_BUDGET: u64 = 1_024;
+/// The output cap where neither the caller nor the configuration has one; the API demands one.
+const DEFAULT_CAP: u64 = 8_192;
+
+/// Writes a call for an upstream.
+pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+    let at_home = call.dialect == NAME;
+    let (mut body, turns) = if at_home {
+        (call.own.clone(), Cow::Borrowed(call.turns.as_slice()))
+    } else {
+        (fresh(call, change, losses), paired(&call.turns))
+    };
+    body.insert("model".to_owned(), change.model.into());
+    if let Some(cap) = change.cap {
+        body.insert("max_tokens".to_owned(), cap.into());
+    }
+    let is_system = |turn: &&Turn| turn.role == Role::System;
+    let mut head = turns.iter().take_while(is_system).count();
+    if at_home {
+        // What stands in `system` was read as the first turn, and no other.
+        let has_system = body.get("system").is_some_and(|system| !system.is_null());
+        head = head.min(usize::from(has_system));
+    }
+    let (system, rest) = turns.split_at(head);
+    if system.iter().any(|turn| turn.raw.is_empty()) {
+        let blocks: Vec<Value> = system
+            .iter()
+            .flat_map(|turn| system_blocks(turn, losses))
+            .collect();
+        body.insert("system".to_owned(), Value::Array(blocks));
+    }
+    let mut messages = messages_of(rest, losses);
+    if !at_home {
+        trim_end(&mut messages);
+    }
+    body.insert("messages".to_owned(), Value::Array(messages));
+    let thinks = body.get("thinking").map_or("", |it| text(it, "type")) == "enabled";
+    if thinks && in_foreign_loop(&turns) {
+        // With a fixed budget, the API demands that a tool loop begins with thinking of its own.
+        losses.approximated("reasoning");
+        body.insert("thinking".to_owned(), json!({ "type": "disabled" }));
+        body.shift_remove("context_management");
+    }
+    Value::Object(body)
+}
+
+/// Whether the present tool loop has calls that no thinking of this origin stands before, because
+/// another model made them.
+fn in_foreign_loop(turns: &[Turn]) -> bool {
+    let asks = |turn: &Turn| {
+        turn.role == Role::User && turn.parts.iter().any(|part| part.as_text().is_some())
+    };
+    let start = turns.iter().rposition(asks).map_or(0, |at| at + 1);
+    turns.iter().skip(start).any(|turn| {
+        let thought = matches!(turn.parts.first().map(|p| &p.kind), Some(Kind::Thinking(_)));
+        turn.role == Role::Assistant && turn.raw.is_empty() && turn.calls_tools() && !thought
+    })
+}
+
+/// The blocks of system text; it can be nothing else.
+fn system_blocks(turn: &Turn, losses: &mut Losses) -> Vec<Value> {
+    let is_text = |part: &&Part| match &part.kind {
+        Kind::Text(_) => true,
+        Kind::Own(own) => own.dialect == NAME,
+        _ => false,
+    };
+    let parts: Vec<Part> = turn.parts.iter().filter(is_text).cloned().collect();
+    losses.dropped_if(parts.len() != turn.parts.len(), "system.media");
+    blocks(&parts, losses)
+}
+
+/// Cuts the white space at the end of an answer that the model is to go on with: the API refuses it.
+fn trim_end(messages: &mut [Value]) {
+    let last = messages
+        .last_mut()
+        .filter(|last| text(last, "role") == "assistant");
+    let content = last.and_then(|last| last.get_mut("content")?.as_array_mut());
+    let block = content.and_then(|content| content.last_mut()?.get_mut("text"));
+    if let Some(Value::String(said)) = block {
+        said.truncate(said.trim_end().len());
+    }
+}
+
+/// The fields besides model, system and messages, for a call from another dialect.
+fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, Value> {
+    let mut body = Map::new();
+    let cap = change
+        .cap
+        .or(call.max_output)
+        .or(change.most_output)
+        .unwrap_or(DEFAULT_CAP);
+    body.insert("max_tokens".to_owned(), cap.into());
+    if call.stream {
+        body.insert("stream".to_owned(), true.into());
+    }
+    let tools: Vec<Value> = call
+        .tools
+        .iter()
+        .filter_map(|tool| tool_value(tool, losses))
+        .collect();
+    if !tools.is_empty() {
+        put(&mut body, "tool_choice", choice_value(call, losses));
+        body.insert("tools".to_owned(), Value::Array(tools));
+    }
+    let forced = matches!(call.choice, Some(Choice::Required | Choice::Tool(_)));
+    let thinking = thinking_value(&call.reasoning, cap, forced, losses);
+    let on = thinking
+        .as_ref()
+        .is_some_and(|it| text(it, "type") == "enabled");
+    let summary = call.reasoning.summary.as_deref();
+    match summary {
+        None | Some("auto" | "summarized") if on => {}
+        None | Some("omitted") => {}
+        Some(_) if on => losses.approximated("reasoning.summary"),
+        Some(_) => losses.dropped("reasoning.summary"),
+    }
+    put(&mut body, "thinking", thinking);
+    match &call.format {
+        Format::Text => {}
+        Format::Json => losses.dropped("response_format.json_object"),
+        Format::Schema {
+            schema,
+            description,
+            ..
+        } => {
+            losses.dropped_if(description.is_some(), "response_format.description");
+            let format = json!({ "type": "json_schema", "schema": schema });
+            body.insert("output_config".to_owned(), json!({ "format": format }));
+        }
+    }
+    sampling(call, on, &mut body, losses);
+    match call.lane.as_deref() {
+        None => {}
+        Some("auto" | "standard_only") => put(&mut body, "service_tier", call.lane.clone()),
+        Some("default") => put(&mut body, "service_tier", Some("standard_only")),
+        Some(_) => losses.dropped("service_tier"),
+    }
+    if let Some(user) = &call.user {
+        body.insert("metadata".to_owned(), json!({ "user_id": user }));
+    }
+    losses.dropped_if(!call.metadata.is_empty(), "metadata");
+    losses.dropped_if(call.verbosity.is_some(), "verbosity");
+    if call.cache_key.is_some() {
+        losses.withheld("prompt_cache_key");
+    }
+    if call.ends_with_answer() {
+        losses.approximated("messages.prefill");
+    }
+    for name in &call.only_own {
+        losses.dropped(name.clone());
+    }
+    body
+}
+
+fn sampling(call: &Call, thinks: bool, body: &mut Map<String, Value>, losses: &mut Losses) {
+    let sampling = &call.sampling;
+    // Anthropic's scale ends at 1, and under thinking nothing but 1 is taken.
+    if let Some(temperature) = sampling.temperature {
+        if thinks && (temperature - 1.0).abs() > f64::EPSILON {
+            losses.dropped("temperature");
+        } else {
+            if temperature > 1.0 {
+                losses.approximated("temperature");
+            }
+            body.insert("temperature".to_owned(), temperature.min(1.0).into());
+        }
+    }
+    match sampling.top_p {
+        // One of the two is all that newer models take.
+        Some(top_p) if sampling.temperature.is_some() => losses.dropped_if(top_p < 1.0, "top_p"),
+        Some(top_p) if thinks && top_p < 0.95 => losses.dropped("top_p"),
+        top_p => put(body, "top_p", top_p),
+    }
+    match sampling.top_k {
+        Some(_) if thinks => losses.dropped("top_k"),
+        top_k => put(body, "top_k", top_k),
+    }
+    // White space alone is refused as a stop.
+    let mut stop = sampling.stop.clone();
+    stop.retain(|word| !word.trim().is_empty());
+    losses.dropped_if(stop.len() != sampling.stop.len(), "stop");
+    if !stop.is_empty() {
+        body.insert("stop_sequences".to_owned(), stop.into());
+    }
+    losses.dropped_if(sampling.seed.is_some(), "seed");
+    losses.dropped_if(
+        sampling.presence_penalty.is_some_and(|p| p != 0.0),
+        "presence_penalty",
+    );
+    losses.dropped_if(
+        sampling.frequency_penalty.is_some_and(|p| p != 0.0),
+        "frequency_penalty",
+    );
+    losses.dropped_if(sampling.logit_bias.is_some(), "logit_bias");
+    losses.dropped_if(sampling.logprobs.is_some(), "logprobs");
+    losses.dropped_if(sampling.answers.is_some_and(|n| n > 1), "n");
+}
+
+fn thinking_value(
+    reasoning: &Reasoning,
+    cap: u64,
+    forced: bool,
+    losses: &mut Losses,
+) -> Option<Value> {
+    let budget = match (reasoning.enabled, reasoning.effort, reasoning.budget) {
+        (Some(false), ..) | (_, Some(Effort::None), _) => {
+            return Some(json!({ "type": "disabled" }));
+        }
+        (None, None, None) => return None,
+        // A forced tool and thinking exclude each other, and a small cap has no room for it.
+        _ if forced || cap <= LEAST_BUDGET => {
+            losses.dropped("reasoning");
+            return None;
+        }
+        (_, _, Some(budget)) => budget,
+        (_, Some(effort), None) => {
+            losses.approximated("reasoning.effort");
+            effort.budget()
+        }
+        (Some(true), None, None) => {
+            losses.approximated("reasoning");
+            Effort::Medium.budget()
+        }
+    };
+    let fitting = budget.clamp(LEAST_BUDGET, cap - 1);
+    if fitting != budget {
+        losses.approximated("reasoning");
+    }
+    let mut value = json!({ "type": "enabled", "budget_tokens": fitting });
+    if let (Some("omitted"), Some(value)) = (reasoning.summary.as_deref(), value.as_object_mut()) {
+        value.insert("display".to_owned(), "omitted".into());
+    }
+    Some(value)
+}
+
+fn tool_value(tool: &Tool, losses: &mut Losses) -> Option<Value> {
+    if let Some(own) = &tool.own {
+        let name = maybe(own, "type").unwrap_or_else(|| tool.name.clone());
+        losses.dropped(format!("tools.{name}"));
+        return None;
+    }
+    if tool.custom {
+        losses.approximated("tools.custom");
+    }
+    let mut value = Map::new();
+    value.insert("name".to_owned(), id(&tool.name, LONGEST_NAME).into());
+    put(&mut value, "description", tool.description.clone());
+    value.insert("input_schema".to_owned(), schema_value(tool));
+    put(&mut value, "strict", tool.strict.filter(|strict| *strict));
+    put(&mut value, "cache_control", tool.cache.clone());
+    Some(Value::Object(value))
+}
+
+/// The schema of a tool's input; it must say that it is an object's.
+fn schema_value(tool: &Tool) -> Value {
+    if tool.custom {
+        return json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
+    }
+    let empty = || json!({ "type": "object", "properties": {} });
+    let schema = tool.schema.clone().filter(Value::is_object);
+    let mut schema = schema.unwrap_or_else(empty);
+    if let Some(fields) = schema.as_object_mut() {
+        fields.entry("type").or_insert_with(|| "object".into());
+    }
+    schema
+}
+
+fn choice_value(call: &Call, losses: &mut Losses) -> Option<Value> {
+    let mut value = match (&call.choice, call.parallel) {
+        (Some(Choice::None), _) => return Some(json!({ "type": "none" })),
+        (None, None | Some(true)) => return None,
+        (None | Some(Choice::Auto), _) => json!({ "type": "auto" }),
+        (Some(Choice::Required), _) => json!({ "type": "any" }),
+        (Some(Choice::Tool(name)), _) if call.tool(name).is_some_and(|it| it.own.is_none()) => {
+            json!({ "type": "tool", "name": id(name, LONGEST_NAME) })
+        }
+        (Some(Choice::Tool(_)), _) => {
+            losses.dropped("tool_choice");
+            return None;
+        }
+    };
+    if let (Some(false), Some(value)) = (call.parallel, value.as_object_mut()) {
+        value.insert("disable_parallel_tool_use".to_owned(), true.into());
+    }
+    Some(value)
+}
+
+/// The messages of a transcript: neighbours of one role become one, results stand first in it.
+fn messages_of(turns: &[Turn], losses: &mut Losses) -> Vec<Value> {
+    let mut messages: Vec<Value> = Vec::with_capacity(turns.len());
+    let mut made_role = None;
+    for turn in turns {
+        if !turn.raw.is_empty() {
+            messages.extend(turn.raw.iter().cloned());
+            made_role = None;
+            continue;
+        }
+        let content = if turn.role == Role::System {
+            system_blocks(turn, losses)
+        } else {
+            blocks(&turn.parts, losses)
+        };
+        if content.is_empty() {
+            continue;
+        }
+        if made_role == Some(turn.role)
+            && turn.role != Role::System
+            && let Some(Value::Array(before)) =
+                messages.last_mut().and_then(|m| m.get_mut("content"))
+        {
+            before.extend(content);
+            continue;
+        }
+        let role = match turn.role {
+            Role::Assistant => "assistant",
+            Role::User => "user",
+            Role::System => "system",
+        };
+        messages.push(json!({ "role": role, "content": content }));
+        made_role = Some(turn.role);
+    }
+    let users = |first: &Value| text(first, "role") == "user";
+    if !messages.first().is_some_and(users) {
+        losses.approximated("messages.order");
+        messages.insert(0, json!({ "role": "user", "content": "Go on." }));
+    }
+    messages
+}
+
+fn blocks(parts: &[Part], losses: &mut Losses) -> Vec<Value> {
+    let result = |part: &&Part| matches!(part.kind, Kind::ToolResult(_));
+    let first = parts.iter().filter(result);
+    let then = parts.iter().filter(|part| !result(part));
+    first
+        .chain(then)
+        .filter_map(|part| block(part, losses))
+        .collect()
+}
+
+fn block(part: &Part, losses: &mut Losses) -> Option<Value> {
+    let mut value = match &part.kind {
+        _ if part.raw.is_some() => return part.raw.as_deref().cloned(),
+        // White space alone is refused.
+        Kind::Text(Text { text, .. }) | Kind::Refusal(text) if text.trim().is_empty() => {
+            return None;
+        }
+        Kind::Text(text) => {
+            // Citations point into search results that only their origin has.
+            losses.dropped_if(!text.citations.is_empty(), "citations");
+            json!({ "type": "text", "text": text.text })
+        }
+        Kind::ToolCall(call) => {
+            json!({ "type": "tool_use", "id": id(&call.id, 64), "name": id(&call.name, LONGEST_NAME),
+                "input": tool_input(call, losses) })
+        }
+        Kind::ToolResult(result) => {
+            let content = blocks(&result.parts, losses);
+            let mut value = json!({ "type": "tool_result", "tool_use_id": id(&result.id, 64), "content": content });
+            if result.is_error
+                && let Some(value) = value.as_object_mut()
+            {
+                value.insert("is_error".to_owned(), true.into());
+            }
+            value
+        }
+        Kind::Image(media) => json!({ "type": "image", "source": source(media, losses, "image")? }),
+        Kind::File(media) => {
+            let mut value = json!({ "type": "document", "source": document(media, losses)? });
+            if let (Some(name), Some(value)) = (&media.name, value.as_object_mut()) {
+                value.insert("title".to_owned(), name.clone().into());
+            }
+            value
+        }
+        Kind::Audio(_) => {
+            losses.dropped("input_audio");
+            return None;
+        }
+        Kind::Refusal(text) => {
+            losses.approximated("messages.refusal");
+            json!({ "type": "text", "text": text })
+        }
+        Kind::Thinking(thinking) => {
+            let seal = thinking.seal.as_ref().filter(|seal| seal.dialect == NAME);
+            if seal.is_none() {
+                losses.withheld("thinking");
+            }
+            seal?.value.clone()
+        }
+        Kind::Own(own) if own.dialect == NAME => own.value.clone(),
+        Kind::Own(own) => {
+            losses.dropped(own.name.clone());
+            return None;
+        }
+    };
+    if let (Some(mark), Some(value)) = (&part.cache, value.as_object_mut()) {
+        value.insert("cache_control".to_owned(), mark.clone());
+    }
+    Some(value)
+}
+
+fn tool_input(call: &ToolCall, losses: &mut Losses) -> Value {
+    if call.custom {
+        return json!({ "input": call.arguments });
+    }
+    if !is_object(&call.arguments) {
+        losses.approximated("tool_call.arguments");
+    }
+    object(&call.arguments, "arguments")
+}
+
+/// Where a document's bytes are; only PDF and plain text are taken.
+fn document(media: &Media, losses: &mut Losses) -> Option<Value> {
+    let Source::Inline { mime, data } = &media.source else {
+        return source(media, losses, "file");
+    };
+    if mime == "application/pdf" {
+        return source(media, losses, "file");
+    }
+    let is_text = mime.starts_with("text/") || mime == "application/json";
+    let decoded = STANDARD.decode(data).ok().filter(|_| is_text);
+    let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        losses.dropped("file.media_type");
+        return None;
+    };
+    Some(json!({ "type": "text", "media_type": "text/plain", "data": text }))
+}
+
+fn source(media: &Media, losses: &mut Losses, what: &'static str) -> Option<Value> {
+    if media
+        .detail
+        .as_deref()
+        .is_some_and(|detail| detail != "auto")
+    {
+        losses.dropped("image.detail");
+    }
+    Some(match &media.source {
+        Source::Inline { mime, data } => {
+            json!({ "type": "base64", "media_type": mime, "data": data })
+        }
+        Source::Url(url) => match data_url(url) {
+            Some((mime, data)) => json!({ "type": "base64", "media_type": mime, "data": data }),
+            None => json!({ "type": "url", "url": url }),
+        },
+        Source::Plain(text) => json!({ "type": "text", "media_type": "text/plain", "data": text }),
+        Source::Id(_) => {
+            losses.dropped(format!("{what}.file_id"));
+            return None;
+        }
+    })
+}
