@@ -16,8 +16,9 @@ mod support;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::{Essence, ORIGIN, asked, carried, conversing, grammar, normal};
+use support::{Essence, ORIGIN, asked, carried, change, conversing, grammar, normal};
 use wire::call::{Kind, Part, Role, Seal, Thinking, Turn};
+use wire::dialect::Asked;
 use wire::reply::Reply;
 use wire::{Call, Dialect, Losses, translate};
 
@@ -33,6 +34,29 @@ proptest! {
                 let mut back = to.decode(body.to_string().as_bytes()).unwrap();
                 back.model.clone_from(&call.model);
                 prop_assert_eq!(normal(&back), normal(&call), "{}", to.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_changes_its_origin_alone_keeps_all_but_reasoning(call in made::call()) {
+        for home in conversing() {
+            let (body, _) = carried(&call, home, ORIGIN);
+            let mut call = home.decode(body.to_string().as_bytes()).unwrap();
+            let again = home.encode(&call, &change("target"), &mut Losses::default());
+            prop_assert_eq!(&again, &body, "{}: at home, nothing changes", home.name());
+            for seal in call.seals_mut() {
+                seal.origin = Some("elsewhere".to_owned());
+            }
+            let (body, losses) = carried(&call, home, ORIGIN);
+            prop_assert_eq!(bench::upstream::judge(home.name(), &body, ORIGIN), Ok(()), "{}", body);
+            let known = ["withheld:thinking", "approximated:reasoning"];
+            let others = losses.iter().filter(|loss| !known.contains(&loss.to_string().as_str()));
+            prop_assert_eq!(others.count(), 0, "{:?}", losses);
+            call.withhold(home.name(), ORIGIN, &mut Losses::default());
+            let back = home.decode(body.to_string().as_bytes()).unwrap();
+            if losses.iter().all(|loss| loss.what != "reasoning") {
+                prop_assert_eq!(normal(&back)["turns"].clone(), normal(&call)["turns"].clone());
             }
         }
     }
@@ -76,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_arrives_whole(reply in made::reply(), size in 1_usize..64) {
+    fn a_stream_arrives_whole(reply in made::reply(), size in 1_usize..64, counts in any::<bool>()) {
         for from in conversing() {
             let text = written(&reply, from);
             grammar::check(from.name(), &text, from.name());
@@ -84,12 +108,14 @@ proptest! {
             let told = Essence::of(&reply, from);
             agree(&Essence::of(read.whole().unwrap(), from), &told, reply.usage.is_some(), from, from)?;
             for to in conversing() {
-                let there = support::stream(from, to, asked(Call::default()), text.as_bytes(), size);
+                let asked = Asked { include_usage: counts, ..asked(Call::default()) };
+                let there = support::stream(from, to, asked, text.as_bytes(), size);
                 grammar::check(to.name(), &there.text, to.name());
                 let back = support::read(to, &there.text);
                 let mut told = Essence::of(&there.reply, to);
                 told.without(&there.losses);
-                let reported = there.reply.usage.is_some();
+                // A chat's caller who did not ask for usage gets none.
+                let reported = there.reply.usage.is_some() && (counts || to.name() != "openai_chat");
                 agree(&Essence::of(back.whole().unwrap(), to), &told, reported, from, to)?;
                 prop_assert_eq!(there.failed, None);
             }

@@ -4,6 +4,7 @@ mod call;
 mod encode;
 mod read;
 mod reply;
+mod schema;
 
 use std::ops::Range;
 

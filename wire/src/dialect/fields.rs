@@ -99,10 +99,11 @@ pub(super) fn id(id: &str, longest: usize) -> String {
     format!("{kept}_{hash:016x}")
 }
 
-/// Splits a `data:` address into media type and base64 data.
+/// Splits a `data:` address into media type, without its parameters, and base64 data.
 pub(super) fn data_url(url: &str) -> Option<(String, String)> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let mime = head.strip_suffix(";base64")?;
+    let mime = mime.split(';').next().unwrap_or_default();
     Some((mime.to_owned(), data.to_owned()))
 }
 

@@ -44,6 +44,13 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
             }
             call.turns
                 .push(Turn::new(Role::User, vec![Part::text("And now?")]));
+            let mut tools = tools;
+            if tools.is_empty() && call.turns.iter().any(Turn::calls_tools) {
+                tools.push(Tool {
+                    name: "tool_0".to_owned(),
+                    ..Tool::default()
+                });
+            }
             if let Some(first) = tools.first() {
                 call.choice = choice.map(|choice| match choice {
                     Choice::Tool(_) => Choice::Tool(first.name.clone()),

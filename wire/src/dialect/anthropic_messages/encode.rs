@@ -1,6 +1,7 @@
 //! Canonical calls as calls of Anthropic Messages.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,7 @@ use crate::dialect::Change;
 use crate::dialect::fields::{data_url, id, is_object, maybe, object, put, text};
 use crate::loss::Losses;
 
-use super::{LONGEST_NAME, NAME};
+use super::{LONGEST_NAME, NAME, schema};
 
 /// The least thinking budget that the API takes.
 const LEAST_BUDGET: u64 = 1_024;
@@ -120,8 +121,12 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
     if !tools.is_empty() {
         put(&mut body, "tool_choice", choice_value(call, losses));
         body.insert("tools".to_owned(), Value::Array(tools));
+    } else if let Some(tools) = tools_called(call) {
+        body.insert("tool_choice".to_owned(), json!({ "type": "none" }));
+        body.insert("tools".to_owned(), tools);
     }
-    let forced = matches!(call.choice, Some(Choice::Required | Choice::Tool(_)));
+    let choice = body.get("tool_choice").map_or("", |it| text(it, "type"));
+    let forced = matches!(choice, "any" | "tool");
     let thinking = thinking_value(&call.reasoning, cap, forced, losses);
     let on = thinking
         .as_ref()
@@ -134,19 +139,11 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
         Some(_) => losses.dropped("reasoning.summary"),
     }
     put(&mut body, "thinking", thinking);
-    match &call.format {
-        Format::Text => {}
-        Format::Json => losses.dropped("response_format.json_object"),
-        Format::Schema {
-            schema,
-            description,
-            ..
-        } => {
-            losses.dropped_if(description.is_some(), "response_format.description");
-            let format = json!({ "type": "json_schema", "schema": schema });
-            body.insert("output_config".to_owned(), json!({ "format": format }));
-        }
-    }
+    put(
+        &mut body,
+        "output_config",
+        config_value(&call.format, losses),
+    );
     sampling(call, on, &mut body, losses);
     match call.lane.as_deref() {
         None => {}
@@ -169,6 +166,29 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
         losses.dropped(name.clone());
     }
     body
+}
+
+/// The configuration that holds the form of the answer.
+fn config_value(format: &Format, losses: &mut Losses) -> Option<Value> {
+    match format {
+        Format::Text => None,
+        Format::Json => {
+            losses.dropped("response_format.json_object");
+            None
+        }
+        Format::Schema {
+            schema,
+            description,
+            ..
+        } => {
+            losses.dropped_if(description.is_some(), "response_format.description");
+            let mut schema = schema.clone();
+            if schema::fit(&mut schema) {
+                losses.approximated("response_format.schema");
+            }
+            Some(json!({ "format": { "type": "json_schema", "schema": schema } }))
+        }
+    }
 }
 
 fn sampling(call: &Call, thinks: bool, body: &mut Map<String, Value>, losses: &mut Losses) {
@@ -264,10 +284,30 @@ fn tool_value(tool: &Tool, losses: &mut Losses) -> Option<Value> {
     let mut value = Map::new();
     value.insert("name".to_owned(), id(&tool.name, LONGEST_NAME).into());
     put(&mut value, "description", tool.description.clone());
-    value.insert("input_schema".to_owned(), schema_value(tool));
+    let mut schema = schema_value(tool);
+    if tool.strict == Some(true) && schema::fit(&mut schema) {
+        losses.approximated("tools.schema");
+    }
+    value.insert("input_schema".to_owned(), schema);
     put(&mut value, "strict", tool.strict.filter(|strict| *strict));
     put(&mut value, "cache_control", tool.cache.clone());
     Some(Value::Object(value))
+}
+
+/// The tools that a transcript calls, by their names alone: a call without tools is refused where
+/// there are calls in its history.
+fn tools_called(call: &Call) -> Option<Value> {
+    let parts = call.turns.iter().flat_map(|turn| &turn.parts);
+    let calls = parts.filter_map(|part| match &part.kind {
+        Kind::ToolCall(call) => Some(call.name.as_str()),
+        _ => None,
+    });
+    let names: BTreeSet<&str> = calls.collect();
+    let tool = |name: &&str| {
+        let input = json!({ "type": "object", "properties": {} });
+        json!({ "name": id(name, LONGEST_NAME), "input_schema": input })
+    };
+    (!names.is_empty()).then(|| names.iter().map(tool).collect())
 }
 
 /// The schema of a tool's input; it must say that it is an object's.

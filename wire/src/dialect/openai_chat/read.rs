@@ -14,6 +14,9 @@ use crate::{Usage, sse};
 use super::call::call_of;
 use super::reply::{Piece, pieces_of, seal, stop_after, stop_of};
 
+/// The most calls of one answer: each piece is looked for among them, and no model makes so many.
+const MOST_CALLS: usize = 1_024;
+
 /// What is open in a stream that is read.
 #[derive(Debug, PartialEq)]
 enum Open {
@@ -115,7 +118,9 @@ impl ChatReader {
             Open::Call => {
                 let cut = matches!(self.stop, Some(Stop::Length | Stop::Filter));
                 if let Some(mut call) = self.calls.pop_front() {
-                    // A function without arguments: some servers send nothing where `{}` is due.
+                    // A function without arguments: some servers send nothing where `{}` is due. Of
+                    // several calls, only the last may have been cut.
+                    let cut = cut && self.calls.is_empty();
                     if call.so_far.arguments.is_empty() && !call.so_far.custom && !cut {
                         out.push(Event::Piece("{}".to_owned()));
                     }
@@ -177,6 +182,10 @@ impl ChatReader {
         // White space behind the arguments of a call that was given out, or nobody's.
         let nameless = piece.id.is_empty() && piece.name.is_empty();
         if nameless || self.given.iter().any(|it| it.takes(index, &piece)) {
+            return;
+        }
+        if self.calls.len() + self.given.len() >= MOST_CALLS {
+            out.push(Event::Failed("the answer calls too many tools".to_owned()));
             return;
         }
         self.calls.push_back(Call {

@@ -130,8 +130,11 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     }
     let stop = word.map(|word| stop_of(&word));
     let cut = matches!(stop, Some(Stop::Length | Stop::Filter));
-    for mut call in list(message, "tool_calls").iter().map(call_of) {
-        // A function without arguments: some servers send nothing where `{}` is due.
+    let calls = list(message, "tool_calls");
+    for (place, mut call) in calls.iter().map(call_of).enumerate() {
+        // A function without arguments: some servers send nothing where `{}` is due. Of several calls,
+        // only the last may have been cut.
+        let cut = cut && place + 1 == calls.len();
         if call.arguments.is_empty() && !call.custom && !cut {
             "{}".clone_into(&mut call.arguments);
         }

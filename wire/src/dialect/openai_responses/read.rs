@@ -80,8 +80,9 @@ pub(super) struct ResponsesReader {
     open: Option<(Opening, String)>,
     /// The place of the present item in the output, where the server counts.
     at: Option<u64>,
-    /// How many parts of the present message were opened.
+    /// How many parts of the present message were opened, and the place of the open one.
     shown: usize,
+    part: Option<u64>,
     /// Log probabilities came with the pieces of the open text.
     logged: bool,
     /// Items of which something was given out, by place.
@@ -100,6 +101,7 @@ impl ResponsesReader {
             open: None,
             at: None,
             shown: 0,
+            part: None,
             logged: false,
             given: BTreeSet::new(),
             late: Vec::new(),
@@ -271,6 +273,7 @@ impl ResponsesReader {
         }
         // Whatever comes next is another item's, announced or not.
         self.shown = 0;
+        self.part = None;
     }
 
     fn part_done(&mut self, data: &Value, out: &mut Vec<Event>) {
@@ -294,11 +297,21 @@ impl ResponsesReader {
         self.close(None, citations, out);
     }
 
+    /// Closes the open part where the event is about another one of its message.
+    fn turn_to(&mut self, data: &Value, out: &mut Vec<Event>) {
+        let part = data.get("content_index").and_then(Value::as_u64);
+        if part.is_some() && self.part.is_some() && part != self.part {
+            self.close(None, Vec::new(), out);
+        }
+        self.part = part;
+    }
+
     /// An event about the inside of an item.
     fn inside(&mut self, kind: &str, data: &Value, out: &mut Vec<Event>) {
         let delta = text(data, "delta");
         match kind {
             "response.output_text.delta" => {
+                self.turn_to(data, out);
                 self.ensure(Opening::Text, out);
                 self.piece(delta, out);
                 let logprobs = list(data, "logprobs");
@@ -308,6 +321,7 @@ impl ResponsesReader {
                 }
             }
             "response.refusal.delta" => {
+                self.turn_to(data, out);
                 self.ensure(Opening::Refusal, out);
                 self.piece(delta, out);
             }
@@ -387,6 +401,7 @@ impl Reader for ResponsesReader {
                 self.added(data.get("item").unwrap_or(&Value::Null), out);
             }
             "response.content_part.added" => {
+                self.turn_to(&data, out);
                 match data.get("part").map_or("", |part| text(part, "type")) {
                     "output_text" => self.open(Opening::Text, out),
                     "refusal" => self.open(Opening::Refusal, out),
