@@ -130,6 +130,13 @@ impl World {
         reply.json()["key"].as_str().unwrap().to_owned()
     }
 
+    /// Changes the configuration and puts it in force.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        std::fs::write(&self.file, change(text)).unwrap();
+        self.running.reload().unwrap();
+    }
+
     /// A caller with another key.
     pub fn caller(&self, key: &str) -> Client {
         Client::new(self.running.address, key)

@@ -387,9 +387,7 @@ async fn one_call_makes_few_summaries() {
          [[model]]\nname = \"small\"\ntier = \"deep\"\nendpoint = \"small\"\nprice = \"test/deep\"\ncontext = 4096\n",
         world.deep.url()
     );
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(&world.file, text + &tail).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text + &tail);
     let mut messages = Vec::new();
     for n in 0..2_000 {
         messages.push(
@@ -423,9 +421,7 @@ async fn a_smaller_cap_makes_no_longer_prompt() {
          [[model]]\nname = \"small\"\ntier = \"fast\"\nendpoint = \"small\"\nprice = \"test/fast\"\ncontext = 16000\n",
         world.fast.url()
     );
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(&world.file, text + &tail).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text + &tail);
     // About 10,200 tokens of o200k, with the margin for unknown tokenizers 14,280: over 16,000 less
     // 4,000, but under 16,000 less 1,000.
     let mut messages = Vec::new();
@@ -466,9 +462,7 @@ async fn fitting_is_linear() {
          [[model]]\nname = \"small\"\ntier = \"deep\"\nendpoint = \"small\"\nprice = \"test/deep\"\ncontext = 4096\n",
         world.deep.url()
     );
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(&world.file, text + &tail).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text + &tail);
     let mut told = Vec::new();
     for turns in [500, 1_000] {
         let mut messages = Vec::new();

@@ -313,9 +313,7 @@ async fn counting_makes_a_hold_fit_that_bytes_would_not() {
         [[model]]\nname = \"known\"\ntier = \"fast\"\nendpoint = \"known\"\nprice = \"test/fast\"\n\
         tokenizer = \"o200k_base\"\n";
     let world = World::start("meter.hold_wait_ms = 100", "").await;
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(&world.file, text + &tail.replace("URL", &world.fast.url())).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text + &tail.replace("URL", &world.fast.url()));
     world.fast.set_script(Script {
         output_tokens: 5,
         ..script(FAST)
@@ -344,22 +342,19 @@ async fn counting_makes_a_hold_fit_that_bytes_would_not() {
 #[tokio::test]
 async fn auto_reaches_both_tiers_whatever_dialect_they_speak() {
     let world = World::start("", "").await;
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    let only = text
-        .split("[[endpoint]]")
-        .filter(|part| !part.contains("fast-responses") && !part.contains("fast-messages"))
-        .filter(|part| !part.contains("deep-chat") && !part.contains("deep-responses"))
-        .collect::<Vec<_>>()
-        .join("[[endpoint]]");
-    // A price stands behind the endpoints of the tier before it.
+    // A price stands behind the endpoints of the tier before it, and goes with the last of them.
     let price = "[[price]]\nid = \"test/deep\"\ninput = \"5\"\noutput = \"20\"\n";
-    let only = if only.contains("test/deep\"\ninput") {
-        only
-    } else {
-        only + price
-    };
-    std::fs::write(&world.file, only).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| {
+        let others = [
+            "fast-responses",
+            "fast-messages",
+            "deep-chat",
+            "deep-responses",
+        ];
+        let stays = |part: &&str| !others.iter().any(|other| part.contains(other));
+        let parts: Vec<&str> = text.split("[[endpoint]]").filter(stays).collect();
+        parts.join("[[endpoint]]") + price
+    });
     let mut tiers = std::collections::BTreeSet::new();
     for number in 0..40 {
         let body =

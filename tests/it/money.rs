@@ -47,13 +47,7 @@ async fn a_budget_of_twenty_calls_serves_at_least_nineteen_of_64_callers_and_is_
     );
     let each = nano(&probe);
     let limit = meter::NanoUsd(each * 20);
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(
-        &world.file,
-        text.replace("limit_usd = \"0\"", &format!("limit_usd = \"{limit}\"")),
-    )
-    .unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text.replace("limit_usd = \"0\"", &format!("limit_usd = \"{limit}\"")));
     world.fast.set_script(Script {
         output_tokens: 200,
         first_token_ms: 20,
@@ -232,9 +226,7 @@ async fn a_call_without_a_cap_gets_the_one_that_was_held() {
 #[tokio::test]
 async fn an_unpriced_model_is_refused_under_a_hard_budget_and_metered_elsewhere() {
     let world = World::start("", &budget("1")).await;
-    let text = std::fs::read_to_string(&world.file).unwrap();
-    std::fs::write(&world.file, text.replace("price = \"test/fast\"\n", "")).unwrap();
-    world.running.reload().unwrap();
+    world.configure(|text| text.replace("price = \"test/fast\"\n", ""));
     let refused = world
         .client
         .post("/v1/chat/completions", chat("fast", "Hello", ""))

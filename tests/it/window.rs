@@ -51,12 +51,8 @@ async fn world(context: u32) -> World {
         [[model]]\nname = \"small\"\ntier = \"deep\"\nendpoint = \"small\"\nprice = \"test/deep\"\ncontext = 32000\n\
         tokenizer = \"o200k_base\"\n";
     let world = World::start("", "").await;
-    let text = std::fs::read_to_string(&world.file).unwrap()
-        + &small
-            .replace("URL", &world.deep.url())
-            .replace("32000", &context.to_string());
-    std::fs::write(&world.file, text).unwrap();
-    world.running.reload().unwrap();
+    let small = small.replace("URL", &world.deep.url());
+    world.configure(|text| text + &small.replace("32000", &context.to_string()));
     world.deep.set_script(Script {
         strict: true,
         ..script(DEEP)

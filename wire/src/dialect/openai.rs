@@ -176,6 +176,29 @@ pub(super) fn user_of(call: &Call, losses: &mut Losses) -> Option<String> {
     Some(user.clone())
 }
 
+/// The tools of a call, and which of them must be called.
+pub(super) fn put_tools(
+    body: &mut Map<String, Value>,
+    tools: Vec<Value>,
+    choice: Option<Value>,
+    parallel: Option<bool>,
+) {
+    put(body, "tool_choice", choice);
+    put(body, "parallel_tool_calls", parallel);
+    body.insert("tools".to_owned(), Value::Array(tools));
+}
+
+/// The fields that go by one name in both: lane, end user, metadata and cache key.
+pub(super) fn shared_fields(call: &Call, body: &mut Map<String, Value>, losses: &mut Losses) {
+    put(body, "service_tier", lane(call, losses));
+    put(body, "user", user_of(call, losses));
+    if !call.metadata.is_empty() {
+        body.insert("metadata".to_owned(), call.metadata.clone().into());
+    }
+    put(body, "prompt_cache_key", call.cache_key.clone());
+    own_losses(call, losses);
+}
+
 /// Notes what only the caller's dialect has.
 pub(super) fn own_losses(call: &Call, losses: &mut Losses) {
     if call.ends_with_answer() {

@@ -7,7 +7,7 @@ use crate::call::{
 };
 use crate::dialect::Change;
 use crate::dialect::fields::{id, put, text};
-use crate::dialect::openai::{self, effort_word, file_value, image_url, user_of};
+use crate::dialect::openai::{self, effort_word, file_value, image_url};
 use crate::loss::Losses;
 
 use super::NAME;
@@ -68,15 +68,14 @@ fn fresh(call: &Call, losses: &mut Losses) -> Map<String, Value> {
     if call.stream {
         body.insert("stream".to_owned(), true.into());
     }
-    let tools: Vec<Value> = call
+    let tools = call
         .tools
         .iter()
-        .filter_map(|tool| tool_value(tool, losses))
-        .collect();
+        .filter_map(|tool| tool_value(tool, losses));
+    let tools: Vec<Value> = tools.collect();
     if !tools.is_empty() {
-        put(&mut body, "tool_choice", choice_value(call, losses));
-        put(&mut body, "parallel_tool_calls", call.parallel);
-        body.insert("tools".to_owned(), Value::Array(tools));
+        let choice = choice_value(call, losses);
+        openai::put_tools(&mut body, tools, choice, call.parallel);
     }
     let mut output = Map::new();
     match &call.format {
@@ -105,13 +104,7 @@ fn fresh(call: &Call, losses: &mut Losses) -> Map<String, Value> {
     if !include.is_empty() {
         body.insert("include".to_owned(), Value::Array(include));
     }
-    put(&mut body, "service_tier", openai::lane(call, losses));
-    put(&mut body, "user", user_of(call, losses));
-    if !call.metadata.is_empty() {
-        body.insert("metadata".to_owned(), call.metadata.clone().into());
-    }
-    put(&mut body, "prompt_cache_key", call.cache_key.clone());
-    openai::own_losses(call, losses);
+    openai::shared_fields(call, &mut body, losses);
     body
 }
 
