@@ -16,10 +16,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use support::{Essence, asked, carried, change, conversing, forget, grammar};
 use wire::dialect::{self, Asked};
-use wire::{Call, Dialect, Losses, translate};
+use wire::{Call, Dialect, Losses, splice, translate};
 
 /// A folder.
 struct Case {
@@ -132,7 +133,21 @@ fn calls_are_such_as_the_gateway_takes() {
         let first = text.find(&format!("\"{}\"", scan.model));
         assert_eq!(first, Some(scan.model_at.start), "{}", case.name);
         assert!(scan.previous.is_empty() && scan.conversation.is_empty());
+        let edits = case.dialect.edits(&scan, &change("other"));
+        let sent = splice::apply(&Bytes::from(text.clone()), edits).concat();
+        let wanted = edited(case.dialect, &text, &scan.model);
+        assert_eq!(String::from_utf8(sent).unwrap(), wanted, "{}", case.name);
     }
+}
+
+/// The body for another model of the same dialect, by plain replacement.
+fn edited(dialect: &dyn Dialect, text: &str, model: &str) -> String {
+    let other = text.replacen(&format!("\"{model}\""), "\"other\"", 1);
+    let streams = text.contains("\"stream\":true") || text.contains("\"stream\": true");
+    if dialect.name() == "openai_chat" && streams && !text.contains("include_usage") {
+        return other.replacen('{', "{\"stream_options\":{\"include_usage\":true},", 1);
+    }
+    other
 }
 
 #[test]

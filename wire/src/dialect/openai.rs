@@ -188,13 +188,10 @@ pub(super) fn put_tools(
     body.insert("tools".to_owned(), Value::Array(tools));
 }
 
-/// The fields that go by one name in both: lane, end user, metadata and cache key.
+/// The fields that go by one name in both: lane, end user and cache key.
 pub(super) fn shared_fields(call: &Call, body: &mut Map<String, Value>, losses: &mut Losses) {
     put(body, "service_tier", lane(call, losses));
     put(body, "user", user_of(call, losses));
-    if !call.metadata.is_empty() {
-        body.insert("metadata".to_owned(), call.metadata.clone().into());
-    }
     put(body, "prompt_cache_key", call.cache_key.clone());
     own_losses(call, losses);
 }

@@ -132,6 +132,8 @@ fn fresh(call: &Call, losses: &mut Losses) -> Map<String, Value> {
     }
     let stop: Vec<String> = sampling.stop.iter().take(MOST_STOPS).cloned().collect();
     put(&mut body, "stop", Some(stop).filter(|it| !it.is_empty()));
+    // It is refused unless the vendor is to keep the answer, which nobody asked for.
+    losses.dropped_if(!call.metadata.is_empty(), "metadata");
     openai::shared_fields(call, &mut body, losses);
     body
 }

@@ -32,14 +32,12 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     // The transcript is whole here, whatever it was pieced together from.
     body.shift_remove("previous_response_id");
     body.shift_remove("conversation");
-    // The instructions were read as the first turn; changed, they are written as a message.
-    let unchanged = |turn: &Turn| turn.raw == [Value::Null];
-    let has_instructions = !text_of(&body, "instructions").is_empty();
-    let instructed = has_instructions && call.turns.first().is_some_and(unchanged);
-    if has_instructions && !instructed {
+    // The instructions were read as a turn of their own; changed, they are written as a message.
+    let is_instructions = |turn: &Turn| turn.raw == [Value::Null];
+    if !call.turns.iter().any(is_instructions) && !text_of(&body, "instructions").is_empty() {
         body.shift_remove("instructions");
     }
-    let turns = call.turns.iter().skip(usize::from(instructed));
+    let turns = call.turns.iter().filter(|turn| !is_instructions(turn));
     let items = turns
         .flat_map(|turn| items_of(turn, call, losses))
         .collect();
@@ -103,6 +101,9 @@ fn fresh(call: &Call, losses: &mut Losses) -> Map<String, Value> {
     sampling(call, &mut include, &mut body, losses);
     if !include.is_empty() {
         body.insert("include".to_owned(), Value::Array(include));
+    }
+    if !call.metadata.is_empty() {
+        body.insert("metadata".to_owned(), call.metadata.clone().into());
     }
     openai::shared_fields(call, &mut body, losses);
     body

@@ -55,7 +55,11 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
                     .cloned(),
             );
         } else {
-            parts.push(Part::new(made_item(item, Some(origin))));
+            let mut made = made_item(item, Some(origin));
+            if let Kind::ToolCall(call) = &mut made {
+                fill(call, item);
+            }
+            parts.push(Part::new(made));
         }
     }
     for part in &mut parts {
@@ -69,6 +73,14 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
         logprobs,
         lane: maybe(&response, "service_tier"),
     })
+}
+
+/// A function without arguments: some servers send nothing where `{}` is due.
+fn fill(call: &mut ToolCall, item: &Value) {
+    let is_cut = text(item, "status") == "incomplete";
+    if call.arguments.is_empty() && !call.custom && !is_cut {
+        "{}".clone_into(&mut call.arguments);
+    }
 }
 
 /// Follows a stream of this dialect.
@@ -251,7 +263,8 @@ impl ResponsesReader {
                 }
             }
             "function_call" | "custom_tool_call" => {
-                if let Kind::ToolCall(call) = made_item(item, None) {
+                if let Kind::ToolCall(mut call) = made_item(item, None) {
+                    fill(&mut call, item);
                     let same = |open: &Opening| matches!(open, Opening::ToolCall { id, .. } if *id == call.id);
                     if !self.open.as_ref().is_some_and(|(open, _)| same(open)) {
                         let ToolCall {
