@@ -170,7 +170,8 @@ fn a_call_that_stays_at_home_is_the_same() {
     }
 }
 
-/// The body, but that a chat's stream reports its usage, and that a text alone is a list of items.
+/// The body, but that a chat's stream reports its usage, that a text alone is a list of items, and that
+/// the half of a character in one case, which no value can hold, is a replacement character.
 fn expected_at_home(dialect: &dyn Dialect, text: &str) -> Value {
     let whole = text.replace("\\ud83d here", "\\ufffd here");
     let mut body: Value = serde_json::from_str(&whole).unwrap();
