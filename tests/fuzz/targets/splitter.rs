@@ -17,7 +17,7 @@ fn events(bytes: &[u8], size: usize) -> Vec<Bytes> {
         }
     }
     events.push(splitter.rest());
-    assert!(!splitter.is_inside_event());
+    assert!(splitter.pending().is_empty());
     events
 }
 
