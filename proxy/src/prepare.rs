@@ -11,8 +11,8 @@ use wire::{LossKind, Losses, Scan};
 
 use crate::attempt::{Dispatch, Failed};
 use crate::clock::now_ms;
-use crate::context::fit::{self, DoesNotFit, Dropped, Window};
-use crate::context::summary;
+use crate::context::fit::{self, DoesNotFit, Window};
+use crate::context::{memory, summary};
 use crate::intake::{Inbound, ReadCallError};
 use crate::refusal;
 use crate::runtime::Target;
@@ -210,30 +210,33 @@ impl Dispatch<'_> {
             Arc::clone(&self.shared.memory),
         );
         let tenant = Arc::clone(&self.subject.tenant);
+        let (model, context) = (Arc::clone(&target.name), target.context.unwrap_or(limit));
         let pins = self.runtime.context.pins.clone();
         let room = target.factor.unapply(limit);
         let before = std::mem::take(losses);
         // Counting takes a second for the longest bodies, which no reactor has to spare.
         let fitting = tokio::task::spawn_blocking(move || {
             let mut losses = before;
-            if at_home && tokenizer.count_call(&call) <= limit {
-                return (call, Ok(Dropped::default()), losses);
-            }
             let window = Window {
                 limit: room,
+                untouched: if at_home { limit } else { room },
+                context,
                 tokenizer: &tokenizer,
                 pins: &pins,
             };
-            let keep = |text: &str| memory.keep_result(&tenant, text);
-            let dropped = fit::fit(&mut call, window, &keep, &mut losses);
-            (call, dropped, losses)
+            let shapes = memory.shapes(&tenant, &model, &call.turns);
+            let handle = |text: &str| memory::handle(&tenant, text);
+            let mut fitted = fit::fit(&mut call, window, shapes.latest, &handle, &mut losses);
+            if let Ok(fitted) = &mut fitted {
+                memory.keep_shape(&tenant, &shapes, fitted.shape);
+                memory.keep_results(&tenant, std::mem::take(&mut fitted.results));
+            }
+            (call, fitted, losses)
         });
-        let fitted = fitting
-            .await
-            .map_err(|_| Failed::Last(refusal::panicked()))?;
-        let (mut call, dropped, after) = fitted;
+        let fitting = fitting.await;
+        let (mut call, fitted, after) = fitting.map_err(|_| Failed::Last(refusal::panicked()))?;
         *losses = after;
-        let dropped = dropped.map_err(|tokens| {
+        let fitted = fitted.map_err(|tokens| {
             let error = DoesNotFit {
                 tokens: target.factor.apply(tokens),
                 limit,
@@ -244,9 +247,10 @@ impl Dispatch<'_> {
         // Before anything is paid for a summary that would be refused.
         self.check(target, losses)?;
         let trimmed = losses.iter().any(|loss| loss.kind == LossKind::Trimmed);
-        let most = fit::most_summaries(room);
-        let summaries = summary::of(self.shared, self.subject, &dropped, most).await;
-        dropped.put_into(&mut call, &summaries);
+        let most = fit::most_summaries(context);
+        let chunks = &fitted.chunks;
+        let summaries = summary::of(self.shared, self.subject, chunks, most).await;
+        fitted.put_into(&mut call, &summaries);
         Ok((call, trimmed))
     }
 }

@@ -22,6 +22,15 @@ impl Tongue {
             Self::Messages => "/v1/messages",
         }
     }
+
+    /// The field that bounds the answer.
+    pub fn cap_field(self) -> &'static str {
+        match self {
+            Self::Chat => "max_completion_tokens",
+            Self::Responses => "max_output_tokens",
+            Self::Messages => "max_tokens",
+        }
+    }
 }
 
 /// A conversation under way.

@@ -18,19 +18,22 @@ pub enum Shelf {
     Summary,
     /// Tool results that were shortened to fit one, whole.
     Result,
+    /// How far a transcript was shortened for a model.
+    Shape,
     /// Single items of the Responses dialect, which calls may name by their id.
     Item,
 }
 
 impl Shelf {
     /// Every shelf.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Response,
         Self::Conversation,
         Self::Turn,
         Self::Seal,
         Self::Summary,
         Self::Result,
+        Self::Shape,
         Self::Item,
     ];
 
@@ -43,6 +46,7 @@ impl Shelf {
             Self::Seal => "seal",
             Self::Summary => "summary",
             Self::Result => "result",
+            Self::Shape => "shape",
             Self::Item => "item",
         }
     }

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 use wire::archive::{Archive, ArchiveError, Place, Shelf};
 use wire::call::{Kind, Part, Turn};
 
+use super::fit::Shape;
+use super::place;
 use super::recent::Recent;
 use crate::clock::now_ms;
 use crate::telemetry;
@@ -48,14 +50,19 @@ impl Queue {
         let Some(text) = text.filter(|text| opens && text.len() <= MOST_OPEN_BYTES) else {
             return;
         };
-        let known = self.at_hand.remove(&place);
-        self.at_hand_bytes -= known.map_or(0, |known| known.len());
+        self.close(&place);
         if self.at_hand_bytes + text.len() > MOST_OPEN_BYTES {
             self.at_hand.clear();
             self.at_hand_bytes = 0;
         }
         self.at_hand_bytes += text.len();
         self.at_hand.insert(place, text.to_owned());
+    }
+
+    /// Lays aside what was kept at hand.
+    fn close(&mut self, place: &Place) {
+        let known = self.at_hand.remove(place);
+        self.at_hand_bytes -= known.map_or(0, |known| known.len());
     }
 
     /// The document at `place`, `None` where it was removed; or that it must be read.
@@ -77,6 +84,17 @@ pub(crate) struct Memory {
     seals: Recent<Arc<str>>,
     turns: Recent<Arc<Turn>>,
     summaries: Recent<Arc<str>>,
+    /// Turns cut off a transcript, by the digest of it up to where its tool results were shortened.
+    shapes: Recent<usize>,
+}
+
+/// What is known of how a transcript was shortened.
+#[derive(Debug)]
+pub(crate) struct Shapes {
+    /// The transcript's digest up to each of its turns.
+    digests: Vec<u64>,
+    /// The last shape it was given.
+    pub(crate) latest: Shape,
 }
 
 /// A 64-bit digest of some parts; collisions would mix up two conversations of one tenant.
@@ -93,14 +111,6 @@ pub(crate) fn digest(parts: &[&str]) -> u64 {
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-fn place(shelf: Shelf, tenant: &str, id: String) -> Place {
-    Place {
-        shelf,
-        tenant: tenant.to_owned(),
-        id,
-    }
-}
-
 fn named(key: u64) -> String {
     format!("{key:016x}")
 }
@@ -115,6 +125,7 @@ impl Memory {
             seals: Recent::new(MOST_AT_HAND),
             turns: Recent::new(MOST_AT_HAND),
             summaries: Recent::new(MOST_AT_HAND),
+            shapes: Recent::new(MOST_AT_HAND),
         };
         let half = u32::try_from(MOST_AT_HAND / 2 - 1).unwrap_or(u32::MAX);
         let key = |place: &Place| u64::from_str_radix(&place.id, 16).unwrap_or(0);
@@ -133,6 +144,11 @@ impl Memory {
         }
         for (place, summary) in memory.archive.latest(Shelf::Summary, half)? {
             memory.summaries.insert(key(&place), Arc::from(summary));
+        }
+        for (place, cut) in memory.archive.latest(Shelf::Shape, half)? {
+            if let Ok(cut) = cut.parse() {
+                memory.shapes.insert(key(&place), cut);
+            }
         }
         Ok(memory)
     }
@@ -153,7 +169,7 @@ impl Memory {
         let (archive, tenant) = (Arc::clone(&self.archive), tenant.to_owned());
         let asked = unknown.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let read = |key: &u64| archive.get(&place(Shelf::Seal, &tenant, named(*key)));
+            let read = |key: &u64| archive.get(&place(Shelf::Seal, &tenant, &named(*key)));
             asked.iter().map(read).collect::<Result<Vec<_>, _>>()
         });
         match reading.await {
@@ -174,7 +190,7 @@ impl Memory {
         if self.seals.get(key).is_none_or(|known| known != *origin) {
             self.seals.insert(key, Arc::clone(origin));
             self.put(
-                place(Shelf::Seal, tenant, named(key)),
+                place(Shelf::Seal, tenant, &named(key)),
                 Some(origin.to_string()),
             );
         }
@@ -189,7 +205,7 @@ impl Memory {
     /// caller can bring back.
     pub(crate) fn keep_turn(&self, tenant: &str, transcript: u64, turn: Turn) {
         if let Ok(text) = serde_json::to_string(&turn) {
-            self.put(place(Shelf::Turn, tenant, named(transcript)), Some(text));
+            self.put(place(Shelf::Turn, tenant, &named(transcript)), Some(text));
         }
         self.turns.insert(transcript, Arc::new(turn));
     }
@@ -204,27 +220,52 @@ impl Memory {
         let key = digest(&[tenant, text]);
         self.summaries.insert(key, Arc::clone(summary));
         self.put(
-            place(Shelf::Summary, tenant, named(key)),
+            place(Shelf::Summary, tenant, &named(key)),
             Some(summary.to_string()),
         );
     }
 
-    /// Keeps a whole tool result and returns the handle it goes by.
-    pub(crate) fn keep_result(&self, tenant: &str, text: &str) -> String {
-        let handle = format!("result_{}", named(digest(&[tenant, text])));
-        self.put(
-            place(Shelf::Result, tenant, handle.clone()),
-            Some(text.to_owned()),
-        );
-        handle
+    /// Keeps whole tool results at their handles.
+    pub(crate) fn keep_results(&self, tenant: &str, results: Vec<(String, String)>) {
+        for (handle, text) in results {
+            self.put(place(Shelf::Result, tenant, &handle), Some(text));
+        }
+    }
+
+    /// How far this transcript was shortened for `model` before.
+    pub(crate) fn shapes(&self, tenant: &str, model: &str, turns: &[Turn]) -> Shapes {
+        let mut digests = vec![digest(&[tenant, "shape", model])];
+        for turn in turns {
+            digests.push(transcript(digests.last().copied().unwrap_or(0), turn));
+        }
+        let found = digests.iter().enumerate().rev();
+        let latest = found
+            .filter_map(|(trimmed, digest)| Some((trimmed, self.shapes.get(*digest)?)))
+            .map(|(trimmed, cut)| Shape { cut, trimmed })
+            .next();
+        Shapes {
+            digests,
+            latest: latest.unwrap_or_default(),
+        }
+    }
+
+    /// Remembers that a transcript was shortened to `shape`.
+    pub(crate) fn keep_shape(&self, tenant: &str, shapes: &Shapes, shape: Shape) {
+        let Some(digest) = shapes.digests.get(shape.trimmed) else {
+            return;
+        };
+        if shape != shapes.latest {
+            self.shapes.insert(*digest, shape.cut);
+            let place = place(Shelf::Shape, tenant, &named(*digest));
+            self.put(place, Some(shape.cut.to_string()));
+        }
     }
 
     /// Puts or removes a document. It can be read from now on, and is written soon.
     pub(crate) fn put(&self, place: Place, value: Option<String>) {
         let mut queue = self.queue();
         queue.changes += 1;
-        let known = queue.at_hand.remove(&place);
-        queue.at_hand_bytes -= known.map_or(0, |known| known.len());
+        queue.close(&place);
         queue.open(place.clone(), value.as_deref());
         let is_full = queue.waiting.len() >= MOST_WAITING && value.is_some();
         if is_full && !queue.waiting.contains_key(&place) {
@@ -280,8 +321,8 @@ impl Memory {
             let Some(after) = change(&before) else {
                 return false;
             };
-            if let Some(changed) = self.swap(&place, &before, after) {
-                return changed;
+            if self.swap(&place, &before, after) {
+                return true;
             }
         }
         false
@@ -298,28 +339,27 @@ impl Memory {
             let Some(after) = before.as_deref().and_then(&change) else {
                 return Some(false);
             };
-            let swapped = self.swap(place, before.as_deref().unwrap_or_default(), after);
-            if swapped.is_some() {
-                return swapped;
+            if self.swap(place, before.as_deref().unwrap_or_default(), after) {
+                return Some(true);
             }
         }
         None
     }
 
-    /// Puts `after` where `before` still stands; `None` where it does not.
-    fn swap(&self, place: &Place, before: &str, after: String) -> Option<bool> {
+    /// Puts `after` where `before` still stands; `false` where it does not.
+    fn swap(&self, place: &Place, before: &str, after: String) -> bool {
         let mut queue = self.queue();
         // What is not at hand any more can not have been changed since without being so.
         let known = queue.known(place);
         if known.is_ok_and(|known| known.map(String::as_str) != Some(before)) {
-            return None;
+            return false;
         }
         queue.changes += 1;
         queue.open(place.clone(), Some(&after));
         queue.waiting.insert(place.clone(), Some(after));
         drop(queue);
         self.wake.notify_one();
-        Some(true)
+        true
     }
 
     /// Says that something waits to be written.
@@ -365,6 +405,11 @@ impl Memory {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The handle that a tool result goes by.
+pub(crate) fn handle(tenant: &str, text: &str) -> String {
+    format!("result_{}", named(digest(&[tenant, text])))
 }
 
 /// The digest of a transcript without a turn.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use wire::Losses;
 use wire::dialect::{self, Change};
 
-use super::fit::{self, Dropped};
+use super::fit;
 use crate::gateway::{self, Shared};
 use crate::intake::Inbound;
 
@@ -30,25 +30,37 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// at once gets first words for the oldest.
 const MOST_MADE: usize = 64;
 
-/// The summaries of what was dropped, in order, at most `most` of them: older ones are summarised once
-/// more. Where the fast tier fails, the turns' first words stand in.
+/// The summaries of `chunks`, in order, at most `most` of them: the oldest are summarised once more.
+/// Where the fast tier fails, the first words of a chunk stand in.
 pub(crate) async fn of(
     shared: &Arc<Shared>,
     subject: &Subject,
-    dropped: &Dropped,
+    chunks: &[String],
     most: usize,
 ) -> Vec<String> {
     let mut left = Left {
         made: MOST_MADE,
         until: Instant::now() + PATIENCE,
     };
-    let mut summaries = all(shared, subject, &dropped.chunks, &mut left).await;
-    while summaries.len() > most.max(1) {
-        let joined = summaries.chunks(FOLDED).map(|group| group.join("\n"));
-        let groups: Vec<String> = joined.collect();
-        summaries = all(shared, subject, &groups, &mut left).await;
+    let mut summaries = all(shared, subject, chunks, &mut left).await;
+    while let Some((groups, of)) = folds(summaries.len(), most.max(1)) {
+        let newer = summaries.split_off(groups * of);
+        let joined: Vec<String> = summaries.chunks(of).map(|old| old.join("\n")).collect();
+        summaries = all(shared, subject, &joined, &mut left).await;
+        summaries.extend(newer);
     }
     summaries
+}
+
+/// How many groups of the oldest of `count` summaries become one each, and of how many, so that no more
+/// than `most` are left in the end, and hardly fewer; `None` where there are no more.
+fn folds(count: usize, most: usize) -> Option<(usize, usize)> {
+    let excess = count.checked_sub(most).filter(|excess| *excess > 0)?;
+    let groups = (excess / (FOLDED - 1)).min(count / FOLDED);
+    Some(match groups {
+        0 => (1, (excess + 1).min(count)),
+        groups => (groups, FOLDED),
+    })
 }
 
 /// What may still be spent on one call.
@@ -131,4 +143,28 @@ async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<Str
     }
     let body = answer.into_body().collect().await.ok()?.to_bytes();
     super::answer_text(spoken, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_folded_and_hardly_more_than_must() {
+        for most in 1..40 {
+            for count in 0..300 {
+                let mut left = count;
+                while let Some((groups, of)) = folds(left, most) {
+                    assert!(
+                        of > 1 && of <= FOLDED && groups * of <= left,
+                        "{count} {most}"
+                    );
+                    left -= groups * (of - 1);
+                }
+                assert_eq!(left, count.min(most), "{count} for {most}");
+            }
+        }
+        assert_eq!(folds(50, 7), Some((6, 8)), "many at once, side by side");
+        assert_eq!(folds(16, 15), Some((1, 2)));
+    }
 }
