@@ -1,6 +1,9 @@
 //! What one pass over a request body costs, beside the libraries that build something from it.
 //! The body is that of a long conversation, `model` stands last, so that nothing may stop early.
+//! And what it costs to cut events out of frames: a long one that comes in small pieces must cost
+//! little more than one that comes at once.
 
+use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn body(kilobytes: usize) -> Vec<u8> {
@@ -60,5 +63,33 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scan);
+fn split(criterion: &mut Criterion) {
+    let event = format!("data: {{\"b64\":\"{}\"}}\n\n", "QUJD".repeat(256 << 10));
+    let mut group = criterion.benchmark_group("split 1 MB");
+    group.throughput(Throughput::Bytes(u64::try_from(event.len()).unwrap_or(0)));
+    let event = Bytes::from(event);
+    for frame in [event.len(), 16 << 10, 1 << 10, 64] {
+        group.bench_with_input(
+            BenchmarkId::new("frames of bytes", frame),
+            &event,
+            |bencher, event| {
+                bencher.iter(|| {
+                    let mut splitter = wire::sse::Splitter::default();
+                    let mut events = 0;
+                    for at in (0..event.len()).step_by(frame) {
+                        let end = event.len().min(at + frame);
+                        events += usize::from(splitter.push(event.slice(at..end)).is_err());
+                        while splitter.next_event().is_some() {
+                            events += 1;
+                        }
+                    }
+                    events
+                });
+            },
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, scan, split);
 criterion_main!(benches);

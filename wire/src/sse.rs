@@ -34,8 +34,9 @@ impl Splitter {
         } else if self.pending.len() + frame.len() > MAX_EVENT {
             return Err(EventTooLong);
         } else {
-            let mut joined = BytesMut::with_capacity(self.pending.len() + frame.len());
-            joined.extend_from_slice(&self.pending);
+            // Where nobody else holds what is there, the frame is put behind it in place.
+            let pending = std::mem::take(&mut self.pending).try_into_mut();
+            let mut joined = pending.unwrap_or_else(|shared| BytesMut::from(&*shared));
             joined.extend_from_slice(&frame);
             self.pending = joined.freeze();
         }
@@ -46,7 +47,13 @@ impl Splitter {
     pub fn next_event(&mut self) -> Option<Bytes> {
         loop {
             let rest = self.pending.get(self.searched..)?;
-            let end = self.searched + memchr2(b'\n', b'\r', rest)?;
+            let Some(found) = memchr2(b'\n', b'\r', rest) else {
+                self.searched = self.pending.len();
+                return None;
+            };
+            let end = self.searched + found;
+            // Come back here if the line ending is cut in two.
+            self.searched = end;
             let next = if self.pending.get(end) == Some(&b'\r') {
                 // A carriage return at the end of a frame may be the first half of a line ending.
                 match self.pending.get(end + 1)? {
