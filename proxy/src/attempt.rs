@@ -202,6 +202,7 @@ impl Dispatch<'_> {
             cap,
             cap_field: &target.endpoint.cap_field,
             most_output: target.max_output,
+            thinking: target.thinking,
         };
         let edits = self.inbound.dialect.edits(&self.inbound.scan, &change);
         Pieces::from(wire::splice::apply(&self.inbound.body, edits))

@@ -248,6 +248,10 @@ pub struct Model {
     /// absent.
     #[serde(default)]
     pub tokenizer: Option<String>,
+    /// `budget` or `adaptive`, where a model of Anthropic's takes but one of them; what the caller
+    /// writes goes on as it is if absent, and translations write a budget.
+    #[serde(default)]
+    pub thinking: Option<wire::dialect::ThinkingForm>,
 }
 
 /// A name, or a list of names.

@@ -100,9 +100,7 @@ fn target<'a>(runtime: &'a Runtime, inbound: &Inbound) -> Result<&'a Target, Ref
 async fn asked(target: &Target, inbound: &Inbound, trace: &Trace) -> Option<String> {
     let change = Change {
         model: &target.upstream_model,
-        cap: None,
-        cap_field: "",
-        most_output: None,
+        ..Change::default()
     };
     let edits = inbound.dialect.edits(&inbound.scan, &change);
     let body = Pieces::from(wire::splice::apply(&inbound.body, edits));

@@ -68,7 +68,10 @@ impl Dispatch<'_> {
         };
         let converses = self.inbound.dialect.converses();
         let written_out = self.writes_out.load(Ordering::Relaxed);
-        let at_home = !translates && !written_out && !self.context.must_rewrite(origin);
+        let thinks = target.thinking;
+        let can_think = thinks.is_none_or(|form| self.inbound.scan.can_think(form));
+        let at_home =
+            !translates && !written_out && can_think && !self.context.must_rewrite(origin);
         if !converses || (at_home && !may_be_long) {
             return Ok(as_it_is());
         }
@@ -132,6 +135,7 @@ impl Dispatch<'_> {
             cap,
             cap_field: &target.endpoint.cap_field,
             most_output: target.max_output,
+            thinking: target.thinking,
         };
         let body = target.dialect.encode(&call, &change, &mut losses);
         self.check(target, &losses)?;

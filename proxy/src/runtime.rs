@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meter::price::{ReadBookError, STANDARD};
 use meter::tokens::{Factor, Tokenizer};
 use meter::{PriceBook, Rates};
+use wire::dialect::ThinkingForm;
 use wire::{Dialect, Tier};
 
 use crate::config::{self, Config, Limits, Upstream};
@@ -39,6 +40,7 @@ pub(crate) struct Target {
     pub(crate) upstream_model: String,
     pub(crate) price: Option<String>,
     pub(crate) max_output: Option<u64>,
+    pub(crate) thinking: Option<ThinkingForm>,
     /// The longest prompt it takes, in tokens, where the price book knows it.
     pub(crate) context: Option<u64>,
     pub(crate) health: Arc<Health>,
@@ -148,6 +150,7 @@ impl Target {
             upstream_model: upstream_model.clone(),
             price: model.price.clone(),
             context: model.context.or_else(|| book.max_input(price?)),
+            thinking: model.thinking,
             max_output: model.max_output.or_else(|| book.max_output(price?)),
             health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
             tokenizer: Arc::clone(&counts.tokenizer),

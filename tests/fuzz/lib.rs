@@ -21,6 +21,7 @@ pub const CHANGE: Change<'static> = Change {
     cap: None,
     cap_field: "",
     most_output: None,
+    thinking: None,
 };
 
 /// A caller without tools.

@@ -39,6 +39,74 @@ async fn what_a_translation_loses_is_told_and_kept() {
     assert_eq!(reply.header("x-pareto-loss"), "");
 }
 
+/// The body that the fast endpoint got last.
+fn last_sent(world: &World) -> Value {
+    serde_json::from_slice(&world.fast.bill().pop().unwrap().body).unwrap()
+}
+
+#[tokio::test]
+async fn a_model_is_told_to_think_in_the_form_it_takes() {
+    let model = |form: &str| {
+        format!(
+            "[[model]]\nname = \"{form}\"\ntier = \"fast\"\nendpoint = \"fast-messages\"\n\
+             price = \"test/fast\"\nthinking = \"{form}\"\n"
+        )
+    };
+    let world = World::start("", &(model("adaptive") + &model("budget"))).await;
+    let asked = chat("adaptive", "Hello", ",\"reasoning_effort\":\"high\"");
+    let reply = world.client.post("/v1/chat/completions", asked).await;
+    assert_eq!(
+        (reply.status, reply.header("x-pareto-loss")),
+        (200, String::new())
+    );
+    let sent = last_sent(&world);
+    assert_eq!(sent["thinking"], json!({ "type": "adaptive" }));
+    assert_eq!(sent["output_config"], json!({ "effort": "high" }));
+
+    let adaptive =
+        json!({ "thinking": { "type": "adaptive" }, "output_config": { "effort": "low" } });
+    let budget = json!({ "thinking": { "type": "enabled", "budget_tokens": 9_000 } });
+    let cases = [
+        ("adaptive", &adaptive, adaptive.clone(), ""),
+        ("budget", &budget, budget.clone(), ""),
+        (
+            "adaptive",
+            &budget,
+            json!({ "thinking": { "type": "adaptive" }, "output_config": { "effort": "high" } }),
+            "approximated:thinking.budget_tokens",
+        ),
+        (
+            "budget",
+            &adaptive,
+            json!({ "thinking": { "type": "enabled", "budget_tokens": 1_024 } }),
+            "approximated:reasoning.effort",
+        ),
+        (
+            "budget",
+            &json!({ "output_config": { "effort": "low", "format": { "type": "json_schema", "schema": {} } } }),
+            json!({ "output_config": { "format": { "type": "json_schema", "schema": {} } } }),
+            "dropped:output_config.effort",
+        ),
+    ];
+    for (model, asked, wanted, loss) in cases {
+        let with = |fields: &Value| {
+            let mut body = json!({ "model": model, "max_tokens": 16_000, "metadata": { "user_id": "me" },
+                "messages": [{ "role": "user", "content": "Hello" }] });
+            body.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            body
+        };
+        let reply = world
+            .client
+            .post("/v1/messages", with(asked).to_string())
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.header("x-pareto-loss"), loss, "{model}: {asked}");
+        assert_eq!(last_sent(&world), with(&wanted), "{model}: {asked}");
+    }
+}
+
 #[tokio::test]
 async fn a_policy_may_refuse_what_would_be_lost() {
     let world = World::start("policy.loss = \"refuse\"", "").await;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::dialect::ThinkingForm;
 use crate::json::{self, JsonError, Kind, Scanner, Str};
 use crate::splice::Edit;
 
@@ -88,6 +89,10 @@ pub struct Scan {
     pub background: bool,
     /// The answer is not to be kept.
     pub is_unstored: bool,
+    /// How thinking is asked for, in a dialect that knows several ways.
+    pub thinking: Option<ThinkingForm>,
+    /// A word for effort stands beside it.
+    pub has_effort: bool,
     pub shape: Shape,
 }
 
@@ -109,6 +114,16 @@ pub enum ScanError {
 }
 
 impl Scan {
+    /// Whether a model that takes thinking in this form alone takes what the call says of it.
+    pub fn can_think(&self, form: ThinkingForm) -> bool {
+        match form {
+            ThinkingForm::Budget => {
+                self.thinking != Some(ThinkingForm::Adaptive) && !self.has_effort
+            }
+            ThinkingForm::Adaptive => self.thinking != Some(ThinkingForm::Budget),
+        }
+    }
+
     /// The last user text, unescaped into `buffer` as far as it fits on a character boundary; the
     /// parts of a multi-part message are joined by line breaks.
     pub fn prompt<'b>(&self, body: &[u8], buffer: &'b mut [u8]) -> &'b str {

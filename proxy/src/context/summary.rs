@@ -123,9 +123,7 @@ async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<Str
     let call = super::own_call("fast", TOLD, text.to_owned(), fit::SUMMARY);
     let change = Change {
         model: "fast",
-        cap: None,
-        cap_field: "",
-        most_output: None,
+        ..Change::default()
     };
     let body = spoken.encode(&call, &change, &mut Losses::default());
     let body = Bytes::from(body.to_string());

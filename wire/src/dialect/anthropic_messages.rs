@@ -11,8 +11,8 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{
-    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
-    is_json, kind_of, model_and_cap, strings_behind,
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, ThinkingForm, Watch, Writer,
+    counts, is_json, kind_of, model_and_cap, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
@@ -192,7 +192,14 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         }
         "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
             if key.is("type") {
-                scan.shape.thinking = word(scanner)?.is_some_and(|kind| !kind.is("disabled"));
+                let kind = word(scanner)?;
+                let is = |word| kind.as_ref().is_some_and(|kind| kind.is(word));
+                scan.shape.thinking = kind.is_some() && !is("disabled");
+                scan.thinking = match (is("enabled"), is("adaptive")) {
+                    (true, _) => Some(ThinkingForm::Budget),
+                    (_, true) => Some(ThinkingForm::Adaptive),
+                    _ => None,
+                };
             }
             Ok::<(), JsonError>(())
         })?,
@@ -208,6 +215,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         })?,
         "output_config" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
             scan.shape.schema |= key.is("format") && scanner.peek()? == Kind::Object;
+            scan.has_effort |= key.is("effort") && scanner.peek()? == Kind::String;
             Ok::<(), JsonError>(())
         })?,
         _ => {}

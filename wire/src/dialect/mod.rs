@@ -160,8 +160,18 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     fn key_header(&self) -> (&'static str, &'static str);
 }
 
+/// How a model is told to think before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingForm {
+    /// By a budget of tokens; it takes no word for effort.
+    Budget,
+    /// As long as it sees fit, steered by a word for effort; it takes no budget.
+    Adaptive,
+}
+
 /// What routing and metering must change in a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {
     /// The model's name at the upstream.
     pub model: &'a str,
@@ -171,6 +181,8 @@ pub struct Change<'a> {
     pub cap_field: &'a str,
     /// The model's longest answer in tokens, for a dialect that demands a cap.
     pub most_output: Option<u64>,
+    /// The only way the model can be told to think, where it has but one.
+    pub thinking: Option<ThinkingForm>,
 }
 
 /// The body is not a call or answer of its dialect.

@@ -30,9 +30,7 @@ pub(crate) const ORIGIN: &str = "there";
 pub(crate) fn change(model: &str) -> Change<'_> {
     Change {
         model,
-        cap: None,
-        cap_field: "",
-        most_output: None,
+        ..Change::default()
     }
 }
 

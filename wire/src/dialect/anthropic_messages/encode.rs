@@ -11,8 +11,8 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Media, Part, Reasoning, Role, Source, Text, Tool, ToolCall,
     Turn, paired,
 };
-use crate::dialect::Change;
 use crate::dialect::fields::{data_url, id, is_object, maybe, object, put, text};
+use crate::dialect::{Change, ThinkingForm};
 use crate::loss::Losses;
 
 use super::{LONGEST_NAME, NAME, schema};
@@ -33,6 +33,9 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     body.insert("model".to_owned(), change.model.into());
     if let Some(cap) = change.cap {
         body.insert("max_tokens".to_owned(), cap.into());
+    }
+    if let (true, Some(form)) = (at_home, change.thinking) {
+        fit_thinking(&mut body, call, form, losses);
     }
     let is_system = |turn: &&Turn| turn.role == Role::System;
     let mut head = turns.iter().take_while(is_system).count();
@@ -127,10 +130,11 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
     }
     let choice = body.get("tool_choice").map_or("", |it| text(it, "type"));
     let forced = matches!(choice, "any" | "tool");
-    let thinking = thinking_value(&call.reasoning, cap, forced, losses);
+    let form = change.thinking.unwrap_or(ThinkingForm::Budget);
+    let (thinking, effort) = thinking_value(&call.reasoning, form, cap, forced, losses);
     let on = thinking
         .as_ref()
-        .is_some_and(|it| text(it, "type") == "enabled");
+        .is_some_and(|it| text(it, "type") != "disabled");
     let summary = call.reasoning.summary.as_deref();
     match summary {
         None | Some("auto" | "summarized") if on => {}
@@ -142,7 +146,7 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
     put(
         &mut body,
         "output_config",
-        config_value(&call.format, losses),
+        config_value(&call.format, effort, losses),
     );
     sampling(call, on, &mut body, losses);
     match call.lane.as_deref() {
@@ -168,14 +172,17 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
     body
 }
 
-/// The configuration that holds the form of the answer.
-fn config_value(format: &Format, losses: &mut Losses) -> Option<Value> {
+/// The configuration that holds the form of the answer and the effort put into it.
+fn config_value(
+    format: &Format,
+    effort: Option<&'static str>,
+    losses: &mut Losses,
+) -> Option<Value> {
+    let mut config = Map::new();
+    put(&mut config, "effort", effort);
     match format {
-        Format::Text => None,
-        Format::Json => {
-            losses.dropped("response_format.json_object");
-            None
-        }
+        Format::Text => {}
+        Format::Json => losses.dropped("response_format.json_object"),
         Format::Schema {
             schema,
             description,
@@ -186,8 +193,51 @@ fn config_value(format: &Format, losses: &mut Losses) -> Option<Value> {
             if schema::fit(&mut schema) {
                 losses.approximated("response_format.schema");
             }
-            Some(json!({ "format": { "type": "json_schema", "schema": schema } }))
+            let format = json!({ "type": "json_schema", "schema": schema });
+            config.insert("format".to_owned(), format);
         }
+    }
+    (!config.is_empty()).then_some(Value::Object(config))
+}
+
+/// Says what a call of this dialect asks of thinking in the form that the model takes.
+fn fit_thinking(
+    body: &mut Map<String, Value>,
+    call: &Call,
+    form: ThinkingForm,
+    losses: &mut Losses,
+) {
+    let asked = body.get("thinking").map_or("", |it| text(it, "type"));
+    let has_effort = body
+        .get("output_config")
+        .is_some_and(|config| config.get("effort").is_some());
+    let fits = match form {
+        ThinkingForm::Budget => asked != "adaptive" && !has_effort,
+        ThinkingForm::Adaptive => asked != "enabled",
+    };
+    if fits {
+        return;
+    }
+    let cap = body.get("max_tokens").and_then(Value::as_u64);
+    let cap = cap.unwrap_or(DEFAULT_CAP);
+    let mut effort = None;
+    if matches!(asked, "adaptive" | "enabled") {
+        let (thinking, word) = thinking_value(&call.reasoning, form, cap, false, losses);
+        effort = word;
+        match thinking {
+            Some(thinking) => body.insert("thinking".to_owned(), thinking),
+            None => body.shift_remove("thinking"),
+        };
+    } else {
+        losses.dropped_if(has_effort, "output_config.effort");
+    }
+    let config = body.entry("output_config").or_insert_with(|| json!({}));
+    if let Some(config) = config.as_object_mut() {
+        config.shift_remove("effort");
+        put(config, "effort", effort);
+    }
+    if config == &json!({}) {
+        body.shift_remove("output_config");
     }
 }
 
@@ -235,28 +285,48 @@ fn sampling(call: &Call, thinks: bool, body: &mut Map<String, Value>, losses: &m
     losses.dropped_if(sampling.answers.is_some_and(|n| n > 1), "n");
 }
 
+/// How the model is to think, and with what effort where it takes a word for that.
 fn thinking_value(
     reasoning: &Reasoning,
+    form: ThinkingForm,
     cap: u64,
     forced: bool,
     losses: &mut Losses,
-) -> Option<Value> {
-    let budget = match (reasoning.enabled, reasoning.effort, reasoning.budget) {
-        (Some(false), ..) | (_, Some(Effort::None), _) => {
-            return Some(json!({ "type": "disabled" }));
+) -> (Option<Value>, Option<&'static str>) {
+    let off = reasoning.enabled == Some(false) || reasoning.effort == Some(Effort::None);
+    if off {
+        return (Some(json!({ "type": "disabled" })), None);
+    }
+    if (reasoning.enabled, reasoning.effort, reasoning.budget) == (None, None, None) {
+        return (None, None);
+    }
+    // A forced tool and thinking exclude each other, and a small cap has no room for a budget.
+    if forced || (form == ThinkingForm::Budget && cap <= LEAST_BUDGET) {
+        losses.dropped("reasoning");
+        return (None, None);
+    }
+    let (mut value, effort) = match form {
+        ThinkingForm::Budget => {
+            let budget = budget_of(reasoning, cap, losses);
+            (json!({ "type": "enabled", "budget_tokens": budget }), None)
         }
-        (None, None, None) => return None,
-        // A forced tool and thinking exclude each other, and a small cap has no room for it.
-        _ if forced || cap <= LEAST_BUDGET => {
-            losses.dropped("reasoning");
-            return None;
-        }
-        (_, _, Some(budget)) => budget,
-        (_, Some(effort), None) => {
+        ThinkingForm::Adaptive => (json!({ "type": "adaptive" }), effort_of(reasoning, losses)),
+    };
+    if let (Some("omitted"), Some(value)) = (reasoning.summary.as_deref(), value.as_object_mut()) {
+        value.insert("display".to_owned(), "omitted".into());
+    }
+    (Some(value), effort)
+}
+
+/// The tokens that may be thought, below `cap`.
+fn budget_of(reasoning: &Reasoning, cap: u64, losses: &mut Losses) -> u64 {
+    let budget = match (reasoning.budget, reasoning.effort) {
+        (Some(budget), _) => budget,
+        (None, Some(effort)) => {
             losses.approximated("reasoning.effort");
             effort.budget()
         }
-        (Some(true), None, None) => {
+        (None, None) => {
             losses.approximated("reasoning");
             Effort::Medium.budget()
         }
@@ -265,11 +335,28 @@ fn thinking_value(
     if fitting != budget {
         losses.approximated("reasoning");
     }
-    let mut value = json!({ "type": "enabled", "budget_tokens": fitting });
-    if let (Some("omitted"), Some(value)) = (reasoning.summary.as_deref(), value.as_object_mut()) {
-        value.insert("display".to_owned(), "omitted".into());
-    }
-    Some(value)
+    fitting
+}
+
+/// The word for the effort; there is none below `low`, and `max` is the highest that all take.
+fn effort_of(reasoning: &Reasoning, losses: &mut Losses) -> Option<&'static str> {
+    let effort = match (reasoning.effort, reasoning.budget) {
+        (Some(Effort::Minimal), _) => {
+            losses.approximated("reasoning.effort");
+            Effort::Low
+        }
+        (Some(Effort::XHigh), _) => {
+            losses.approximated("reasoning.effort");
+            Effort::Max
+        }
+        (Some(effort), _) => effort,
+        (None, Some(budget)) => {
+            losses.approximated("thinking.budget_tokens");
+            Effort::of_budget(budget)
+        }
+        (None, None) => return None,
+    };
+    Some(effort.as_str())
 }
 
 fn tool_value(tool: &Tool, losses: &mut Losses) -> Option<Value> {

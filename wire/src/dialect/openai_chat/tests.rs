@@ -67,9 +67,7 @@ fn acted_fields_may_stand_once_and_in_one_case() {
 fn edits_touch_only_their_bytes() {
     let change = Change {
         model: "gpt",
-        cap: None,
-        cap_field: "",
-        most_output: None,
+        ..Change::default()
     };
     assert_eq!(
         edited(r#"{ "model" : "auto", "z":0 }"#, &change),
