@@ -1,4 +1,5 @@
-//! Bringing an answer to the caller: whole or as a stream, as it came or in the caller's dialect, with the bill at its end.
+//! Bringing an answer to the caller: whole or as a stream, as it came or in the caller's dialect, with
+//! the bill at its end.
 
 mod billing;
 mod feed;
@@ -104,10 +105,10 @@ fn translated(
     if facts.usage.is_none() {
         facts.counted = read.usage.map(|usage| usage.answer());
     }
-    let is_response = to.kept(body.to_string().as_bytes());
-    keeper.translated(&asked.call, &read, is_response.as_ref());
+    let text = Bytes::from(body.to_string());
+    keeper.translated(&asked.call, &read, to.kept(&text).as_ref());
     if !asked.call.stream {
-        return Ok(Bytes::from(body.to_string()));
+        return Ok(text);
     }
     let mut writer = to.writer(asked.clone());
     let mut out = String::new();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::call::{Call, Citation, Effort, Format, Media, Reasoning, Source, Tool};
 use crate::loss::Losses;
 
-use super::fields::{data_url, id, maybe, owned, put, text};
+use super::fields::{data_url, flag, id, maybe, owned, put, text};
 
 /// The longest name of a tool that the API takes.
 pub(super) const LONGEST_NAME: usize = 64;
@@ -129,6 +129,21 @@ pub(super) fn schema_value(format: &Format, losses: &mut Losses) -> Map<String, 
         put(&mut body, "strict", strictness(*strict, schema, losses));
     }
     body
+}
+
+/// What both dialects write by the same names.
+pub(super) fn common(whole: &Value) -> Call {
+    let metadata = whole.get("metadata").and_then(Value::as_object);
+    Call {
+        model: owned(whole, "model"),
+        parallel: whole.get("parallel_tool_calls").and_then(Value::as_bool),
+        stream: flag(whole, "stream"),
+        lane: maybe(whole, "service_tier"),
+        user: maybe(whole, "safety_identifier").or_else(|| maybe(whole, "user")),
+        metadata: metadata.cloned().unwrap_or_default(),
+        cache_key: maybe(whole, "prompt_cache_key"),
+        ..Call::default()
+    }
 }
 
 /// The effort word for what the caller wants; budgets are rounded to one.

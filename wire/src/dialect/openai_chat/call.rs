@@ -61,11 +61,9 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
     let options = get("stream_options").cloned().unwrap_or_default();
     let mut call = Call {
         dialect: NAME,
-        model: owned(&whole, "model"),
         turns,
         tools: list(&whole, "tools").iter().map(tool).collect(),
         choice: get("tool_choice").and_then(choice_of),
-        parallel: get("parallel_tool_calls").and_then(Value::as_bool),
         format: get("response_format")
             .and_then(format_of)
             .unwrap_or_default(),
@@ -87,17 +85,9 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
             stop: words(get("stop")),
         },
         max_output: caps.into_iter().flatten().min(),
-        stream: flag(&whole, "stream"),
         include_usage: flag(&options, "include_usage"),
-        lane: maybe(&whole, "service_tier"),
-        user: maybe(&whole, "safety_identifier").or_else(|| maybe(&whole, "user")),
-        metadata: get("metadata")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
-        cache_key: maybe(&whole, "prompt_cache_key"),
-        own: Map::new(),
         only_own,
+        ..openai::common(&whole)
     };
     call.only_own.extend(unread(&whole, &call));
     if let Value::Object(fields) = whole {

@@ -6,7 +6,7 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Part, Reasoning, Role, Sampling, Tool, ToolResult, Turn,
 };
 use crate::dialect::DecodeError;
-use crate::dialect::fields::{flag, list, maybe, others, owned, text};
+use crate::dialect::fields::{list, maybe, others, owned, text};
 use crate::dialect::openai;
 
 use super::NAME;
@@ -70,11 +70,9 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
     let reasoning = get("reasoning").cloned().unwrap_or_default();
     let mut call = Call {
         dialect: NAME,
-        model: owned(&whole, "model"),
         turns,
         tools: list(&whole, "tools").iter().flat_map(tools_of).collect(),
         choice: get("tool_choice").and_then(choice_of),
-        parallel: get("parallel_tool_calls").and_then(Value::as_bool),
         format: output.get("format").and_then(format_of).unwrap_or_default(),
         verbosity: maybe(&output, "verbosity"),
         reasoning: Reasoning {
@@ -94,17 +92,8 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
             ..Sampling::default()
         },
         max_output: get("max_output_tokens").and_then(Value::as_u64),
-        stream: flag(&whole, "stream"),
         include_usage: true,
-        lane: maybe(&whole, "service_tier"),
-        user: maybe(&whole, "safety_identifier").or_else(|| maybe(&whole, "user")),
-        metadata: get("metadata")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
-        cache_key: maybe(&whole, "prompt_cache_key"),
-        own: Map::new(),
-        only_own: Vec::new(),
+        ..openai::common(&whole)
     };
     call.only_own = unread(&whole, &call);
     if let Value::Object(fields) = whole {
