@@ -154,6 +154,11 @@ impl Upstream {
         self.shared.calls.load(Ordering::Acquire)
     }
 
+    /// How many responses it keeps.
+    pub fn kept(&self) -> usize {
+        lock(&self.shared.kept).len()
+    }
+
     /// Another script for the calls to come.
     pub fn set_script(&self, script: Script) {
         *lock(&self.shared.script) = script;
@@ -212,6 +217,14 @@ fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
             .to_bytes();
         if let Some(door) = Door::of(&head.method, head.uri.path()) {
             return calls::call(&shared, door, head.headers, body).await;
+        }
+        if let (&Method::DELETE, Some(id)) =
+            (&head.method, head.uri.path().strip_prefix("/v1/responses/"))
+        {
+            let deleted = format!("{{\"id\":\"{id}\",\"object\":\"response\",\"deleted\":true}}");
+            if lock(&shared.kept).delete(id) {
+                return Ok(json(200, deleted));
+            }
         }
         if head.method == Method::GET && head.uri.path() == "/v1/models" {
             return Ok(json(200, models(&head.headers)));

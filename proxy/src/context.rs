@@ -78,6 +78,9 @@ pub(crate) struct KeptResponse {
     /// The upstream that keeps it as well; empty where it was translated.
     pub(crate) origin: String,
     pub(crate) session: u64,
+    /// The id its upstream gave it, where the caller was given another; empty where not.
+    #[serde(default)]
+    pub(crate) twin: String,
 }
 
 /// A conversation as it is kept.

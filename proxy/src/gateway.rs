@@ -17,12 +17,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, Subject};
 use router::{Asked, Features, Route, Split, Wanted};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use wire::{Dialect, Refusal, RequestId, dialect};
 
 use crate::attempt::Dispatch;
+use crate::background::{self, Making};
 use crate::clock::now_ms;
 use crate::context::{Memory, Session, Sessions};
 use crate::identify::{self, Keys};
@@ -52,9 +52,9 @@ pub struct Shared {
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) sessions: Sessions,
-    /// Work that outlives the request that began it, and what stops it, by response.
+    /// Work that outlives the request that began it, and responses in the making by their id.
     pub(crate) tasks: TaskTracker,
-    pub(crate) background: DashMap<String, CancellationToken>,
+    pub(crate) background: DashMap<String, Arc<Making>>,
 }
 
 /// A call under way; it counts until the last of its answer is gone.
@@ -173,10 +173,9 @@ async fn exchange(
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     trace.lap(Phase::Parse);
-    if inbound.scan.background && !inbound.scan.stream {
-        return responses::begin(shared, &subject, inbound, trace);
+    if inbound.scan.background {
+        return background::begin(shared, &subject, inbound, trace).await;
     }
-    let inbound = responses::in_foreground(inbound)?;
     converse(shared, &runtime, &subject, &inbound, trace).await
 }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod assemble;
 mod attempt;
+mod background;
 pub mod boot;
 pub mod cli;
 pub mod clock;

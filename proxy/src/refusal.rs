@@ -207,6 +207,22 @@ pub(crate) fn no_such_document(shelf: Shelf, id: &str) -> Refusal {
     refusal(Fault::Caller, 404, code, message)
 }
 
+/// A response has no events to listen to.
+pub(crate) fn no_stream(id: &str) -> Refusal {
+    invalid(format!(
+        "response `{id}` has no events to listen to: only one that was asked for with `background` and `stream` \
+         has, until ten minutes after its end; ask for it without `stream`"
+    ))
+}
+
+/// An upstream has kept a response, and did not delete it.
+pub(crate) fn not_deleted(id: &str, origin: &str, what: &str) -> Refusal {
+    let message = format!(
+        "response `{id}` is kept by {origin} too, which did not delete it: {what}; try again"
+    );
+    upstream(502, "upstream_failed", message)
+}
+
 /// A field of a kept thing is not as it must be.
 pub(crate) fn invalid(message: String) -> Refusal {
     refusal(Fault::Caller, 400, "invalid_field", message)

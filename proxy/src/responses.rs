@@ -1,23 +1,21 @@
 //! What is kept of conversations and can be asked for: responses, their items, conversations, whole
-//! tool results. Also calls whose answer is fetched later.
+//! tool results.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::BodyExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response};
 use meter::Subject;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use wire::Refusal;
-use wire::archive::{Place, Shelf};
-use wire::dialect::Asked;
-use wire::dialect::openai_responses::{input_items, item_id, pending, response_id, written_out};
+use wire::archive::Shelf;
+use wire::dialect::openai_responses::{input_items, item_id, written_out};
+use wire::{Refusal, RequestId};
 
+use crate::background::{is_pending, set};
 use crate::clock::now_ms;
-use crate::context::{KeptConversation, KeptResponse, memory, place};
+use crate::context::{KeptConversation, KeptResponse, place};
 use crate::gateway::{self, Body, Shared};
-use crate::intake::{self, Inbound};
+use crate::intake;
 use crate::refusal;
 use crate::trace::Trace;
 
@@ -37,6 +35,7 @@ pub(crate) fn kept_at(path: &str) -> Option<&str> {
 /// A caller's question about what is kept for its tenant.
 struct Question<'a> {
     shared: &'a Arc<Shared>,
+    request: RequestId,
     subject: Subject,
     query: String,
     body: Value,
@@ -67,6 +66,7 @@ pub(crate) async fn answer(
     let query = head.uri.query().unwrap_or_default().to_owned();
     let question = Question {
         shared,
+        request: trace.request,
         subject,
         query,
         body,
@@ -76,6 +76,9 @@ pub(crate) async fn answer(
         .filter(|segment| !segment.is_empty())
         .collect();
     let answer = match (head.method, segments.as_slice()) {
+        (Method::GET, ["responses", id]) if question.asked("stream") == Some("true") => {
+            return question.listen(id).await;
+        }
         (Method::GET, ["responses", id]) => question.response(id).await?.response,
         (Method::DELETE, ["responses", id]) => question.delete_response(id).await?,
         (Method::POST, ["responses", id, "cancel"]) => question.cancel(id).await?,
@@ -103,10 +106,60 @@ impl Question<'_> {
             .await
     }
 
-    async fn delete_response(&self, id: &str) -> Result<Value, Refusal> {
+    /// The events of a response that is made in the background, from the beginning or behind the one
+    /// whose number is in `starting_after`.
+    async fn listen(&self, id: &str) -> Result<Response<Body>, Refusal> {
         self.response(id).await?;
-        self.put(Shelf::Response, id, None);
+        let behind = self.asked("starting_after").map(str::parse::<usize>);
+        let behind = behind.transpose().map_err(|_| {
+            refusal::invalid("`starting_after` must be the number of an event".to_owned())
+        })?;
+        let from = behind.map_or(0, |number| number.saturating_add(1));
+        let making = self.shared.background.get(id);
+        let body = making.and_then(|making| making.listen(from));
+        let body = body.ok_or_else(|| refusal::no_stream(id))?;
+        let mut response = Response::new(body);
+        let kind = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
+    /// Removes a response, here and at the upstream that keeps it as well.
+    async fn delete_response(&self, id: &str) -> Result<Value, Refusal> {
+        let kept = self.response(id).await?;
+        let twin = match kept.twin.as_str() {
+            "" => None,
+            twin => Some((twin, self.response(twin).await.ok())),
+        };
+        let twin = twin.and_then(|(id, kept)| Some((id.to_owned(), kept?)));
+        let copies = [(id.to_owned(), kept)].into_iter().chain(twin);
+        for (id, kept) in copies {
+            self.delete_at_origin(&id, &kept.origin).await?;
+            let output = kept.response.get("output").and_then(Value::as_array);
+            for (place, item) in output.into_iter().flatten().enumerate() {
+                self.put(Shelf::Item, &item_id(item, &id, place), None);
+            }
+            self.put(Shelf::Response, &id, None);
+        }
+        if let Some((_, making)) = self.shared.background.remove(id) {
+            making.stop();
+        }
         Ok(json!({ "id": id, "object": "response", "deleted": true }))
+    }
+
+    /// Has an upstream delete its own copy. One that is not configured any more can not be asked.
+    async fn delete_at_origin(&self, id: &str, origin: &str) -> Result<(), Refusal> {
+        let runtime = self.shared.runtime.load_full();
+        let speaks = wire::dialect::OPENAI_RESPONSES.name();
+        let keeps = |endpoint: &crate::upstream::Endpoint| {
+            *endpoint.origin == *origin && endpoint.dialect.name() == speaks
+        };
+        let mut endpoints = runtime.targets.iter().map(|target| &target.endpoint);
+        let Some(endpoint) = endpoints.find(|endpoint| keeps(endpoint)) else {
+            return Ok(());
+        };
+        let deleted = endpoint.delete(id, self.request).await;
+        deleted.map_err(|what| refusal::not_deleted(id, origin, &what))
     }
 
     /// Stops a response that is still being made; one that is complete stays as it is.
@@ -122,9 +175,9 @@ impl Question<'_> {
                 serde_json::to_string(&kept).ok()
             });
             if cancelled.await
-                && let Some((_, stop)) = self.shared.background.remove(id)
+                && let Some(making) = self.shared.background.get(id)
             {
-                stop.cancel();
+                making.stop();
             }
         }
         Ok(self.response(id).await?.response)
@@ -245,18 +298,21 @@ impl Question<'_> {
             .put(place(shelf, &self.subject.tenant, id), value);
     }
 
+    /// The last value of a parameter of the query.
+    fn asked(&self, name: &str) -> Option<&str> {
+        let pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        let mut values = pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value);
+        values.next_back()
+    }
+
     /// One page of a list, as `limit`, `order` and `after` ask for.
     fn page(&self, mut items: Vec<Value>, usual: &str) -> Result<Value, Refusal> {
-        let asked = |name: &str| {
-            let pairs = self
-                .query
-                .split('&')
-                .filter_map(|pair| pair.split_once('='));
-            pairs
-                .filter(|(key, _)| *key == name)
-                .map(|(_, value)| value)
-                .next_back()
-        };
+        let asked = |name: &str| self.asked(name);
         let limit = asked("limit").map_or(Ok(PAGE), str::parse);
         let limit = limit.map_err(|_| refusal::invalid("`limit` must be a number".to_owned()))?;
         let limit = limit.clamp(1, LONGEST_PAGE);
@@ -284,12 +340,6 @@ fn identified(item: Value, owner: &str, place: usize) -> Value {
     item
 }
 
-fn set(value: &mut Value, key: &str, to: Value) {
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert(key.to_owned(), to);
-    }
-}
-
 fn list(items: &[Value], has_more: bool) -> Value {
     let id = |item: Option<&Value>| item.and_then(|item| item.get("id").cloned());
     json!({ "object": "list", "data": items, "first_id": id(items.first()), "last_id": id(items.last()),
@@ -298,167 +348,4 @@ fn list(items: &[Value], has_more: bool) -> Value {
 
 fn conversation(id: &str, kept: &KeptConversation) -> Value {
     json!({ "id": id, "object": "conversation", "created_at": kept.created_s, "metadata": kept.metadata })
-}
-
-fn is_pending(response: &Value) -> bool {
-    let status = response.get("status").and_then(Value::as_str);
-    matches!(status, Some("queued" | "in_progress"))
-}
-
-/// Begins a call whose answer is fetched later: it is kept from now on, first as queued.
-pub(crate) fn begin(
-    shared: &Arc<Shared>,
-    subject: &Subject,
-    inbound: Inbound,
-    trace: &mut Trace,
-) -> Result<Response<Body>, Refusal> {
-    let call = inbound.dialect.decode(&inbound.body);
-    let call = call.map_err(|error| refusal::undecodable(&error.to_string()))?;
-    let input = input_items(call.own.get("input").unwrap_or(&Value::Null));
-    let asked = Asked {
-        request: trace.request,
-        created_s: now_ms() / 1_000,
-        call: Arc::new(call),
-        include_usage: true,
-        prompt_tokens: 0,
-        count: crate::runtime::count,
-    };
-    let id = response_id(trace.request);
-    let queued = pending(&asked, "queued");
-    let kept = KeptResponse {
-        response: queued.clone(),
-        input,
-        previous: inbound.scan.previous.clone(),
-        origin: String::new(),
-        session: memory::digest(&[&subject.tenant, &id]),
-    };
-    let job = Job {
-        shared: Arc::clone(shared),
-        subject: subject.clone(),
-        id: id.clone(),
-        kept,
-    };
-    job.put();
-    let inbound = in_foreground(inbound)?;
-    let stop = CancellationToken::new();
-    shared.background.insert(id, stop.clone());
-    let trace = trace.clone();
-    shared.tasks.spawn(async move {
-        let work = Box::pin(job.run(inbound, trace));
-        let stopped = stop.run_until_cancelled(work).await;
-        if stopped.is_none() {
-            tracing::info!("a response was cancelled while it was made");
-        }
-    });
-    Ok(refusal::json(200, queued.to_string()))
-}
-
-/// The call as one that is answered at once, as upstreams and streams have it.
-pub(crate) fn in_foreground(inbound: Inbound) -> Result<Inbound, Refusal> {
-    if !inbound.scan.background {
-        return Ok(inbound);
-    }
-    let undecodable = |error: String| refusal::undecodable(&error);
-    let mut body: Value =
-        serde_json::from_slice(&inbound.body).map_err(|error| undecodable(error.to_string()))?;
-    if let Some(fields) = body.as_object_mut() {
-        fields.shift_remove("background");
-    }
-    let body = Bytes::from(body.to_string());
-    let scan = inbound
-        .dialect
-        .scan(&body)
-        .map_err(|error| undecodable(error.to_string()))?;
-    Ok(Inbound {
-        body,
-        scan,
-        ..inbound
-    })
-}
-
-/// A response in the making.
-struct Job {
-    shared: Arc<Shared>,
-    subject: Subject,
-    id: String,
-    kept: KeptResponse,
-}
-
-impl Job {
-    fn place(&self) -> Place {
-        place(Shelf::Response, &self.subject.tenant, &self.id)
-    }
-
-    fn put(&self) {
-        let text = serde_json::to_string(&self.kept).ok();
-        self.shared.memory.put(self.place(), text);
-    }
-
-    /// Keeps what has become of the response, unless it was cancelled or deleted meanwhile.
-    async fn keep(&self) {
-        let after = serde_json::to_string(&self.kept).ok();
-        let change = |before: &str| {
-            let before: KeptResponse = serde_json::from_str(before).ok()?;
-            is_pending(&before.response)
-                .then(|| after.clone())
-                .flatten()
-        };
-        self.shared.memory.update(self.place(), change).await;
-    }
-
-    async fn run(mut self, inbound: Inbound, mut trace: Trace) {
-        set(&mut self.kept.response, "status", "in_progress".into());
-        self.keep().await;
-        let runtime = self.shared.runtime.load_full();
-        let answer =
-            gateway::converse(&self.shared, &runtime, &self.subject, &inbound, &mut trace).await;
-        match answer {
-            Ok(answer) => self.take(answer).await,
-            Err(refused) => {
-                gateway::told(&refused, &trace);
-                self.fail(refused.code, &refused.message);
-            }
-        }
-        self.keep().await;
-        self.shared.background.remove(&self.id);
-    }
-
-    async fn take(&mut self, answer: Response<Body>) {
-        let status = answer.status();
-        let body = answer.into_body().collect().await;
-        let body = body
-            .map(http_body_util::Collected::to_bytes)
-            .unwrap_or_default();
-        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() && told.is_object() {
-            self.complete(told);
-        } else {
-            self.fail("upstream_rejected", &wire::dialect::told(&body));
-        }
-    }
-
-    /// Takes over the answer; its id is the one that the caller was given.
-    fn complete(&mut self, mut response: Value) {
-        for name in [
-            "id",
-            "created_at",
-            "background",
-            "store",
-            "previous_response_id",
-        ] {
-            if let Some(known) = self.kept.response.get(name).cloned() {
-                set(&mut response, name, known);
-            }
-        }
-        self.kept.response = response;
-    }
-
-    fn fail(&mut self, code: &str, message: &str) {
-        set(&mut self.kept.response, "status", "failed".into());
-        set(
-            &mut self.kept.response,
-            "error",
-            json!({ "code": code, "message": message }),
-        );
-    }
 }

@@ -47,6 +47,9 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// How long an endpoint may take to delete what it keeps.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Headers of the caller that go on to an endpoint of the caller's dialect; everything else stays
 /// here, keys above all, and whose account is charged.
 const FORWARDED: [&str; 7] = [
@@ -151,6 +154,27 @@ impl Endpoint {
             return None;
         }
         read_all(answer.into_body(), 64 << 10).await
+    }
+
+    /// Has the endpoint delete the response that it keeps as `id`. What is not there, or can not be
+    /// asked for, is deleted.
+    ///
+    /// # Errors
+    /// What went wrong, for people.
+    pub(crate) async fn delete(&self, id: &str, request: RequestId) -> Result<(), String> {
+        let uri = format!("{}/{id}", self.uri).parse::<Uri>();
+        let mut call = Request::new(Pieces::from(Vec::new()));
+        *call.method_mut() = Method::DELETE;
+        *call.uri_mut() = uri.map_err(|error| error.to_string())?;
+        self.address(call.headers_mut(), &HeaderMap::new(), request, true);
+        let answer = tokio::time::timeout(PATIENCE, self.client.request(call)).await;
+        let answer = answer.map_err(|_| "it did not answer in time".to_owned())?;
+        let status = answer.map_err(|error| chain(&error))?.status();
+        if status.is_success() || matches!(status.as_u16(), 404 | 405 | 410 | 501) {
+            Ok(())
+        } else {
+            Err(format!("it answered with status {status}"))
+        }
     }
 
     /// Writes the headers of a call: the caller's that may go on, and our own.

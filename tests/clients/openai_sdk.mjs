@@ -267,6 +267,19 @@ function responses(model) {
       assert.ok(["queued", "in_progress"].includes(made.status), made.status);
       same((await ended(made.id)).output_text, kit.SAID);
     },
+    async store_background_stream() {
+      const stream = await create(prompt({ say: kit.SAID }), { background: true, stream: true });
+      let first;
+      for await (const event of stream) {
+        first = event;
+        break;
+      }
+      const asked = { stream: true, starting_after: first.sequence_number };
+      const rest = await client.responses.retrieve(first.response.id, asked);
+      let said = "";
+      for await (const event of rest) if (event.type === "response.output_text.delta") said += event.delta;
+      same(said, kit.SAID);
+    },
     async store_conversation() {
       const talk = await client.conversations.create({ metadata: { topic: "river" } });
       await create(prompt({ say: kit.SAID }), { conversation: talk.id });

@@ -378,6 +378,17 @@ class Responses(Errors):
         assert made.status in ("queued", "in_progress"), made.status
         same(self._ended(made.id).output_text, kit.SAID)
 
+    def store_background_stream(self):
+        """The caller leaves, and takes the stream up again behind the last event it has read."""
+        with self._create(prompt(say=kit.SAID), background=True, stream=True) as stream:
+            first = next(iter(stream))
+        rest = client.responses.retrieve(
+            first.response.id, stream=True, starting_after=first.sequence_number
+        )
+        deltas = [event.delta for event in rest if event.type == "response.output_text.delta"]
+        same("".join(deltas), kit.SAID)
+        same(self._ended(first.response.id).output_text, kit.SAID)
+
     def store_background_cancel(self):
         made = self._create(prompt(say=kit.SAID, first_ms=5000), background=True)
         client.responses.cancel(made.id)

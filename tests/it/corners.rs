@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::background::done;
+
 fn budget(limit: &str) -> String {
     format!("[[budget]]\ntenant = \"acme\"\nlimit_usd = \"{limit}\"\nwindow = \"total\"\n")
 }
@@ -303,21 +305,6 @@ async fn a_background_answer_joins_its_conversation() {
         .await
         .json();
     assert_eq!(items["data"].as_array().unwrap().len(), 2, "{items}");
-}
-
-async fn done(world: &World, id: &str) -> Value {
-    for _ in 0..200 {
-        let got = world
-            .client
-            .get(&format!("/v1/responses/{id}"))
-            .await
-            .json();
-        if !matches!(got["status"].as_str(), Some("queued" | "in_progress")) {
-            return got;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never done")
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Whole calls through a gateway in this process: real sockets, real bytes, scripted endpoints.
 
+mod background;
 mod config;
 mod corners;
 mod dialects;

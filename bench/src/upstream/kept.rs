@@ -41,6 +41,17 @@ impl Kept {
         self.responses.push_back(Response { id, input, output });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.responses.len()
+    }
+
+    /// Deletes a response; `false` where it is not kept.
+    pub(super) fn delete(&mut self, id: &str) -> bool {
+        let before = self.responses.len();
+        self.responses.retain(|kept| kept.id != id);
+        self.responses.len() < before
+    }
+
     /// An item that this endpoint made.
     pub(super) fn item(&self, id: &str) -> Option<&Value> {
         let mut outputs = self.responses.iter().rev().flat_map(|kept| &kept.output);

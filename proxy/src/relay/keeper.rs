@@ -172,6 +172,7 @@ impl Keeper {
             previous: asked.previous,
             origin,
             session,
+            twin: String::new(),
         };
         self.put(Shelf::Response, &id, &kept);
     }
