@@ -22,6 +22,7 @@ use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::runtime::Runtime;
+use crate::telemetry;
 
 /// How often keys made or revoked by another process are looked for.
 const KEYS_EVERY: Duration = Duration::from_millis(250);
@@ -222,10 +223,14 @@ fn refresh_keys(shared: &Shared, store: &store::Store, known: u64) -> anyhow::Re
 /// Writes what waits, and at times removes what is too old.
 fn archive(shared: &Shared, prune: bool) -> anyhow::Result<()> {
     shared.memory.write()?;
+    let runtime = shared.runtime.load();
+    let context = &runtime.context;
     if prune {
-        let days = i64::from(shared.runtime.load().context.keep_days);
+        let days = i64::from(context.keep_days);
         shared.memory.prune(now_ms() - days * DAY_MS)?;
     }
+    let most = context.max_mb.saturating_mul(1_000_000);
+    telemetry::context_bytes(shared.memory.shrink(most)?);
     Ok(())
 }
 

@@ -161,6 +161,8 @@ impl Default for Upstream {
 pub struct Context {
     /// Days after which responses, conversations and private parts are forgotten.
     pub keep_days: u32,
+    /// Megabytes of them that are kept; where there are more, the oldest are forgotten earlier.
+    pub max_mb: u64,
     /// Lines that begin with one of these are kept word for word when a conversation is shortened.
     pub pins: Vec<String>,
 }
@@ -169,6 +171,7 @@ impl Default for Context {
     fn default() -> Self {
         Self {
             keep_days: 30,
+            max_mb: 10_000,
             pins: vec!["Remember:".to_owned(), "Pinned:".to_owned()],
         }
     }

@@ -86,6 +86,10 @@ pub const NAMES: &[(&str, &str)] = &[
         "things that a translation could not carry, by how they were lost",
     ),
     (
+        "pareto_context_bytes",
+        "what is kept of conversations; context.max_mb bounds it",
+    ),
+    (
         "pareto_context_forgotten_total",
         "documents lost because the archive did not keep up; must stay zero",
     ),
@@ -231,6 +235,10 @@ pub(crate) fn lost(losses: &Losses) {
 
 pub(crate) fn forgotten() {
     counter!("pareto_context_forgotten_total").increment(1);
+}
+
+pub(crate) fn context_bytes(bytes: u64) {
+    gauge!("pareto_context_bytes").set(number(usize::try_from(bytes).unwrap_or(usize::MAX)));
 }
 
 pub(crate) fn in_flight(calls: usize) {

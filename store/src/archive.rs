@@ -8,7 +8,10 @@ use wire::archive::{Archive, ArchiveError, Place, Shelf};
 
 use crate::sqlite::{BUSY, OpenLedgerError, lock, migrate};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/archive_0001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/archive_0001.sql"),
+    include_str!("../migrations/sqlite/archive_0002.sql"),
+];
 
 /// The archive of one file.
 #[derive(Debug)]
@@ -100,6 +103,32 @@ impl Archive for SqliteArchive {
         }
         Ok(gone)
     }
+
+    fn bytes(&self) -> Result<u64, ArchiveError> {
+        let connection = lock(&self.connection);
+        let kept = connection.prepare_cached("SELECT bytes FROM kept");
+        let kept = kept.and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+        let kept: i64 = said(kept, "measure the archive")?;
+        Ok(u64::try_from(kept).unwrap_or(0))
+    }
+
+    fn shrink(&self, most: u64) -> Result<u64, ArchiveError> {
+        const AT_A_TIME: u32 = 256;
+        let mut gone = 0;
+        while self.bytes()? > most {
+            let connection = lock(&self.connection);
+            let sql = "DELETE FROM document WHERE (shelf, tenant, id) IN
+                (SELECT shelf, tenant, id FROM document ORDER BY at_ms LIMIT ?1)";
+            let statement = connection.prepare_cached(sql);
+            let removed = statement.and_then(|mut statement| statement.execute([AT_A_TIME]));
+            let removed = u64::try_from(said(removed, "shrink the archive")?).unwrap_or(0);
+            if removed == 0 {
+                break;
+            }
+            gone += removed;
+        }
+        Ok(gone)
+    }
 }
 
 fn said<T>(answer: rusqlite::Result<T>, what: &'static str) -> Result<T, ArchiveError> {
@@ -112,6 +141,34 @@ fn said<T>(answer: rusqlite::Result<T>, what: &'static str) -> Result<T, Archive
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_go_where_there_are_too_many() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = SqliteArchive::open(&folder.path().join("a.sqlite3")).expect("an archive");
+        let value = "x".repeat(1_000);
+        for at in 0..4_000 {
+            // Not in the order of their names.
+            let id = format!("{:04}", at * 7 % 4_000);
+            let change = (place("a", &id), Some(value.clone()));
+            archive.put(&[change], at).expect("it is put");
+        }
+        let before = archive.bytes().expect("a size");
+        assert_eq!(before, 4_000_000);
+        assert_eq!(archive.shrink(before).expect("it fits"), 0);
+        let gone = archive.shrink(1_000_000).expect("it shrinks");
+        let left = archive.bytes().expect("a size");
+        assert_eq!(left, 4_000_000 - gone * 1_000);
+        assert!(
+            (700_000..=1_000_000).contains(&left),
+            "no more goes than must: {left}"
+        );
+        let left = archive.latest(Shelf::Response, 4_000).expect("an answer");
+        let ids: std::collections::HashSet<_> =
+            left.into_iter().map(|(place, _)| place.id).collect();
+        let kept = |at: u64| ids.contains(&format!("{:04}", at * 7 % 4_000));
+        assert!((0..gone).all(|at| !kept(at)) && (gone..4_000).all(kept));
+    }
 
     fn place(tenant: &str, id: &str) -> Place {
         Place {

@@ -82,4 +82,11 @@ pub trait Archive: Send + Sync + fmt::Debug {
 
     /// Removes what was put before `before_ms`; returns how many documents.
     fn prune(&self, before_ms: i64) -> Result<u64, ArchiveError>;
+
+    /// Bytes of all documents.
+    fn bytes(&self) -> Result<u64, ArchiveError>;
+
+    /// Removes the oldest documents until what is left takes at most `most` bytes; returns how many
+    /// went. In steps, so that others are not kept waiting.
+    fn shrink(&self, most: u64) -> Result<u64, ArchiveError>;
 }

@@ -402,6 +402,21 @@ impl Memory {
         self.archive.prune(before_ms)
     }
 
+    /// Bytes that the archive takes, once its oldest documents have made room for the others: `most`
+    /// at most. Blocks.
+    pub(crate) fn shrink(&self, most: u64) -> Result<u64, ArchiveError> {
+        let bytes = self.archive.bytes()?;
+        if bytes <= most {
+            return Ok(bytes);
+        }
+        let gone = self.archive.shrink(most / 10 * 9)?;
+        tracing::warn!(
+            documents = gone,
+            "context.max_mb is reached: the oldest conversations are forgotten before their time"
+        );
+        self.archive.bytes()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
