@@ -334,7 +334,7 @@ impl Job {
     fn hear(&mut self, event: Bytes) {
         if self.kept.twin.is_empty() {
             let first: Option<Value> =
-                sse::data(&event).and_then(|data| serde_json::from_slice(data).ok());
+                sse::data(&event).and_then(|data| serde_json::from_slice(&data).ok());
             let id = first
                 .as_ref()
                 .and_then(|it| it.get("response")?.get("id")?.as_str());

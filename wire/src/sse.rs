@@ -1,6 +1,8 @@
 //! Server-sent events cut out of byte frames, wherever the frames were cut: inside an event, a
 //! line ending or a character.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
@@ -95,24 +97,33 @@ pub(crate) fn write(out: &mut String, name: Option<&str>, data: &serde_json::Val
     };
 }
 
-/// The value of an event's first `data` line, without the space behind the colon. An empty one is
-/// none: by the specification such an event is never given out, and some servers keep a line open by it.
-pub fn data(event: &[u8]) -> Option<&[u8]> {
-    field(event, b"data:").filter(|data| !data.is_empty())
+/// The value of an event's `data` lines, joined by line feeds, without the space behind the colon. An
+/// empty one is none: by the specification such an event is never given out, and some servers keep a
+/// line open by it.
+pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut lines = fields(event, b"data:");
+    let first = lines.next()?;
+    let data = match lines.next() {
+        None => Cow::Borrowed(first),
+        Some(second) => {
+            let all = [first, second].into_iter().chain(lines);
+            Cow::Owned(all.collect::<Vec<_>>().join(&b'\n'))
+        }
+    };
+    Some(data).filter(|data| !data.is_empty())
 }
 
 /// The value of an event's `event` line.
 pub fn name(event: &[u8]) -> Option<&[u8]> {
-    field(event, b"event:")
+    fields(event, b"event:").next()
 }
 
-fn field<'a>(event: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
-    event
-        .split(|byte| matches!(byte, b'\n' | b'\r'))
-        .find_map(|line| {
-            let value = line.strip_prefix(label)?;
-            Some(value.strip_prefix(b" ").unwrap_or(value))
-        })
+fn fields<'a>(event: &'a [u8], label: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.filter_map(move |line| {
+        let value = line.strip_prefix(label)?;
+        Some(value.strip_prefix(b" ").unwrap_or(value))
+    })
 }
 
 #[cfg(test)]
@@ -160,8 +171,11 @@ mod tests {
 
     #[test]
     fn fields_are_found_whatever_the_spacing() {
-        assert_eq!(data(b"event: x\ndata:1\n\n"), Some(&b"1"[..]));
-        assert_eq!(data(b"data: 1\r\n\r\n"), Some(&b"1"[..]));
+        let data = |event: &'static [u8]| data(event).map(Cow::into_owned);
+        assert_eq!(data(b"event: x\ndata:1\n\n"), Some(b"1".to_vec()));
+        assert_eq!(data(b"data: 1\r\n\r\n"), Some(b"1".to_vec()));
+        let lines = b"data: {\r\ndata:  \"a\":\r\n: note\r\ndata:1}\r\n\r\n";
+        assert_eq!(data(lines), Some(b"{\n \"a\":\n1}".to_vec()));
         assert_eq!(name(b"event: x\ndata:1\n\n"), Some(&b"x"[..]));
         assert_eq!(data(b": ping\n\n"), None);
         assert_eq!(data(b"data:\n\n"), None);

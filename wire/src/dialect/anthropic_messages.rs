@@ -366,6 +366,7 @@ impl Watch for Follower {
         let Some(data) = sse::data(event) else {
             return Seen::Quiet;
         };
+        let data = &*data;
         let typed;
         let kind = match sse::name(event).unwrap_or_default() {
             // An upstream that names no events still puts the type into the data.

@@ -413,6 +413,7 @@ impl Watch for Follower {
         let Some(data) = sse::data(event) else {
             return Seen::Quiet;
         };
+        let data = &*data;
         if data == b"[DONE]" {
             self.facts.finished = true;
             return Seen::End;

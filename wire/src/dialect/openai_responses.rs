@@ -111,7 +111,8 @@ impl Dialect for OpenAiResponses {
     }
 
     fn kept(&self, answer: &[u8]) -> Option<Value> {
-        let mut value: Value = crate::json::read(sse::data(answer).unwrap_or(answer)).ok()?;
+        let data = sse::data(answer);
+        let mut value: Value = crate::json::read(data.as_deref().unwrap_or(answer)).ok()?;
         let is_end = matches!(
             super::fields::text(&value, "type"),
             "response.completed" | "response.incomplete"
@@ -382,6 +383,7 @@ impl Watch for Follower {
         let Some(data) = sse::data(event) else {
             return Seen::Quiet;
         };
+        let data = &*data;
         let typed;
         let kind = match sse::name(event).unwrap_or_default() {
             b"" => match super::kind_of(data) {

@@ -17,8 +17,8 @@ pub(crate) fn check(dialect: &str, text: &str, place: &str) {
 fn parsed(event: &str) -> (String, Value) {
     let name = sse::name(event.as_bytes()).unwrap_or_default();
     let data = sse::data(event.as_bytes()).expect("each event has data");
-    let data = serde_json::from_slice(data)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(data).into_owned()));
+    let data = serde_json::from_slice(&data)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&data).into_owned()));
     (String::from_utf8_lossy(name).into_owned(), data)
 }
 

@@ -163,6 +163,7 @@ impl Reader for MessagesReader {
         let Some(data) = sse::data(event) else {
             return;
         };
+        let data = &*data;
         let Ok(data) = crate::json::read::<Value>(data) else {
             out.push(Event::Failed(
                 "the upstream sent an event that is not JSON".to_owned(),

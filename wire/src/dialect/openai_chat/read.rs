@@ -272,6 +272,7 @@ impl Reader for ChatReader {
         let Some(data) = sse::data(event) else {
             return;
         };
+        let data = &*data;
         if data == b"[DONE]" {
             self.end(out);
             return;

@@ -389,6 +389,7 @@ impl Reader for ResponsesReader {
         let Some(bytes) = sse::data(event) else {
             return;
         };
+        let bytes = &*bytes;
         let Ok(data) = crate::json::read::<Value>(bytes) else {
             if bytes != b"[DONE]" {
                 out.push(Event::Failed(
