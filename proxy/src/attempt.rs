@@ -201,7 +201,7 @@ impl Dispatch<'_> {
             model: &target.upstream_model,
             cap,
             cap_field: &target.endpoint.cap_field,
-            most_output: target.max_output,
+            most_output: self.most_output(target),
             thinking: target.thinking,
         };
         let edits = self.inbound.dialect.edits(&self.inbound.scan, &change);

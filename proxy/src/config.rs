@@ -251,8 +251,9 @@ pub struct Model {
     /// absent.
     #[serde(default)]
     pub tokenizer: Option<String>,
-    /// `budget` or `adaptive`, where a model of Anthropic's takes but one of them; what the caller
-    /// writes goes on as it is if absent, and translations write a budget.
+    /// `none` where the model does not reason and refuses to be asked; `budget` or `adaptive` where a
+    /// model of Anthropic's takes but one of them. What the caller writes goes on as it is if absent,
+    /// and translations write a budget.
     #[serde(default)]
     pub thinking: Option<wire::dialect::ThinkingForm>,
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use router::Wanted;
 use wire::call::Call;
-use wire::dialect::{Asked, Change};
+use wire::dialect::{Asked, Change, ThinkingForm};
 use wire::{LossKind, Losses, Scan};
 
 use crate::attempt::{Dispatch, Failed};
@@ -63,13 +64,12 @@ impl Dispatch<'_> {
             made: None,
             seen: self.context.seen_elsewhere(self.inbound),
             call: None,
-            losses: Losses::default(),
+            losses: self.clamped(target),
             asked: None,
         };
         let converses = self.inbound.dialect.converses();
         let written_out = self.writes_out.load(Ordering::Relaxed);
-        let thinks = target.thinking;
-        let can_think = thinks.is_none_or(|form| self.inbound.scan.can_think(form));
+        let can_think = self.inbound.scan.can_think(target.thinking);
         let at_home =
             !translates && !written_out && can_think && !self.context.must_rewrite(origin);
         if !converses || (at_home && !may_be_long) {
@@ -79,6 +79,9 @@ impl Dispatch<'_> {
         let mut losses = Losses::default();
         let mut call = Call::clone(&written);
         call.withhold(target.dialect.name(), origin, &mut losses);
+        if target.thinking == Some(ThinkingForm::None) {
+            call.forget_reasoning(&mut losses);
+        }
         let fitted = match limit {
             Some(limit) if may_be_long => {
                 let (shorter, fitted) = self
@@ -150,6 +153,23 @@ impl Dispatch<'_> {
             losses,
             asked,
         })
+    }
+
+    /// The longest answer to hold a spliced call to. Whoever names a model is told its limit by the
+    /// vendor; whoever leaves the choice to the router can not know it.
+    pub(crate) fn most_output(&self, target: &Target) -> Option<u64> {
+        let asked = self.inbound.scan.max_output?;
+        let routed = !matches!(Wanted::parse(&self.inbound.scan.model), Wanted::Named(_));
+        target.max_output.filter(|most| routed && asked > *most)
+    }
+
+    /// What is told of a cap that is made smaller.
+    fn clamped(&self, target: &Target) -> Losses {
+        let mut losses = Losses::default();
+        if self.most_output(target).is_some() {
+            losses.approximated("max_output_tokens");
+        }
+        losses
     }
 
     /// Refuses what the policy does not let be lost.

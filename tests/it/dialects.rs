@@ -39,6 +39,25 @@ async fn what_a_translation_loses_is_told_and_kept() {
     assert_eq!(reply.header("x-pareto-loss"), "");
 }
 
+#[tokio::test]
+async fn a_cap_is_what_the_model_takes_unless_the_caller_named_it() {
+    let world = World::start("", "").await;
+    world
+        .configure(|text| text.replace("tier = \"fast\"\n", "tier = \"fast\"\nmax_output = 500\n"));
+    for (model, cap, loss) in [
+        ("fast", 500, "approximated:max_output_tokens"),
+        ("fast-chat", 9_000, ""),
+    ] {
+        let body = chat(model, "Hello", ",\"max_tokens\":9000");
+        let reply = world.client.post("/v1/chat/completions", body).await;
+        assert_eq!(
+            (reply.status, reply.header("x-pareto-loss").as_str()),
+            (200, loss)
+        );
+        assert_eq!(last_sent(&world)["max_tokens"], cap, "{model}");
+    }
+}
+
 /// The body that the fast endpoint got last.
 fn last_sent(world: &World) -> Value {
     serde_json::from_slice(&world.fast.bill().pop().unwrap().body).unwrap()
@@ -52,7 +71,12 @@ async fn a_model_is_told_to_think_in_the_form_it_takes() {
              price = \"test/fast\"\nthinking = \"{form}\"\n"
         )
     };
-    let world = World::start("", &(model("adaptive") + &model("budget"))).await;
+    let none = model("none").replace("fast-messages", "fast-chat");
+    let world = World::start("", &(model("adaptive") + &model("budget") + &none)).await;
+    let asked = chat("none", "Hello", ",\"reasoning_effort\":\"high\"");
+    let reply = world.client.post("/v1/chat/completions", asked).await;
+    assert_eq!(reply.header("x-pareto-loss"), "dropped:reasoning");
+    assert_eq!(last_sent(&world).get("reasoning_effort"), None);
     let asked = chat("adaptive", "Hello", ",\"reasoning_effort\":\"high\"");
     let reply = world.client.post("/v1/chat/completions", asked).await;
     assert_eq!(

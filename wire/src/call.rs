@@ -2,7 +2,7 @@
 //! a call changes dialect, origin or window; a call that stays at home is spliced and never decoded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -409,6 +409,41 @@ pub(crate) fn paired(turns: &[Turn]) -> Cow<'_, [Turn]> {
     }
     paired.extend(waiting);
     Cow::Owned(paired)
+}
+
+/// The transcript with an id of its own for each call: some servers number the calls of every answer
+/// anew. A result belongs to the last call of its id before it.
+pub(crate) fn told_apart(turns: Cow<'_, [Turn]>) -> Cow<'_, [Turn]> {
+    let parts = turns.iter().flat_map(|turn| &turn.parts);
+    let ids = parts.filter_map(|part| match &part.kind {
+        Kind::ToolCall(call) => Some(call.id.as_str()),
+        _ => None,
+    });
+    let (mut ids, mut seen) = (ids, HashSet::new());
+    if ids.all(|id| seen.insert(id.to_owned())) {
+        return turns;
+    }
+    let mut turns = turns.into_owned();
+    let mut times: HashMap<String, usize> = HashMap::new();
+    for part in turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+        let (id, time) = match &mut part.kind {
+            Kind::ToolCall(call) => {
+                let time = times.entry(call.id.clone()).or_default();
+                *time += 1;
+                (&mut call.id, *time)
+            }
+            Kind::ToolResult(result) => {
+                let time = times.get(&result.id).copied().unwrap_or(0);
+                (&mut result.id, time)
+            }
+            _ => continue,
+        };
+        if time > 1 {
+            *id = format!("{id}_{time}");
+            part.raw = None;
+        }
+    }
+    Cow::Owned(turns)
 }
 
 /// A result with another turn between it and its call.

@@ -93,6 +93,10 @@ pub struct Scan {
     pub thinking: Option<ThinkingForm>,
     /// A word for effort stands beside it.
     pub has_effort: bool,
+    /// Reasoning is asked for in a dialect that knows but one way.
+    pub reasons: bool,
+    /// How the present tool loop began.
+    pub(crate) looping: Looping,
     pub shape: Shape,
 }
 
@@ -114,13 +118,22 @@ pub enum ScanError {
 }
 
 impl Scan {
-    /// Whether a model that takes thinking in this form alone takes what the call says of it.
-    pub fn can_think(&self, form: ThinkingForm) -> bool {
+    /// Whether a model takes what the call says of thinking; `form` where it takes that in but one form.
+    pub fn can_think(&self, form: Option<ThinkingForm>) -> bool {
+        // With a fixed budget, a tool loop must have begun with thinking.
+        if self.looping.unthought && self.thinking == Some(ThinkingForm::Budget) {
+            return false;
+        }
         match form {
-            ThinkingForm::Budget => {
+            None => true,
+            Some(ThinkingForm::None) => {
+                let asks = self.thinking.is_some() || self.has_effort || self.reasons;
+                !asks && self.seals_at.is_empty()
+            }
+            Some(ThinkingForm::Budget) => {
                 self.thinking != Some(ThinkingForm::Adaptive) && !self.has_effort
             }
-            ThinkingForm::Adaptive => self.thinking != Some(ThinkingForm::Budget),
+            Some(ThinkingForm::Adaptive) => self.thinking != Some(ThinkingForm::Budget),
         }
     }
 
@@ -312,6 +325,39 @@ pub(crate) struct Message {
     pub(crate) role: Role,
     pub(crate) texts: Vec<Range<usize>>,
     pub(crate) results: u32,
+    /// Calls of tools, and how many blocks there are, where a dialect has them as blocks.
+    pub(crate) calls: u32,
+    pub(crate) blocks: u32,
+    /// The first block is thinking.
+    pub(crate) thinks_first: bool,
+}
+
+/// A tool loop, as far as the transcript has gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Looping {
+    /// The model has spoken since the user's last prompt.
+    begun: bool,
+    /// What it said first were calls without thinking before them.
+    unthought: bool,
+    /// Results have been told and the model has not spoken since.
+    told: bool,
+}
+
+impl Looping {
+    fn take(&mut self, message: &Message) {
+        match message.role {
+            Role::User if message.results > 0 => self.told = true,
+            // Beside results, the user's words belong to the loop.
+            Role::User if !self.told => *self = Self::default(),
+            Role::Assistant => {
+                if !self.begun {
+                    self.unthought = message.calls > 0 && !message.thinks_first;
+                }
+                (self.begun, self.told) = (true, false);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whose message it is.
@@ -341,6 +387,7 @@ impl Message {
     /// Counts the message into `scan` and makes it empty again.
     pub(crate) fn count_into(&mut self, scan: &mut Scan) {
         let bytes = len32(self.texts.iter().map(ExactSizeIterator::len).sum());
+        scan.looping.take(self);
         let shape = &mut scan.shape;
         shape.messages += 1;
         shape.text_bytes = shape.text_bytes.saturating_add(bytes);
@@ -359,7 +406,11 @@ impl Message {
             }
             Role::User | Role::Assistant | Role::Other => {}
         }
-        self.texts.clear();
-        (self.role, self.results) = (Role::default(), 0);
+        let mut texts = std::mem::take(&mut self.texts);
+        texts.clear();
+        *self = Self {
+            texts,
+            ..Self::default()
+        };
     }
 }

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::call::{Call, Kind, Part, Seal, Turn};
+use crate::call::{Call, Effort, Kind, Part, Reasoning, Seal, Turn};
 use crate::loss::Losses;
 
 /// How an envelope begins; no vendor's signature looks like it.
@@ -55,7 +55,30 @@ impl Call {
                 turn.raw.clear();
             }
         }
-        // A turn of thinking alone, whose answer never came, says nothing to anybody else.
+        self.forget_empty();
+    }
+}
+
+impl Call {
+    /// Asks for no reasoning and shows none: the model does not know what it is.
+    pub fn forget_reasoning(&mut self, losses: &mut Losses) {
+        let asked = std::mem::take(&mut self.reasoning);
+        let off = asked.enabled == Some(false) || asked.effort == Some(Effort::None);
+        losses.dropped_if(!off && asked != Reasoning::default(), "reasoning");
+        for turn in &mut self.turns {
+            let before = turn.parts.len();
+            let thinks = |part: &Part| matches!(part.kind, Kind::Thinking(_));
+            turn.parts.retain(|part| !thinks(part));
+            if turn.parts.len() != before {
+                losses.withheld("thinking");
+                turn.raw.clear();
+            }
+        }
+        self.forget_empty();
+    }
+
+    /// A turn of thinking alone, whose answer never came, says nothing to anybody else.
+    fn forget_empty(&mut self) {
         self.turns
             .retain(|turn| !turn.parts.is_empty() || !turn.raw.is_empty());
     }

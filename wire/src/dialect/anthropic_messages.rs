@@ -5,6 +5,7 @@ mod encode;
 mod read;
 mod reply;
 mod schema;
+mod thinking;
 
 use std::ops::Range;
 
@@ -272,7 +273,11 @@ fn block(
         match (key.text().as_ref(), scanner.peek()?) {
             ("type", Kind::String) => match scanner.string()?.text().as_ref() {
                 "tool_result" => result = true,
-                "tool_use" => scan.shape.tool_calls += 1,
+                "tool_use" => {
+                    scan.shape.tool_calls += 1;
+                    message.calls += 1;
+                }
+                "thinking" | "redacted_thinking" => message.thinks_first |= message.blocks == 0,
                 "image" => scan.shape.images += 1,
                 "document" => scan.shape.files += 1,
                 _ => {}
@@ -288,6 +293,7 @@ fn block(
         }
         Ok::<(), JsonError>(())
     })?;
+    message.blocks += 1;
     message.results += u32::from(result);
     scan.shape.tool_errors += u32::from(result && failed);
     message.texts.extend(text);
@@ -329,8 +335,8 @@ fn usage_of(reply: &[u8]) -> Option<Usage> {
 /// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later
 /// objects of a stream replace the figures they repeat. `false` when a figure is unsound.
 fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
-    let mut written = 0;
-    let mut split = false;
+    let (mut written, mut split) = (0, false);
+    let (mut output, mut thought) = (None, 0);
     let mut reported = false;
     let sound = counts(scanner, "", &mut |name, count| match name {
         "input_tokens" => (used.input, reported) = (count, true),
@@ -338,12 +344,18 @@ fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
         "cache_creation_input_tokens" => written = count,
         "cache_creation.ephemeral_5m_input_tokens" => (used.cache_write_5m, split) = (count, true),
         "cache_creation.ephemeral_1h_input_tokens" => (used.cache_write_1h, split) = (count, true),
-        "output_tokens" => (used.output, reported) = (count, true),
+        "output_tokens" => (output, reported) = (Some(count), true),
+        "output_tokens_details.thinking_tokens" => thought = count,
         "server_tool_use.web_search_requests" => used.web_searches = count,
         _ => {}
     });
     if written > 0 && !split {
-        used.cache_write_5m = written;
+        // Only the first event of a stream tells how long what was written is kept.
+        used.cache_write_5m = written.saturating_sub(used.cache_write_1h);
+    }
+    if let Some(output) = output {
+        used.reasoning = thought.min(output);
+        used.output = output - used.reasoning;
     }
     // An object without either figure reports nothing; it must not pass for a call that was free.
     sound && reported

@@ -164,6 +164,8 @@ pub trait Dialect: Sync + Send + fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThinkingForm {
+    /// Not at all: whatever asks for it is refused.
+    None,
     /// By a budget of tokens; it takes no word for effort.
     Budget,
     /// As long as it sees fit, steered by a word for effort; it takes no budget.
@@ -192,6 +194,25 @@ pub enum DecodeError {
     Json(String),
     #[error("it is {0}")]
     Shape(&'static str),
+}
+
+impl Change<'_> {
+    /// The cap to write, in tokens: what was reserved, or else what was asked for, and no more than the
+    /// model takes. At home what was asked for stands there already.
+    pub(crate) fn capped(&self, call: &Call, at_home: bool, losses: &mut Losses) -> Option<u64> {
+        let most = self.most_output.unwrap_or(u64::MAX);
+        let asked = call.max_output.filter(|asked| !at_home || *asked > most);
+        let cap = self.cap.or(asked)?;
+        if cap > most {
+            losses.approximated("max_output_tokens");
+        }
+        Some(cap.min(most))
+    }
+
+    /// Whether the model does not reason.
+    pub(crate) fn reasons_not(&self) -> bool {
+        self.thinking == Some(ThinkingForm::None)
+    }
 }
 
 impl From<serde_json::Error> for DecodeError {
@@ -463,7 +484,10 @@ fn model_and_cap(scan: &Scan, change: &Change<'_>, cap_field: &str) -> Vec<Edit>
             with: Bytes::from(quote(change.model)),
         });
     }
-    match change.cap {
+    let over = change
+        .most_output
+        .filter(|most| scan.max_output > Some(*most));
+    match change.cap.or(over) {
         Some(cap) if scan.caps.is_empty() => {
             edits.push(insert(scan, &format!("{}:{cap}", quote(cap_field))));
         }

@@ -67,7 +67,22 @@ fn is_strict(schema: &Value) -> bool {
     let names = |name: &String| required.is_some_and(|it| it.iter().any(|it| it == name.as_str()));
     let properties = fields.get("properties").and_then(Value::as_object);
     let all_named = properties.is_none_or(|properties| properties.keys().all(names));
-    (!is_object || (closed && all_named)) && fields.values().all(is_strict)
+    let branches = fields.contains_key("allOf") || fields.contains_key("oneOf");
+    !branches && (!is_object || (closed && all_named)) && fields.values().all(is_strict)
+}
+
+/// Says of lists that say nothing of it that they hold anything: without, the whole call is refused.
+fn fill_lists(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("type").and_then(Value::as_str) == Some("array") {
+                fields.entry("items").or_insert_with(|| json!({}));
+            }
+            fields.values_mut().for_each(fill_lists);
+        }
+        Value::Array(all) => all.iter_mut().for_each(fill_lists),
+        _ => {}
+    }
 }
 
 /// The strictness that goes with a schema.
@@ -87,7 +102,8 @@ pub(super) fn function_value(tool: &Tool, losses: &mut Losses) -> Map<String, Va
     let mut schema = schema.cloned().unwrap_or_default();
     schema.entry("type").or_insert_with(|| "object".into());
     schema.entry("properties").or_insert_with(|| json!({}));
-    let schema = Value::Object(schema);
+    let mut schema = Value::Object(schema);
+    fill_lists(&mut schema);
     let strict = strictness(tool.strict, &schema, losses);
     body.insert("parameters".to_owned(), schema);
     put(&mut body, "strict", strict.filter(|strict| *strict));
@@ -280,8 +296,9 @@ pub(super) fn file_value(media: &Media, takes_urls: bool, losses: &mut Losses) -
             );
         }
         Source::Url(url) if takes_urls => {
+            // A name beside an address is refused.
+            losses.dropped_if(media.name.is_some(), "file.name");
             put(&mut file, "file_url", Some(url.clone()));
-            put(&mut file, "filename", media.name.clone());
         }
         Source::Url(_) => {
             losses.dropped("file.url");

@@ -198,7 +198,9 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
             }
         }
         "reasoning_effort" => {
-            scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
+            let effort = word(scanner)?;
+            scan.reasons = effort.is_some();
+            scan.shape.thinking = effort.is_some_and(|effort| !effort.is("none"));
         }
         _ => {}
     }

@@ -43,6 +43,7 @@ const ACTED: &[&str] = &[
     "tools",
     "text",
     "reasoning",
+    "include",
     "previous_response_id",
     "conversation",
     "background",
@@ -50,6 +51,8 @@ const ACTED: &[&str] = &[
     "prompt_cache_key",
     "prompt",
 ];
+/// What a call includes to get reasoning sealed.
+const ENCRYPTED: &str = "reasoning.encrypted_content";
 /// How ids of reasoning begin.
 const REASONING_ID: &str = "rs_";
 
@@ -208,15 +211,26 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
             }
             Ok::<(), JsonError>(())
         })?,
-        "reasoning" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
-            if key.is("effort") {
-                scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
+        "reasoning" if scanner.peek()? == Kind::Object => reasoning(scanner, scan)?,
+        "include" if scanner.peek()? == Kind::Array => scanner.array(|scanner| {
+            if scanner.peek()? == Kind::String {
+                scan.reasons |= scanner.string()?.text() == ENCRYPTED;
             }
             Ok::<(), JsonError>(())
         })?,
         _ => {}
     }
     Ok(())
+}
+
+fn reasoning(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    scanner.object(|scanner, key| {
+        scan.reasons |= scanner.peek()? == Kind::String;
+        if key.is("effort") {
+            scan.shape.thinking = word(scanner)?.is_some_and(|effort| !effort.is("none"));
+        }
+        Ok(())
+    })
 }
 
 /// The conversation's id, alone or inside an object.
@@ -354,10 +368,12 @@ fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
 
 /// The usage of a whole answer, or of the answer inside an event.
 fn usage_of(body: &[u8]) -> Option<Usage> {
-    let mut found = None;
-    let take = |scanner: &mut Scanner<'_>, key: &str, found: &mut Option<Usage>| {
-        if key == "usage" && scanner.peek()? == Kind::Object {
-            *found = usage(scanner);
+    let (mut found, mut searches) = (None, 0);
+    let mut take = |scanner: &mut Scanner<'_>, key: &str| {
+        match (key, scanner.peek()?) {
+            ("usage", Kind::Object) => found = usage(scanner),
+            ("output", Kind::Array) => searches = web_searches(scanner)?,
+            _ => {}
         }
         Ok::<(), JsonError>(())
     };
@@ -365,12 +381,44 @@ fn usage_of(body: &[u8]) -> Option<Usage> {
     scanner
         .object(|scanner, key| {
             if key.raw == "response" && scanner.peek()? == Kind::Object {
-                return scanner.object(|scanner, key| take(scanner, key.raw, &mut found));
+                return scanner.object(|scanner, key| take(scanner, key.raw));
             }
-            take(scanner, key.raw, &mut found)
+            take(scanner, key.raw)
         })
         .ok()?;
-    found
+    let used = found?;
+    Some(Usage {
+        web_searches: searches,
+        ..used
+    })
+}
+
+/// Searches among the items of an output: they are billed one by one, and what a search leads to, pages
+/// that are opened, is not.
+fn web_searches(scanner: &mut Scanner<'_>) -> Result<u64, JsonError> {
+    let mut searches = 0;
+    scanner.array(|scanner| {
+        if scanner.peek()? != Kind::Object {
+            return Ok(());
+        }
+        let (mut is_call, mut searched) = (false, true);
+        scanner.object(|scanner, key| {
+            match key.raw {
+                "type" => is_call = word(scanner)?.is_some_and(|it| it.is("web_search_call")),
+                "action" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
+                    if key.is("type") {
+                        searched = word(scanner)?.is_some_and(|it| it.is("search"));
+                    }
+                    Ok::<(), JsonError>(())
+                })?,
+                _ => {}
+            }
+            Ok::<(), JsonError>(())
+        })?;
+        searches += u64::from(is_call && searched);
+        Ok::<(), JsonError>(())
+    })?;
+    Ok(searches)
 }
 
 #[derive(Debug, Default)]

@@ -81,6 +81,7 @@ const RESULTS: &[&str] = &[
 ];
 
 const MOST_CACHE_MARKS: usize = 4;
+const PICTURES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
 const LEAST_BUDGET: u64 = 1_024;
 
 /// Whether `request` keeps the rules; one that only counts tokens needs no cap.
@@ -114,6 +115,18 @@ pub(super) fn check(request: &Value, origin: &str, counts_only: bool) -> Verdict
         let place = format!("messages.{number}");
         let last = number + 1 == messages.len();
         self::message(message, origin, last, &place)?;
+        if message["role"] == "system" {
+            let role = |other: Option<&Value>| other.map(|it| it["role"].clone());
+            let before = role(number.checked_sub(1).and_then(|it| messages.get(it)));
+            let behind = role(messages.get(number + 1));
+            let placed =
+                before == Some("user".into()) && behind.is_none_or(|behind| behind == "assistant");
+            require(
+                placed,
+                &place,
+                "system text stands behind a user message and before an answer",
+            )?;
+        }
         for use_ in blocks(message, "tool_use") {
             let id = use_["id"].as_str().unwrap_or_default();
             let wrong = format!("the id `{id}` is used twice");
@@ -231,7 +244,11 @@ fn block(block: &Value, kind: &str, origin: &str, place: &str) -> Verdict {
         "text" => text_block(block, place),
         "image" | "document" => {
             let source = &block["source"];
-            require(source.is_object(), place, "it has no source")
+            require(source.is_object(), place, "it has no source")?;
+            let taken = kind != "image"
+                || source["type"] != "base64"
+                || PICTURES.contains(&source["media_type"].as_str().unwrap_or_default());
+            require(taken, place, "its `media_type` is none of the four")
         }
         "tool_use" => {
             id(block, "id", place)?;

@@ -8,19 +8,22 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::call::{
-    Call, Choice, Effort, Format, Kind, Media, Part, Reasoning, Role, Source, Text, Tool, ToolCall,
-    Turn, paired,
+    Call, Choice, Format, Kind, Media, Part, Role, Source, Text, Tool, ToolCall, Turn, paired,
+    told_apart,
 };
 use crate::dialect::fields::{data_url, id, is_object, maybe, object, put, text};
 use crate::dialect::{Change, ThinkingForm};
 use crate::loss::Losses;
 
+use super::thinking::{fit_thinking, in_foreign_loop, thinking_value};
 use super::{LONGEST_NAME, NAME, schema};
 
-/// The least thinking budget that the API takes.
-const LEAST_BUDGET: u64 = 1_024;
 /// The output cap where neither the caller nor the configuration has one; the API demands one.
-const DEFAULT_CAP: u64 = 8_192;
+pub(super) const DEFAULT_CAP: u64 = 8_192;
+/// The longest name of an end user that the API takes.
+const LONGEST_USER: usize = 256;
+/// The types of pictures that the API takes.
+const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// Writes a call for an upstream.
 pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
@@ -28,14 +31,17 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     let (mut body, turns) = if at_home {
         (call.own.clone(), Cow::Borrowed(call.turns.as_slice()))
     } else {
-        (fresh(call, change, losses), paired(&call.turns))
+        let turns = told_apart(paired(&call.turns));
+        (fresh(call, change, losses), turns)
     };
     body.insert("model".to_owned(), change.model.into());
-    if let Some(cap) = change.cap {
-        body.insert("max_tokens".to_owned(), cap.into());
-    }
-    if let (true, Some(form)) = (at_home, change.thinking) {
-        fit_thinking(&mut body, call, form, losses);
+    if at_home {
+        if let Some(cap) = change.capped(call, true, losses) {
+            body.insert("max_tokens".to_owned(), cap.into());
+        }
+        if let Some(form) = change.thinking {
+            fit_thinking(&mut body, call, form, losses);
+        }
     }
     let is_system = |turn: &&Turn| turn.role == Role::System;
     let mut head = turns.iter().take_while(is_system).count();
@@ -54,6 +60,14 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     }
     let mut messages = messages_of(rest, losses);
     if !at_home {
+        let is_begun = messages
+            .last()
+            .is_some_and(|it| text(it, "role") == "assistant");
+        if is_begun && !call.ends_with_answer() {
+            // What the user said at last was white space, which is refused.
+            losses.approximated("messages.order");
+            messages.push(go_on());
+        }
         trim_end(&mut messages);
     }
     body.insert("messages".to_owned(), Value::Array(messages));
@@ -65,19 +79,6 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
         body.shift_remove("context_management");
     }
     Value::Object(body)
-}
-
-/// Whether the present tool loop has calls that no thinking of this origin stands before, because
-/// another model made them.
-fn in_foreign_loop(turns: &[Turn]) -> bool {
-    let asks = |turn: &Turn| {
-        turn.role == Role::User && turn.parts.iter().any(|part| part.as_text().is_some())
-    };
-    let start = turns.iter().rposition(asks).map_or(0, |at| at + 1);
-    turns.iter().skip(start).any(|turn| {
-        let thought = matches!(turn.parts.first().map(|p| &p.kind), Some(Kind::Thinking(_)));
-        turn.role == Role::Assistant && turn.raw.is_empty() && turn.calls_tools() && !thought
-    })
 }
 
 /// The blocks of system text; it can be nothing else.
@@ -107,11 +108,8 @@ fn trim_end(messages: &mut [Value]) {
 /// The fields besides model, system and messages, for a call from another dialect.
 fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, Value> {
     let mut body = Map::new();
-    let cap = change
-        .cap
-        .or(call.max_output)
-        .or(change.most_output)
-        .unwrap_or(DEFAULT_CAP);
+    let cap = change.capped(call, false, losses);
+    let cap = cap.or(change.most_output).unwrap_or(DEFAULT_CAP);
     body.insert("max_tokens".to_owned(), cap.into());
     if call.stream {
         body.insert("stream".to_owned(), true.into());
@@ -155,8 +153,12 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
         Some("default") => put(&mut body, "service_tier", Some("standard_only")),
         Some(_) => losses.dropped("service_tier"),
     }
-    if let Some(user) = &call.user {
-        body.insert("metadata".to_owned(), json!({ "user_id": user }));
+    match &call.user {
+        Some(user) if is_plain_name(user) => {
+            body.insert("metadata".to_owned(), json!({ "user_id": user }));
+        }
+        Some(_) => losses.withheld("user"),
+        None => {}
     }
     losses.dropped_if(!call.metadata.is_empty(), "metadata");
     losses.dropped_if(call.verbosity.is_some(), "verbosity");
@@ -170,6 +172,15 @@ fn fresh(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Map<String, V
         losses.dropped(name.clone());
     }
     body
+}
+
+/// Whether an end user's name is none by which a person could be found: the API refuses mail addresses
+/// and telephone numbers there.
+fn is_plain_name(user: &str) -> bool {
+    let digits = user.chars().filter(char::is_ascii_digit).count();
+    let is_number = |c: char| c.is_ascii_digit() || "+-(). /".contains(c);
+    let is_phone = digits >= 7 && user.starts_with(['+', '(']) && user.chars().all(is_number);
+    user.len() <= LONGEST_USER && !user.contains('@') && !is_phone
 }
 
 /// The configuration that holds the form of the answer and the effort put into it.
@@ -198,47 +209,6 @@ fn config_value(
         }
     }
     (!config.is_empty()).then_some(Value::Object(config))
-}
-
-/// Says what a call of this dialect asks of thinking in the form that the model takes.
-fn fit_thinking(
-    body: &mut Map<String, Value>,
-    call: &Call,
-    form: ThinkingForm,
-    losses: &mut Losses,
-) {
-    let asked = body.get("thinking").map_or("", |it| text(it, "type"));
-    let has_effort = body
-        .get("output_config")
-        .is_some_and(|config| config.get("effort").is_some());
-    let fits = match form {
-        ThinkingForm::Budget => asked != "adaptive" && !has_effort,
-        ThinkingForm::Adaptive => asked != "enabled",
-    };
-    if fits {
-        return;
-    }
-    let cap = body.get("max_tokens").and_then(Value::as_u64);
-    let cap = cap.unwrap_or(DEFAULT_CAP);
-    let mut effort = None;
-    if matches!(asked, "adaptive" | "enabled") {
-        let (thinking, word) = thinking_value(&call.reasoning, form, cap, false, losses);
-        effort = word;
-        match thinking {
-            Some(thinking) => body.insert("thinking".to_owned(), thinking),
-            None => body.shift_remove("thinking"),
-        };
-    } else {
-        losses.dropped_if(has_effort, "output_config.effort");
-    }
-    let config = body.entry("output_config").or_insert_with(|| json!({}));
-    if let Some(config) = config.as_object_mut() {
-        config.shift_remove("effort");
-        put(config, "effort", effort);
-    }
-    if config == &json!({}) {
-        body.shift_remove("output_config");
-    }
 }
 
 fn sampling(call: &Call, thinks: bool, body: &mut Map<String, Value>, losses: &mut Losses) {
@@ -285,80 +255,6 @@ fn sampling(call: &Call, thinks: bool, body: &mut Map<String, Value>, losses: &m
     losses.dropped_if(sampling.answers.is_some_and(|n| n > 1), "n");
 }
 
-/// How the model is to think, and with what effort where it takes a word for that.
-fn thinking_value(
-    reasoning: &Reasoning,
-    form: ThinkingForm,
-    cap: u64,
-    forced: bool,
-    losses: &mut Losses,
-) -> (Option<Value>, Option<&'static str>) {
-    let off = reasoning.enabled == Some(false) || reasoning.effort == Some(Effort::None);
-    if off {
-        return (Some(json!({ "type": "disabled" })), None);
-    }
-    if (reasoning.enabled, reasoning.effort, reasoning.budget) == (None, None, None) {
-        return (None, None);
-    }
-    // A forced tool and thinking exclude each other, and a small cap has no room for a budget.
-    if forced || (form == ThinkingForm::Budget && cap <= LEAST_BUDGET) {
-        losses.dropped("reasoning");
-        return (None, None);
-    }
-    let (mut value, effort) = match form {
-        ThinkingForm::Budget => {
-            let budget = budget_of(reasoning, cap, losses);
-            (json!({ "type": "enabled", "budget_tokens": budget }), None)
-        }
-        ThinkingForm::Adaptive => (json!({ "type": "adaptive" }), effort_of(reasoning, losses)),
-    };
-    if let (Some("omitted"), Some(value)) = (reasoning.summary.as_deref(), value.as_object_mut()) {
-        value.insert("display".to_owned(), "omitted".into());
-    }
-    (Some(value), effort)
-}
-
-/// The tokens that may be thought, below `cap`.
-fn budget_of(reasoning: &Reasoning, cap: u64, losses: &mut Losses) -> u64 {
-    let budget = match (reasoning.budget, reasoning.effort) {
-        (Some(budget), _) => budget,
-        (None, Some(effort)) => {
-            losses.approximated("reasoning.effort");
-            effort.budget()
-        }
-        (None, None) => {
-            losses.approximated("reasoning");
-            Effort::Medium.budget()
-        }
-    };
-    let fitting = budget.clamp(LEAST_BUDGET, cap - 1);
-    if fitting != budget {
-        losses.approximated("reasoning");
-    }
-    fitting
-}
-
-/// The word for the effort; there is none below `low`, and `max` is the highest that all take.
-fn effort_of(reasoning: &Reasoning, losses: &mut Losses) -> Option<&'static str> {
-    let effort = match (reasoning.effort, reasoning.budget) {
-        (Some(Effort::Minimal), _) => {
-            losses.approximated("reasoning.effort");
-            Effort::Low
-        }
-        (Some(Effort::XHigh), _) => {
-            losses.approximated("reasoning.effort");
-            Effort::Max
-        }
-        (Some(effort), _) => effort,
-        (None, Some(budget)) => {
-            losses.approximated("thinking.budget_tokens");
-            Effort::of_budget(budget)
-        }
-        (None, None) => return None,
-    };
-    Some(effort.as_str())
-}
-
 fn tool_value(tool: &Tool, losses: &mut Losses) -> Option<Value> {
     if let Some(own) = &tool.own {
         let name = maybe(own, "type").unwrap_or_else(|| tool.name.clone());
@@ -371,7 +267,7 @@ fn tool_value(tool: &Tool, losses: &mut Losses) -> Option<Value> {
     let mut value = Map::new();
     value.insert("name".to_owned(), id(&tool.name, LONGEST_NAME).into());
     put(&mut value, "description", tool.description.clone());
-    let mut schema = schema_value(tool);
+    let mut schema = schema_value(tool, losses);
     if tool.strict == Some(true) && schema::fit(&mut schema) {
         losses.approximated("tools.schema");
     }
@@ -398,7 +294,7 @@ fn tools_called(call: &Call) -> Option<Value> {
 }
 
 /// The schema of a tool's input; it must say that it is an object's.
-fn schema_value(tool: &Tool) -> Value {
+fn schema_value(tool: &Tool, losses: &mut Losses) -> Value {
     if tool.custom {
         return json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
     }
@@ -407,6 +303,9 @@ fn schema_value(tool: &Tool) -> Value {
     let mut schema = schema.unwrap_or_else(empty);
     if let Some(fields) = schema.as_object_mut() {
         fields.entry("type").or_insert_with(|| "object".into());
+        if schema::merge(fields) {
+            losses.approximated("tools.schema");
+        }
     }
     schema
 }
@@ -442,35 +341,52 @@ fn messages_of(turns: &[Turn], losses: &mut Losses) -> Vec<Value> {
             continue;
         }
         let content = if turn.role == Role::System {
-            system_blocks(turn, losses)
+            reminders(turn, losses)
         } else {
             blocks(&turn.parts, losses)
         };
         if content.is_empty() {
             continue;
         }
-        if made_role == Some(turn.role)
-            && turn.role != Role::System
+        let role = match turn.role {
+            Role::Assistant => "assistant",
+            Role::User | Role::System => "user",
+        };
+        if made_role == Some(role)
             && let Some(Value::Array(before)) =
                 messages.last_mut().and_then(|m| m.get_mut("content"))
         {
             before.extend(content);
+            before.sort_by_key(|block| role == "user" && text(block, "type") != "tool_result");
             continue;
         }
-        let role = match turn.role {
-            Role::Assistant => "assistant",
-            Role::User => "user",
-            Role::System => "system",
-        };
         messages.push(json!({ "role": role, "content": content }));
-        made_role = Some(turn.role);
+        made_role = Some(role);
     }
     let users = |first: &Value| text(first, "role") == "user";
     if !messages.first().is_some_and(users) {
         losses.approximated("messages.order");
-        messages.insert(0, json!({ "role": "user", "content": "Go on." }));
+        messages.insert(0, go_on());
     }
     messages
+}
+
+/// What the user says where the API demands that something is said.
+fn go_on() -> Value {
+    json!({ "role": "user", "content": "Go on." })
+}
+
+/// System text in mid-conversation, as the user's: few models take it as what it is, and those only in
+/// some places.
+fn reminders(turn: &Turn, losses: &mut Losses) -> Vec<Value> {
+    let mut blocks = system_blocks(turn, losses);
+    for block in &mut blocks {
+        if let Some(Value::String(said)) = block.get_mut("text") {
+            *said = format!("<system-reminder>\n{said}\n</system-reminder>");
+            losses.approximated("messages.system");
+        }
+    }
+    blocks
 }
 
 fn blocks(parts: &[Part], losses: &mut Losses) -> Vec<Value> {
@@ -509,7 +425,14 @@ fn block(part: &Part, losses: &mut Losses) -> Option<Value> {
             }
             value
         }
-        Kind::Image(media) => json!({ "type": "image", "source": source(media, losses, "image")? }),
+        Kind::Image(media) => {
+            let mut source = source(media, losses, "image")?;
+            if text(&source, "type") == "base64" && !fit_picture(&mut source) {
+                losses.dropped("image.media_type");
+                return None;
+            }
+            json!({ "type": "image", "source": source })
+        }
         Kind::File(media) => {
             let mut value = json!({ "type": "document", "source": document(media, losses)? });
             if let (Some(name), Some(value)) = (&media.name, value.as_object_mut()) {
@@ -542,6 +465,19 @@ fn block(part: &Part, losses: &mut Losses) -> Option<Value> {
         value.insert("cache_control".to_owned(), mark.clone());
     }
     Some(value)
+}
+
+/// Writes the type of a picture as the API knows it; `false` where it knows none like it.
+fn fit_picture(source: &mut Value) -> bool {
+    let kind = match text(source, "media_type") {
+        "image/jpg" | "image/pjpeg" => "image/jpeg",
+        kind => kind,
+    };
+    let known = PICTURES.iter().find(|known| **known == kind);
+    if let (Some(known), Some(source)) = (known, source.as_object_mut()) {
+        source.insert("media_type".to_owned(), (*known).into());
+    }
+    known.is_some()
 }
 
 fn tool_input(call: &ToolCall, losses: &mut Losses) -> Value {

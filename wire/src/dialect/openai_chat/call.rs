@@ -155,11 +155,16 @@ fn turns_of(messages: &[Value], only_own: &mut Vec<String>) -> Vec<Turn> {
 }
 
 fn content_parts(message: &Value) -> Vec<Part> {
-    match message.get("content") {
+    let mut parts: Vec<Part> = match message.get("content") {
         Some(Value::String(text)) => vec![Part::text(text.clone())],
         Some(Value::Array(parts)) => parts.iter().map(content_part).collect(),
         _ => Vec::new(),
+    };
+    // A mark on the whole message stands behind its last part.
+    if let (Some(mark), Some(last)) = (message.get("cache_control"), parts.last_mut()) {
+        last.cache.get_or_insert_with(|| mark.clone());
     }
+    parts
 }
 
 fn content_part(part: &Value) -> Part {
@@ -269,7 +274,10 @@ fn result_part(message: &Value, custom: &HashSet<String>) -> Part {
 
 fn tool(tool: &Value) -> Tool {
     match text(tool, "type") {
-        "function" => openai::function(tool.get("function").unwrap_or(&Value::Null)),
+        "function" => Tool {
+            cache: tool.get("cache_control").cloned(),
+            ..openai::function(tool.get("function").unwrap_or(&Value::Null))
+        },
         "custom" => {
             let body = tool.get("custom").unwrap_or(&Value::Null);
             Tool {

@@ -34,17 +34,21 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     } else {
         paired(&call.turns)
     };
-    let messages = turns
-        .iter()
-        .flat_map(|turn| messages_of(turn, losses))
-        .collect();
+    let messages = turns.iter().flat_map(|turn| messages_of(turn, losses));
+    let mut messages: Vec<Value> = messages.collect();
+    if !at_home {
+        results_first(&mut messages);
+    }
     body.insert("messages".to_owned(), Value::Array(messages));
+    if change.reasons_not() {
+        body.shift_remove("reasoning_effort");
+    }
     let caps = ["max_tokens", "max_completion_tokens"];
     let written: Vec<&str> = caps
         .into_iter()
         .filter(|name| body.contains_key(*name))
         .collect();
-    match change.cap.or_else(|| call.max_output.filter(|_| !at_home)) {
+    match change.capped(call, at_home, losses) {
         Some(cap) if written.is_empty() => {
             let field = if change.cap_field.is_empty() {
                 "max_completion_tokens"
@@ -165,6 +169,14 @@ fn choice_value(call: &Call, losses: &mut Losses) -> Option<Value> {
             json!({ "type": kind, kind: { "name": openai::tool_name(name) } })
         }
     })
+}
+
+/// Moves what is told of tools right behind the calls: a picture among the results comes after them.
+fn results_first(messages: &mut [Value]) {
+    let is = |message: &Value, role: &str| text(message, "role") == role;
+    for run in messages.chunk_by_mut(|one, next| !is(one, "assistant") && !is(next, "assistant")) {
+        run.sort_by_key(|message| !is(message, "tool"));
+    }
 }
 
 /// The messages of one turn: one for each tool result, and one for the rest.

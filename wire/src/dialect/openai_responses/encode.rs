@@ -10,15 +10,14 @@ use crate::dialect::fields::{id, put, text};
 use crate::dialect::openai::{self, effort_word, file_value, image_url};
 use crate::loss::Losses;
 
-use super::NAME;
 use super::call::LOGPROBS;
 use super::items::{annotations, is_content};
+use super::{ENCRYPTED, NAME};
 
 /// The longest id of a call that the API takes.
 const LONGEST_ID: usize = 64;
 /// The least cap that the API takes.
 const LEAST_CAP: u64 = 16;
-const ENCRYPTED: &str = "reasoning.encrypted_content";
 
 /// Writes a call for an upstream.
 pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
@@ -42,7 +41,13 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
         .flat_map(|turn| items_of(turn, call, losses))
         .collect();
     body.insert("input".to_owned(), Value::Array(items));
-    if let Some(cap) = change.cap.or_else(|| call.max_output.filter(|_| !at_home)) {
+    if change.reasons_not() {
+        body.shift_remove("reasoning");
+        if let Some(include) = body.get_mut("include").and_then(Value::as_array_mut) {
+            include.retain(|it| it != ENCRYPTED);
+        }
+    }
+    if let Some(cap) = change.capped(call, at_home, losses) {
         if cap < LEAST_CAP && !at_home {
             losses.approximated("max_output_tokens");
         }
@@ -189,7 +194,8 @@ fn items_of(turn: &Turn, call: &Call, losses: &mut Losses) -> Vec<Value> {
     for part in &turn.parts {
         let item = match &part.kind {
             Kind::Thinking(thinking) => {
-                let seal = thinking.seal.as_ref().filter(|seal| is_reasoning(seal));
+                let seal = thinking.seal.as_ref();
+                let seal = seal.filter(|seal| is_reasoning(seal, call.dialect == NAME));
                 let Some(seal) = seal else {
                     losses.withheld("thinking");
                     continue;
@@ -228,8 +234,11 @@ fn items_of(turn: &Turn, call: &Call, losses: &mut Losses) -> Vec<Value> {
     items
 }
 
-fn is_reasoning(seal: &Seal) -> bool {
-    seal.dialect == NAME && text(&seal.value, "type") == "reasoning"
+/// Whether it is reasoning that can be sent. What is not sealed only names what its vendor was not asked
+/// to keep, unless the caller has had it kept.
+fn is_reasoning(seal: &Seal, at_home: bool) -> bool {
+    let is_whole = at_home || !text(&seal.value, "encrypted_content").is_empty();
+    seal.dialect == NAME && text(&seal.value, "type") == "reasoning" && is_whole
 }
 
 fn message(content: &mut Vec<Value>, role: Role) -> Option<Value> {

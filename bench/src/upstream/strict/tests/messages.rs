@@ -6,10 +6,9 @@ use super::*;
 
 #[test]
 fn messages_keeps_uses_and_their_results_together() {
-    let system = json!({ "role": "system", "content": "note" });
     let used = assistant(json!([text("Let me look."), tool_use("a"), tool_use("b")]));
     let results = user(json!([tool_result("b"), tool_result("a"), text("go on")]));
-    let good = messages(json!([hi(), used, system, results]));
+    let good = messages(json!([hi(), used, results]));
     let rule = |words: &str, bad: Value| rule(Messages, words, &good, &messages(bad));
     rule(
         "0 results for `b`",
@@ -42,6 +41,26 @@ fn messages_keeps_uses_and_their_results_together() {
 }
 
 #[test]
+fn messages_knows_where_system_text_stands_and_what_a_picture_is() {
+    let good =
+        messages(json!([hi(), { "role": "system", "content": "b" }, assistant(json!("a")), hi()]));
+    let rule = |words: &str, bad: Value| rule(Messages, words, &good, &messages(bad));
+    let system = json!({ "role": "system", "content": "b" });
+    let misplaced = "system text stands behind";
+    rule(
+        misplaced,
+        json!([hi(), assistant(json!("a")), system, hi()]),
+    );
+    rule(misplaced, json!([hi(), system, system]));
+    let svg = json!({ "type": "base64", "media_type": "image/svg+xml", "data": "AAAA" });
+    rule(
+        "none of the four",
+        json!([user(json!([{ "type": "image", "source": svg }]))]),
+    );
+    rule("first message", json!([assistant(json!("a")), hi()]));
+}
+
+#[test]
 fn messages_knows_roles_and_blocks() {
     let source = json!({ "type": "base64", "media_type": "image/png", "data": "AAAA" });
     let image = json!({ "type": "image", "source": source });
@@ -54,7 +73,6 @@ fn messages_knows_roles_and_blocks() {
     ]));
     let rule = |words: &str, bad: Value| rule(Messages, words, &good, &messages(bad));
     rule("`messages` is not a list", json!([]));
-    rule("first message", json!([assistant(json!("a")), hi()]));
     rule(
         "first message",
         json!([{ "role": "system", "content": "a" }, hi()]),
