@@ -457,12 +457,12 @@ impl Dispatch<'_> {
             .ok()
             .flatten()
             .unwrap_or_default();
-        let text = if prepared.asked.is_some() {
+        if prepared.asked.is_some() {
+            // Or ours: what this dialect does not take, another may.
             let told = refusal::rejected(status, wire::dialect::told(&text));
-            self.inbound.dialect.refuse(&told, trace.request)
-        } else {
-            String::from_utf8_lossy(&text).into_owned()
-        };
+            return Err(Failed::Next(told));
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
         let mut response = refusal::json(status, text);
         upstream::returned(&head.headers, response.headers_mut());
         telemetry::answered(trace, "rejected");

@@ -3,7 +3,7 @@
 
 use bench::upstream::{Fault, Script};
 use meter::Outcome;
-use tests::world::{FAST, World, chat, script};
+use tests::world::{DEEP, FAST, World, chat, script};
 
 const STREAM: &str = ",\"stream\":true,\"max_tokens\":50";
 const IMPATIENT: &str = "upstream.first_byte_timeout_ms = 300\nupstream.reply_timeout_ms = 300\nupstream.idle_timeout_ms = 300";
@@ -142,4 +142,34 @@ async fn when_every_upstream_fails_the_caller_hears_why() {
     assert_eq!(reply.json()["type"], "error", "in the caller's dialect");
     assert_eq!(reply.json()["error"]["type"], "rate_limit_error");
     assert_eq!(world.entries().await.len(), 3, "no more attempts than that");
+}
+
+/// What one dialect does not take, another may: a translation that is refused is no answer yet.
+#[tokio::test]
+async fn a_refused_translation_goes_to_the_next_model() {
+    let world = World::start("", "").await;
+    world.configure(|text| {
+        let at =
+            |dialect: &str, tier: &str| format!("name = \"deep-{dialect}\"\ntier = \"{tier}\"");
+        ["chat", "responses"].iter().fold(text, |text, dialect| {
+            text.replace(&at(dialect, "deep"), &at(dialect, "fast"))
+        })
+    });
+    world.deep.set_script(Script {
+        fault: Some(Fault::Status(400, None)),
+        ..script(DEEP)
+    });
+    let reply = world
+        .client
+        .post("/v1/chat/completions", chat("deep", "Hello", ""))
+        .await;
+    assert_eq!(
+        (reply.status, reply.header("x-pareto-model").as_str()),
+        (200, "fast-chat")
+    );
+    assert_eq!(world.deep.calls(), 1);
+    let named = chat("deep-messages", "Hello", "");
+    let reply = world.client.post("/v1/chat/completions", named).await;
+    assert_eq!(reply.status, 400, "who names a model gets its answer");
+    assert_eq!(reply.json()["error"]["code"], "upstream_rejected");
 }
