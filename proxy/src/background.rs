@@ -342,7 +342,8 @@ impl Job {
         }
         let event = match std::str::from_utf8(&event) {
             Ok(text) if !self.kept.twin.is_empty() && self.kept.twin != self.id => {
-                Bytes::from(text.replace(&self.kept.twin, &self.id))
+                let quoted = |id: &str| format!("\"{id}\"");
+                Bytes::from(text.replace(&quoted(&self.kept.twin), &quoted(&self.id)))
             }
             _ => event,
         };
