@@ -13,6 +13,15 @@ pub(super) fn owned(value: &Value, key: &str) -> String {
     text(value, key).to_owned()
 }
 
+/// The JSON text at `key`: as a string, or, where a server spares itself the quotes, as the value.
+pub(super) fn json_text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
 /// The string at `key`, if it is one and not empty.
 pub(super) fn maybe(value: &Value, key: &str) -> Option<String> {
     Some(text(value, key))

@@ -9,7 +9,7 @@ use crate::call::{
     ToolCall, ToolResult, Turn,
 };
 use crate::dialect::DecodeError;
-use crate::dialect::fields::{flag, list, maybe, others, owned, text, words};
+use crate::dialect::fields::{flag, json_text, list, maybe, others, owned, text, words};
 use crate::dialect::openai::{self, file_of, media_of_url};
 
 use super::NAME;
@@ -229,7 +229,7 @@ fn assistant_parts(message: &Value) -> Vec<Part> {
         .map(|call| Part::new(Kind::ToolCall(call_of(call))));
     parts.extend(calls);
     if let Some(call) = message.get("function_call").filter(|call| call.is_object()) {
-        let (name, arguments) = (owned(call, "name"), owned(call, "arguments"));
+        let (name, arguments) = (owned(call, "name"), json_text(call, "arguments"));
         let call = ToolCall {
             id: name.clone(),
             name,
@@ -254,7 +254,7 @@ pub(super) fn call_of(call: &Value) -> ToolCall {
     ToolCall {
         id: owned(call, "id"),
         name: owned(body, "name"),
-        arguments: owned(body, input),
+        arguments: json_text(body, input),
         custom,
     }
 }

@@ -1,0 +1,127 @@
+//! Proves the readers on answers that no golden case has: what servers send beside what is written
+//! down. Each is carried to callers of every dialect, whole or as a stream, and says the same there.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where traffic must not"
+)]
+
+#[expect(dead_code, reason = "other tests need more of it")]
+mod support;
+
+use serde_json::{Value, json};
+use support::{Essence, ORIGIN, asked, conversing, grammar};
+use wire::dialect::{ANTHROPIC_MESSAGES, OPENAI_CHAT};
+use wire::{Call, Dialect, Losses, Reply, translate};
+
+/// A stream of these events.
+fn stream_of(from: &dyn Dialect, events: &[Value]) -> String {
+    let written = |event: &Value| match event["type"].as_str() {
+        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
+        None => format!("data: {event}\n\n"),
+    };
+    let text: String = events.iter().map(written).collect();
+    match from.name() {
+        "openai_chat" => text + "data: [DONE]\n\n",
+        _ => text,
+    }
+}
+
+/// The answer that is read from these events, after callers of every dialect got just that.
+fn streamed(from: &dyn Dialect, events: &[Value]) -> Reply {
+    let text = stream_of(from, events);
+    let mut reply = Reply::default();
+    for to in conversing() {
+        let place = format!("{} to {}", from.name(), to.name());
+        let call = asked(Call::default());
+        let there = support::stream(from, to, call, text.as_bytes(), text.len());
+        assert!(there.ended && there.failed.is_none(), "{place}");
+        grammar::check(to.name(), &there.text, &place);
+        let mut told = Essence::of(&there.reply, to);
+        told.without(&there.losses);
+        let mut back = Essence::of(support::read(to, &there.text).whole().unwrap(), to);
+        back.fit(&told);
+        assert_eq!(back, told, "{place}");
+        reply = there.reply;
+    }
+    reply
+}
+
+/// The same of an answer that comes whole.
+fn whole(from: &dyn Dialect, answer: &Value) -> Reply {
+    let mut reply = Reply::default();
+    for to in conversing() {
+        let place = format!("{} to {}", from.name(), to.name());
+        let mut losses = Losses::default();
+        let call = asked(Call::default());
+        let body = answer.to_string();
+        let (body, read) =
+            translate::reply(from, ORIGIN, to, &call, body.as_bytes(), &mut losses).unwrap();
+        let mut told = Essence::of(&read, to);
+        told.without(&losses);
+        let back = to.decode_reply(body.to_string().as_bytes(), ORIGIN);
+        let mut back = Essence::of(&back.unwrap(), to);
+        back.fit(&told);
+        assert_eq!(back, told, "{place}");
+        reply = read;
+    }
+    reply
+}
+
+/// The parts of an answer in short: text as it is, thinking in brackets, calls as name and arguments.
+fn parts(reply: &Reply) -> Vec<String> {
+    use wire::call::Kind;
+    let shown = |kind: &Kind| match kind {
+        Kind::Text(text) => text.text.clone(),
+        Kind::Thinking(thinking) => format!("[{}]", thinking.text),
+        Kind::ToolCall(call) => format!("{}({})", call.name, call.arguments),
+        other => format!("{other:?}"),
+    };
+    reply.parts.iter().map(|part| shown(&part.kind)).collect()
+}
+
+/// A piece of a chat's stream that holds a piece of a call.
+fn call_chunk(call: &Value) -> Value {
+    json!({ "model": "m", "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] })
+}
+
+fn chat_end(word: &str) -> Value {
+    json!({ "model": "m", "choices": [{ "index": 0, "delta": {}, "finish_reason": word }] })
+}
+
+/// A whole answer of a chat with one call.
+fn chat_answer(id: &str, arguments: &Value) -> Value {
+    let function = json!({ "name": "f", "arguments": arguments });
+    let call = json!({ "id": id, "type": "function", "function": function });
+    json!({ "model": "m", "choices": [{ "index": 0, "finish_reason": "tool_calls",
+        "message": { "role": "assistant", "content": null, "tool_calls": [call] } }] })
+}
+
+#[test]
+fn arguments_may_be_an_object_instead_of_its_text() {
+    let object = json!({ "path": "/a" });
+    let reply = whole(OPENAI_CHAT, &chat_answer("c1", &object));
+    assert_eq!(parts(&reply), ["f({\"path\":\"/a\"})"]);
+    let function = json!({ "name": "f", "arguments": object });
+    let call = json!({ "index": 0, "id": "c1", "type": "function", "function": function });
+    let reply = streamed(OPENAI_CHAT, &[call_chunk(&call), chat_end("tool_calls")]);
+    assert_eq!(parts(&reply), ["f({\"path\":\"/a\"})"]);
+}
+
+#[test]
+fn a_transcript_may_have_arguments_as_an_object() {
+    let object = json!({ "path": "/a" });
+    let message = chat_answer("c1", &object)["choices"][0]["message"].clone();
+    let old = json!({ "role": "assistant", "function_call": { "name": "g", "arguments": object } });
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }, message,
+        { "role": "tool", "tool_call_id": "c1", "content": "ok" }, old,
+        { "role": "function", "name": "g", "content": "ok" }] });
+    let call = OPENAI_CHAT.decode(body.to_string().as_bytes()).unwrap();
+    let (body, losses) = support::carried(&call, ANTHROPIC_MESSAGES, ORIGIN);
+    assert!(losses.is_empty(), "{losses:?}");
+    for place in [1, 3] {
+        assert_eq!(body["messages"][place]["content"][0]["input"], object);
+    }
+}
