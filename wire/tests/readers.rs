@@ -125,3 +125,17 @@ fn a_transcript_may_have_arguments_as_an_object() {
         assert_eq!(body["messages"][place]["content"][0]["input"], object);
     }
 }
+
+#[test]
+fn a_call_cut_by_the_window_is_no_whole_one() {
+    for reason in ["max_tokens", "model_context_window_exceeded"] {
+        let call = json!({ "type": "tool_use", "id": "t1", "name": "f", "input": {} });
+        let answer = json!({ "type": "message", "role": "assistant", "model": "m",
+            "stop_reason": reason, "content": [call] });
+        assert_eq!(
+            parts(&whole(ANTHROPIC_MESSAGES, &answer)),
+            ["f()"],
+            "{reason}"
+        );
+    }
+}

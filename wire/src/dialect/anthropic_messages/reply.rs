@@ -113,8 +113,8 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
         })
         .map(Part::new)
         .collect();
-    // A call that the token limit cut comes with an empty input; it must not pass for a whole one.
-    if stop == Some(Stop::Length)
+    // A call that a limit of tokens cut comes with an empty input; it must not pass for a whole one.
+    if matches!(stop, Some(Stop::Length | Stop::Window))
         && let Some(Part {
             kind: Kind::ToolCall(call),
             ..
