@@ -13,7 +13,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{Essence, ORIGIN, asked, conversing, grammar};
-use wire::dialect::{ANTHROPIC_MESSAGES, OPENAI_CHAT};
+use wire::dialect::{ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES};
 use wire::{Call, Dialect, Losses, Reply, translate};
 
 /// A stream of these events.
@@ -138,4 +138,57 @@ fn a_call_cut_by_the_window_is_no_whole_one() {
             "{reason}"
         );
     }
+}
+
+/// A piece of the arguments of the call that `chat_call` begins.
+fn more(arguments: &str) -> Value {
+    call_chunk(&json!({ "index": 0, "function": { "arguments": arguments } }))
+}
+
+/// The first piece of a call.
+fn chat_call(index: u64, arguments: &str) -> Value {
+    let function = json!({ "name": "f", "arguments": arguments });
+    call_chunk(
+        &json!({ "index": index, "id": format!("c{index}"), "type": "function",
+        "function": function }),
+    )
+}
+
+#[test]
+fn null_stands_for_no_arguments() {
+    let reply = whole(OPENAI_CHAT, &chat_answer("c1", &json!("null")));
+    assert_eq!(parts(&reply), ["f({})"]);
+    let end = || chat_end("tool_calls");
+    for pieces in [["null", ""], ["nu", "ll"], ["", " null"], ["", ""]] {
+        let [first, second] = pieces;
+        let reply = streamed(OPENAI_CHAT, &[chat_call(0, first), more(second), end()]);
+        assert_eq!(parts(&reply), ["f({})"], "{pieces:?}");
+    }
+    let two = [chat_call(0, "null"), chat_call(1, "null"), end()];
+    assert_eq!(parts(&streamed(OPENAI_CHAT, &two)), ["f({})", "f({})"]);
+}
+
+#[test]
+fn null_inside_of_arguments_is_none_of_them() {
+    let end = chat_end("tool_calls");
+    let events = [
+        chat_call(0, ""),
+        more("{\"a\":"),
+        more("null"),
+        more("}"),
+        end,
+    ];
+    assert_eq!(parts(&streamed(OPENAI_CHAT, &events)), ["f({\"a\":null})"]);
+}
+
+#[test]
+fn a_transcript_may_have_null_for_no_arguments() {
+    let message = chat_answer("c1", &json!("null"))["choices"][0]["message"].clone();
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }, message,
+        { "role": "tool", "tool_call_id": "c1", "content": "ok" }] });
+    let call = OPENAI_CHAT.decode(body.to_string().as_bytes()).unwrap();
+    let (body, _) = support::carried(&call, ANTHROPIC_MESSAGES, ORIGIN);
+    assert_eq!(body["messages"][1]["content"][0]["input"], json!({}));
+    let (body, _) = support::carried(&call, OPENAI_RESPONSES, ORIGIN);
+    assert_eq!(body["input"][1]["arguments"], "{}");
 }

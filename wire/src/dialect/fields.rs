@@ -74,7 +74,7 @@ pub(super) fn others(fields: &Map<String, Value>, known: &[&str]) -> Vec<String>
 
 /// The JSON text of an object as a value; text that is no object becomes one with `name` alone.
 pub(super) fn object(text: &str, name: &str) -> Value {
-    if text.trim().is_empty() {
+    if is_none(text) {
         return Value::Object(Map::new());
     }
     match serde_json::from_str(text) {
@@ -86,8 +86,12 @@ pub(super) fn object(text: &str, name: &str) -> Value {
 
 /// Whether the text is a JSON object; none at all stands for an empty one.
 pub(super) fn is_object(text: &str) -> bool {
-    let parsed = serde_json::from_str::<Map<String, Value>>(text);
-    text.trim().is_empty() || parsed.is_ok()
+    is_none(text) || serde_json::from_str::<Map<String, Value>>(text).is_ok()
+}
+
+/// Whether the text stands for no arguments: some servers send nothing or `null` where `{}` is due.
+fn is_none(text: &str) -> bool {
+    matches!(text.trim(), "" | "null")
 }
 
 /// An id that a stricter dialect takes: letters, digits, `-` and `_`, at most `longest` of them. The
@@ -133,6 +137,7 @@ mod tests {
     #[test]
     fn arguments_become_an_object_whatever_they_are() {
         assert_eq!(object("", "x"), serde_json::json!({}));
+        assert_eq!(object("null", "x"), serde_json::json!({}));
         assert_eq!(object("{\"a\":1}", "x"), serde_json::json!({ "a": 1 }));
         assert_eq!(object("[1]", "x"), serde_json::json!({ "x": [1] }));
         assert_eq!(

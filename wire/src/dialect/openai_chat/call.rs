@@ -226,7 +226,7 @@ fn assistant_parts(message: &Value) -> Vec<Part> {
     parts.extend(maybe(message, "refusal").map(|text| Part::new(Kind::Refusal(text))));
     let calls = list(message, "tool_calls")
         .iter()
-        .map(|call| Part::new(Kind::ToolCall(call_of(call))));
+        .map(|call| Part::new(Kind::ToolCall(whole_call_of(call))));
     parts.extend(calls);
     if let Some(call) = message.get("function_call").filter(|call| call.is_object()) {
         let (name, arguments) = (owned(call, "name"), json_text(call, "arguments"));
@@ -240,6 +240,15 @@ fn assistant_parts(message: &Value) -> Vec<Part> {
     }
     parts.retain(|part| part.as_text() != Some(""));
     parts
+}
+
+/// A tool call as it stands in a message. Some servers send `null` for a function without arguments.
+pub(super) fn whole_call_of(call: &Value) -> ToolCall {
+    let mut call = call_of(call);
+    if !call.custom && call.arguments.trim() == "null" {
+        "{}".clone_into(&mut call.arguments);
+    }
+    call
 }
 
 /// A tool call as it stands in a message, or a piece of one, which does not repeat its type.

@@ -57,19 +57,48 @@ impl Call {
     /// Whether nothing can follow; the end of a free-form input does not show.
     fn is_whole(&self) -> bool {
         let text = &self.so_far.arguments;
-        self.given || (!self.so_far.custom && !text.is_empty() && is_object(text))
+        self.given || (!self.so_far.custom && !text.trim().is_empty() && is_object(text))
     }
 
-    fn add(&mut self, piece: &ToolCall) {
+    /// Adds a piece, and gives what of the arguments can be said for it.
+    fn add(&mut self, piece: ToolCall) -> Option<String> {
+        let waited = self.may_have_none();
         let so_far = &mut self.so_far;
         if so_far.id.is_empty() {
-            so_far.id.clone_from(&piece.id);
+            so_far.id = piece.id;
         }
         if so_far.name.is_empty() {
-            so_far.name.clone_from(&piece.name);
+            so_far.name = piece.name;
             so_far.custom |= piece.custom;
         }
         so_far.arguments.push_str(&piece.arguments);
+        if waited {
+            return self.begun();
+        }
+        Some(piece.arguments).filter(|text| !text.is_empty())
+    }
+
+    /// Whether it may turn out to have no arguments: some servers send `null` where `{}` is due.
+    fn may_have_none(&self) -> bool {
+        !self.so_far.custom && "null".starts_with(self.so_far.arguments.trim())
+    }
+
+    /// The arguments so far, once it is known that there are some.
+    fn begun(&self) -> Option<String> {
+        let known = !self.may_have_none() && !self.so_far.arguments.is_empty();
+        known.then(|| self.so_far.arguments.clone())
+    }
+
+    /// What is left to be said of the arguments where nothing follows. A function without any has `{}`,
+    /// but where the answer was cut right here.
+    fn rest(&self, cut: bool) -> Option<String> {
+        let text = &self.so_far.arguments;
+        match text.trim() {
+            _ if !self.may_have_none() => None,
+            "" if cut => None,
+            "" | "null" => Some("{}".to_owned()),
+            _ => Some(text.clone()),
+        }
     }
 }
 
@@ -118,12 +147,9 @@ impl ChatReader {
             Open::Call => {
                 let cut = matches!(self.stop, Some(Stop::Length | Stop::Filter));
                 if let Some(mut call) = self.calls.pop_front() {
-                    // A function without arguments: some servers send nothing where `{}` is due. Of
-                    // several calls, only the last may have been cut.
+                    // Of several calls, only the last may have been cut.
                     let cut = cut && self.calls.is_empty();
-                    if call.so_far.arguments.is_empty() && !call.so_far.custom && !cut {
-                        out.push(Event::Piece("{}".to_owned()));
-                    }
+                    out.extend(call.rest(cut).map(Event::Piece));
                     call.given = true;
                     call.so_far.arguments = String::new();
                     self.given.push(call);
@@ -173,9 +199,9 @@ impl ChatReader {
         let index = delta.get("index").and_then(Value::as_u64);
         let place = self.calls.iter().rposition(|it| it.takes(index, &piece));
         if let Some((place, call)) = place.and_then(|at| Some((at, self.calls.get_mut(at)?))) {
-            call.add(&piece);
-            if place == 0 && self.open == Open::Call && !piece.arguments.is_empty() {
-                out.push(Event::Piece(piece.arguments));
+            let said = call.add(piece);
+            if place == 0 && self.open == Open::Call {
+                out.extend(said.map(Event::Piece));
             }
             return;
         }
@@ -205,16 +231,13 @@ impl ChatReader {
         let Some(call) = self.calls.front() else {
             return;
         };
-        let ToolCall {
-            id,
-            name,
-            arguments,
-            custom,
-        } = call.so_far.clone();
-        out.push(Event::Open(Opening::ToolCall { id, name, custom }));
-        if !arguments.is_empty() {
-            out.push(Event::Piece(arguments));
-        }
+        let ToolCall { id, name, .. } = &call.so_far;
+        out.push(Event::Open(Opening::ToolCall {
+            id: id.clone(),
+            name: name.clone(),
+            custom: call.so_far.custom,
+        }));
+        out.extend(call.begun().map(Event::Piece));
         self.open = Open::Call;
     }
 

@@ -11,7 +11,7 @@ use crate::reply::{Event, Opening, Reply, Stop};
 use crate::{Usage, sse};
 
 use super::NAME;
-use super::call::call_of;
+use super::call::whole_call_of;
 
 /// What servers call the text of reasoning; the first is the most common.
 pub(super) const REASONING: [&str; 2] = ["reasoning_content", "reasoning"];
@@ -131,7 +131,7 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     let stop = word.map(|word| stop_of(&word));
     let cut = matches!(stop, Some(Stop::Length | Stop::Filter));
     let calls = list(message, "tool_calls");
-    for (place, mut call) in calls.iter().map(call_of).enumerate() {
+    for (place, mut call) in calls.iter().map(whole_call_of).enumerate() {
         // A function without arguments: some servers send nothing where `{}` is due. Of several calls,
         // only the last may have been cut.
         let cut = cut && place + 1 == calls.len();
