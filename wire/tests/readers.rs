@@ -192,3 +192,39 @@ fn a_transcript_may_have_null_for_no_arguments() {
     let (body, _) = support::carried(&call, OPENAI_RESPONSES, ORIGIN);
     assert_eq!(body["input"][1]["arguments"], "{}");
 }
+
+#[test]
+fn a_call_waits_for_its_name() {
+    let bare = |index: u64| {
+        let function = json!({ "arguments": "" });
+        call_chunk(
+            &json!({ "index": index, "id": format!("c{index}"), "type": "function",
+            "function": function }),
+        )
+    };
+    let named = |index: Option<u64>, name: &str, arguments: &str| {
+        let function = json!({ "name": name, "arguments": arguments });
+        call_chunk(&json!({ "index": index, "function": function }))
+    };
+    let end = || chat_end("tool_calls");
+    for index in [Some(0), None] {
+        let events = [bare(0), named(index, "f", "{\"a\":"), more("1}"), end()];
+        assert_eq!(parts(&streamed(OPENAI_CHAT, &events)), ["f({\"a\":1})"]);
+    }
+    // Arguments before the name, and a second call that has its name first.
+    let events = [
+        bare(0),
+        more("{\"a\":"),
+        bare(1),
+        named(Some(1), "g", "{\"b\":2}"),
+        more("1}"),
+        named(Some(0), "f", ""),
+        end(),
+    ];
+    let reply = streamed(OPENAI_CHAT, &events);
+    assert_eq!(parts(&reply), ["f({\"a\":1})", "g({\"b\":2})"]);
+    // A name that never comes.
+    let events = [bare(0), more("{}"), chat_call(1, "{}"), end()];
+    let reply = streamed(OPENAI_CHAT, &events);
+    assert_eq!(parts(&reply), ["({})", "f({})"]);
+}

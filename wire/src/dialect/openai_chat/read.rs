@@ -44,12 +44,15 @@ impl Call {
     /// some give neither number nor id.
     fn takes(&self, index: Option<u64>, piece: &ToolCall) -> bool {
         let named = !piece.name.is_empty();
-        let other_id = !piece.id.is_empty() && !self.so_far.id.is_empty();
+        let other_id = named && !piece.id.is_empty() && !self.so_far.id.is_empty();
         let other_id = other_id && piece.id != self.so_far.id;
-        let again = || piece.id.is_empty() && !piece.arguments.is_empty() && self.is_whole();
+        // A name that comes behind the id is no other call's.
+        let named_twice = named && !self.so_far.name.is_empty();
+        let again = named_twice && piece.id.is_empty();
+        let again = || again && !piece.arguments.is_empty() && self.is_whole();
         match (index, self.index) {
-            (Some(index), Some(own)) => index == own && !(named && (other_id || again())),
-            _ if piece.id.is_empty() => !named,
+            (Some(index), Some(own)) => index == own && !other_id && !again(),
+            _ if piece.id.is_empty() => !named_twice,
             _ => piece.id == self.so_far.id,
         }
     }
@@ -199,9 +202,13 @@ impl ChatReader {
         let index = delta.get("index").and_then(Value::as_u64);
         let place = self.calls.iter().rposition(|it| it.takes(index, &piece));
         if let Some((place, call)) = place.and_then(|at| Some((at, self.calls.get_mut(at)?))) {
+            let is_named = call.so_far.name.is_empty() && !piece.name.is_empty();
             let said = call.add(piece);
             if place == 0 && self.open == Open::Call {
                 out.extend(said.map(Event::Piece));
+            }
+            if is_named {
+                self.next_call(out);
             }
             return;
         }
@@ -219,8 +226,17 @@ impl ChatReader {
             so_far: piece,
             given: false,
         });
-        let waits = self.open == Open::Call && !self.calls.front().is_some_and(Call::is_whole);
-        if !waits {
+        self.next_call(out);
+    }
+
+    /// Opens the next call, unless one is open that is not whole, or its name has yet to come.
+    fn next_call(&mut self, out: &mut Vec<Event>) {
+        let is_open = self.open == Open::Call;
+        if is_open && !self.calls.front().is_some_and(Call::is_whole) {
+            return;
+        }
+        let next = self.calls.get(usize::from(is_open));
+        if next.is_some_and(|call| !call.so_far.name.is_empty()) {
             self.close(out);
             self.begin_call(out);
         }
