@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::call::Kind;
 use crate::dialect::{Asked, DecodeError, Reader, Writer, shortened};
 use crate::loss::Losses;
 use crate::reply::{Assembler, Event, Opening, Reply};
@@ -125,6 +126,16 @@ pub fn reply(
     Ok((to.encode_reply(&reply, asked, losses), reply))
 }
 
+/// The ids of the calls in the transcript.
+fn ids_of(call: &Call) -> HashSet<String> {
+    let parts = call.turns.iter().flat_map(|turn| &turn.parts);
+    let ids = parts.filter_map(|part| match &part.kind {
+        Kind::ToolCall(call) => Some(call.id.clone()),
+        _ => None,
+    });
+    ids.collect()
+}
+
 /// Gives calls of tools the form that their caller knows: free-form tools that went out as functions
 /// come back as calls with an `input`, and names that were too long come back shortened.
 #[derive(Debug)]
@@ -132,8 +143,10 @@ struct Unwrap {
     asked: Asked,
     /// The tools that went out under another name, by that name.
     renamed: HashMap<String, String>,
-    /// The ids of the calls so far.
+    /// The ids of the calls so far, in the transcript and in this answer.
     ids: HashSet<String>,
+    /// How many calls this answer has so far.
+    calls: usize,
     /// The input of a free-form call that came as a function's.
     open: Option<String>,
 }
@@ -149,17 +162,19 @@ impl Unwrap {
         Self {
             asked: asked.clone(),
             renamed,
-            ids: HashSet::new(),
+            ids: ids_of(&asked.call),
+            calls: 0,
             open: None,
         }
     }
 
     /// The call that opens, as its caller knows it. Results are matched to calls by id, so that a
-    /// server which gives none, or the same twice, would end every loop with parallel calls.
+    /// server which gives none, or the same twice, would end every loop: in one answer where calls are
+    /// parallel, and behind the first answer where it counts each answer's calls anew.
     fn opening(&mut self, id: String, name: String, custom: bool) -> Opening {
-        let made = || format!("{}{:02x}", self.asked.message_id("call_"), self.ids.len());
-        let is_new = !id.is_empty() && !self.ids.contains(&id);
-        let id = if is_new { id } else { made() };
+        let made = || format!("{}{:02x}", self.asked.message_id("call_"), self.calls);
+        let id = if self.is_new(&id) { id } else { made() };
+        self.calls += 1;
         self.ids.insert(id.clone());
         let name = self.renamed.get(&name).cloned().unwrap_or(name);
         let is_custom = self.asked.call.tool(&name).is_some_and(|tool| tool.custom);
@@ -169,6 +184,12 @@ impl Unwrap {
             name,
             custom: custom || is_custom,
         }
+    }
+
+    /// Whether no call goes by this id, nor by the form of it that a stricter caller brings back.
+    fn is_new(&self, id: &str) -> bool {
+        let taken = |id: &str| self.ids.contains(id);
+        !id.is_empty() && !taken(id) && !shortened(id).any(|id| taken(&id))
     }
 
     fn pass(&mut self, event: Event, to: &mut dyn FnMut(Event)) {

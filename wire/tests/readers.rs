@@ -228,3 +228,81 @@ fn a_call_waits_for_its_name() {
     let reply = streamed(OPENAI_CHAT, &events);
     assert_eq!(parts(&reply), ["({})", "f({})"]);
 }
+
+/// What a caller who speaks `to` sends with the answer to its last call, and the result of its tool.
+fn next_call(to: &dyn Dialect, before: &Call, answer: &Value) -> Call {
+    let mut body = to.encode(before, &support::change("m"), &mut Losses::default());
+    let (list, items) = match to.name() {
+        "openai_responses" => {
+            let call = answer["output"][0].clone();
+            let result = json!({ "type": "function_call_output", "call_id": call["call_id"],
+                "output": "ok" });
+            ("input", [call, result])
+        }
+        "openai_chat" => {
+            let message = answer["choices"][0]["message"].clone();
+            let result = json!({ "role": "tool", "content": "ok",
+                "tool_call_id": message["tool_calls"][0]["id"] });
+            ("messages", [message, result])
+        }
+        _ => {
+            let result = json!({ "type": "tool_result", "content": "ok",
+                "tool_use_id": answer["content"][0]["id"] });
+            let made = json!({ "role": "assistant", "content": answer["content"] });
+            (
+                "messages",
+                [made, json!({ "role": "user", "content": [result] })],
+            )
+        }
+    };
+    body[list].as_array_mut().unwrap().extend(items);
+    to.decode(body.to_string().as_bytes()).unwrap()
+}
+
+/// The ids of the calls and those of the results, as an upstream that speaks chat gets them.
+fn ids(call: &Call) -> (Vec<Value>, Vec<Value>) {
+    let (body, _) = support::carried(call, OPENAI_CHAT, ORIGIN);
+    let messages = body["messages"].as_array().unwrap();
+    let calls = messages.iter().map(|it| it["tool_calls"][0]["id"].clone());
+    let results = messages.iter().map(|it| it["tool_call_id"].clone());
+    let told = |id: &Value| !id.is_null();
+    (calls.filter(told).collect(), results.filter(told).collect())
+}
+
+#[test]
+fn an_id_that_an_earlier_answer_had_is_made_anew() {
+    for to in conversing() {
+        // The second is one that not every dialect takes as it is.
+        for id in ["call_0", "functions.f:0"] {
+            let said = json!({ "model": "m", "max_tokens": 9,
+                "messages": [{ "role": "user", "content": "hi" }], "input": "hi" });
+            let mut call = to.decode(said.to_string().as_bytes()).unwrap();
+            for number in 0..3 {
+                let mut asked = asked(call.clone());
+                asked.request = wire::RequestId::new(1_795_000_000_000, [number; 10]);
+                let chunk = json!({ "index": 0, "id": id, "type": "function",
+                    "function": { "name": "f", "arguments": "{}" } });
+                let text = stream_of(OPENAI_CHAT, &[call_chunk(&chunk), chat_end("tool_calls")]);
+                let there = support::stream(OPENAI_CHAT, to, asked.clone(), text.as_bytes(), 99);
+                let body = chat_answer(id, &json!("{}")).to_string();
+                let mut losses = Losses::default();
+                let (answer, read) = translate::reply(
+                    OPENAI_CHAT,
+                    ORIGIN,
+                    to,
+                    &asked,
+                    body.as_bytes(),
+                    &mut losses,
+                )
+                .unwrap();
+                assert_eq!(there.reply.parts, read.parts, "{}", to.name());
+                call = next_call(to, &call, &answer);
+            }
+            let (calls, results) = ids(&call);
+            assert_eq!(calls, results, "{}: results find their calls", to.name());
+            let apart: std::collections::BTreeSet<String> =
+                calls.iter().map(ToString::to_string).collect();
+            assert_eq!(apart.len(), 3, "{}: {calls:?}", to.name());
+        }
+    }
+}
