@@ -200,3 +200,11 @@ fn what_waits_for_a_call_is_bounded() {
     let why = there.failed.expect("it failed");
     assert_eq!(why, "the answer mixes too many items");
 }
+
+#[test]
+fn arguments_may_come_as_an_object() {
+    let call = json!({ "type": "function_call", "id": "f1", "call_id": "c1", "name": "f", "arguments": { "a": 1 } });
+    let events = [json!({ "type": "response.output_item.done", "output_index": 0, "item": call })];
+    let reply = streamed(OPENAI_RESPONSES, &responses(&events));
+    assert_eq!(parts(&reply), [r#"f({"a":1})"#]);
+}

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::RequestId;
 use crate::call::{Citation, Kind, Media, Own, Part, Seal, Text, Thinking, ToolCall};
-use crate::dialect::fields::{list, maybe, owned, text};
+use crate::dialect::fields::{json_text, list, maybe, owned, text};
 use crate::dialect::openai::{citation_of, file_of, media_of_url, url_citations};
 use crate::loss::Losses;
 
@@ -143,7 +143,7 @@ pub(super) fn made_item(item: &Value, origin: Option<&str>) -> Kind {
         "function_call" => Kind::ToolCall(ToolCall {
             id: owned(item, "call_id"),
             name: flat_name(maybe(item, "namespace").as_deref(), text(item, "name")),
-            arguments: owned(item, "arguments"),
+            arguments: json_text(item, "arguments"),
             custom: false,
         }),
         "custom_tool_call" => Kind::ToolCall(ToolCall {

@@ -5,7 +5,7 @@ mod given;
 use serde_json::{Value, json};
 
 use crate::call::{Citation, Kind, Part, Seal, ToolCall};
-use crate::dialect::fields::{list, maybe, owned, text};
+use crate::dialect::fields::{json_text, list, maybe, owned, text};
 use crate::dialect::{DecodeError, Reader};
 use crate::reply::{Event, Opening, Reply, Stop};
 use crate::sse;
@@ -370,7 +370,7 @@ impl ResponsesReader {
                 self.argue(delta, out);
             }
             "response.function_call_arguments.done" => {
-                self.argue_whole(text(data, "arguments"), out);
+                self.argue_whole(&json_text(data, "arguments"), out);
             }
             "response.custom_tool_call_input.done" => {
                 self.argue_whole(text(data, "input"), out);
