@@ -406,11 +406,8 @@ impl Message {
             }
             Role::User | Role::Assistant | Role::Other => {}
         }
-        let mut texts = std::mem::take(&mut self.texts);
-        texts.clear();
-        *self = Self {
-            texts,
-            ..Self::default()
-        };
+        self.texts.clear();
+        (self.role, self.results) = (Role::default(), 0);
+        (self.calls, self.blocks, self.thinks_first) = (0, 0, false);
     }
 }
