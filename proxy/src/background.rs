@@ -321,7 +321,12 @@ impl Job {
             }
         }
         let rest = splitter.rest();
-        if !rest.is_empty() {
+        if let Some(whole) = OPENAI_RESPONSES.kept(&rest) {
+            // It does not stream: its answer came in one piece.
+            self.complete(whole);
+            self.making
+                .tell(Bytes::from(self.kept.response.to_string()));
+        } else if !rest.is_empty() {
             self.hear(rest);
         }
         if is_pending(&self.kept.response) {
@@ -330,25 +335,27 @@ impl Job {
         Ok(())
     }
 
-    /// Passes an event on, under the id that the caller knows the response by.
+    /// Passes an event on. One with the response in it tells it as the caller knows it.
     fn hear(&mut self, event: Bytes) {
-        if self.kept.twin.is_empty() {
-            let first: Option<Value> =
-                sse::data(&event).and_then(|data| serde_json::from_slice(&data).ok());
-            let id = first
-                .as_ref()
-                .and_then(|it| it.get("response")?.get("id")?.as_str());
-            id.unwrap_or_default().clone_into(&mut self.kept.twin);
-        }
-        let event = match std::str::from_utf8(&event) {
-            Ok(text) if !self.kept.twin.is_empty() && self.kept.twin != self.id => {
-                let quoted = |id: &str| format!("\"{id}\"");
-                Bytes::from(text.replace(&quoted(&self.kept.twin), &quoted(&self.id)))
-            }
-            _ => event,
+        let text = std::str::from_utf8(&event).unwrap_or_default();
+        let told: Option<Value> = sse::data(&event)
+            .filter(|_| text.contains("\"response\""))
+            .and_then(|data| serde_json::from_slice(&data).ok());
+        let Some(mut told) = told.filter(|told| told.get("response").is_some()) else {
+            self.making.tell(event);
+            return;
         };
+        if let Some(response) = told.get_mut("response") {
+            if self.kept.twin.is_empty() {
+                let id = response.get("id").and_then(Value::as_str);
+                id.unwrap_or_default().clone_into(&mut self.kept.twin);
+            }
+            self.known_as(response);
+        }
+        let name = told.get("type").and_then(Value::as_str).unwrap_or_default();
+        let event = Bytes::from(format!("event: {name}\ndata: {told}\n\n"));
         if let Some(response) = OPENAI_RESPONSES.kept(&event) {
-            self.complete(response);
+            self.kept.response = response;
         }
         self.making.tell(event);
     }
@@ -369,8 +376,14 @@ impl Job {
         }
     }
 
-    /// Takes over the answer; its id is the one that the caller was given.
+    /// Takes over the answer.
     fn complete(&mut self, mut response: Value) {
+        self.known_as(&mut response);
+        self.kept.response = response;
+    }
+
+    /// Writes into the response what the caller was told of it at first.
+    fn known_as(&self, response: &mut Value) {
         for name in [
             "id",
             "created_at",
@@ -379,10 +392,9 @@ impl Job {
             "previous_response_id",
         ] {
             if let Some(known) = self.kept.response.get(name).cloned() {
-                set(&mut response, name, known);
+                set(response, name, known);
             }
         }
-        self.kept.response = response;
     }
 
     fn fail(&mut self, code: &str, message: &str) {

@@ -53,6 +53,8 @@ async fn a_stream_goes_on_without_its_caller_and_can_be_taken_up_again() {
                 assert_eq!(event["sequence_number"], number, "{model}");
                 let named = event["response"]["id"].as_str();
                 assert!(named.is_none_or(|named| named == id), "{model}: {named:?}");
+                let background = event["response"].get("background");
+                assert!(background.is_none_or(|it| it == true), "{model}: {event}");
             }
             let deltas = all.iter().filter_map(|event| event["delta"].as_str());
             assert_eq!(deltas.collect::<String>(), said, "{model}");
