@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
+use crate::background;
 use crate::clock::now_ms;
 use crate::config::{Config, Secret};
 use crate::context::{Memory, Sessions};
@@ -138,6 +139,7 @@ impl Parts {
                 .await
                 .is_some()
             {
+                background::forget_told(&shared);
                 let (shared, store) = (Arc::clone(&shared), Arc::clone(&store));
                 let known = seen;
                 let looked =

@@ -22,7 +22,7 @@ use wire::sse::{self, Splitter};
 
 use crate::clock::now_ms;
 use crate::context::{KeptResponse, memory, place};
-use crate::gateway::{self, Body, Shared};
+use crate::gateway::{self, Body, Flight, Shared};
 use crate::intake::Inbound;
 use crate::refusal;
 use crate::trace::Trace;
@@ -56,19 +56,19 @@ impl Making {
         self.stop.cancel();
     }
 
-    /// The events from number `from` on, up to the end; `None` where it is no stream.
-    pub(crate) fn listen(&self, from: usize) -> Option<Body> {
-        let listener = Some((self.told.as_ref()?.subscribe(), from));
-        let pieces = stream::unfold(listener, |listener| async move {
-            let (mut told, at) = listener?;
+    /// The events behind the one of number `behind`, or all of them, up to the end; `None` where it is no
+    /// stream. Whoever listens holds `flight`.
+    pub(crate) fn listen(&self, behind: Option<u64>, flight: Option<Arc<Flight>>) -> Option<Body> {
+        let told = self.told.as_ref()?.subscribe();
+        let from = behind.map_or(0, |behind| told.borrow().place_behind(behind));
+        let pieces = stream::unfold(Some((told, from, flight)), |listener| async move {
+            let (mut told, at, flight) = listener?;
             loop {
                 {
                     let so_far = told.borrow_and_update();
-                    let fresh = so_far.events.get(at..).unwrap_or_default();
-                    if !fresh.is_empty() {
-                        let (piece, at) = (Bytes::from(fresh.concat()), so_far.events.len());
+                    if let Some(event) = so_far.events.get(at).cloned() {
                         drop(so_far);
-                        return Some((Ok(Frame::data(piece)), Some((told, at))));
+                        return Some((Ok(Frame::data(event)), Some((told, at + 1, flight))));
                     }
                     match so_far.end {
                         Some(Ok(())) => return None,
@@ -121,14 +121,34 @@ impl Drop for UnderWay {
     }
 }
 
-/// Forgets the events of responses that have been complete for long, or that are too many.
-fn forget_told(shared: &Shared) {
+impl Told {
+    /// The place of the first event with a higher number. Comments have none.
+    fn place_behind(&self, number: u64) -> usize {
+        let numbered = |event: &Bytes| -> Option<u64> {
+            let data: Value = serde_json::from_slice(&sse::data(event)?).ok()?;
+            data.get("sequence_number")?.as_u64()
+        };
+        let is_behind = |event: &Bytes| numbered(event).is_some_and(|it| it > number);
+        let found = self.events.iter().position(is_behind);
+        found.unwrap_or(self.events.len())
+    }
+}
+
+/// Forgets the events of responses that have been complete for long, and the longest streams where
+/// there is too much: nobody's many words push out those of others. It looks at all of them: call it now
+/// and then.
+pub(crate) fn forget_told(shared: &Shared) {
     let kept = shared.background.iter();
-    let bytes: usize = kept.filter_map(|it| Some(it.lasting()?.0)).sum();
-    shared.background.retain(|_, making| {
-        let lasting = making.lasting();
-        lasting.is_none_or(|(_, since)| since < HEARD_FOR && bytes <= MOST_HEARD)
-    });
+    let ended = kept.filter_map(|making| Some((making.lasting()?, making.key().clone())));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_by_key(|(lasting, _)| *lasting);
+    let mut bytes = 0_usize;
+    for ((size, since), id) in ended {
+        bytes = bytes.saturating_add(size);
+        if since >= HEARD_FOR || bytes > MOST_HEARD {
+            shared.background.remove(&id);
+        }
+    }
 }
 
 pub(crate) fn is_pending(response: &Value) -> bool {
@@ -150,6 +170,9 @@ pub(crate) async fn begin(
     inbound: Inbound,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
+    if inbound.scan.is_unstored {
+        return Err(refusal::unstored());
+    }
     let call = inbound.dialect.decode(&inbound.body);
     let call = call.map_err(|error| refusal::undecodable(&error.to_string()))?;
     let input = input_items(call.own.get("input").unwrap_or(&Value::Null));
@@ -177,7 +200,6 @@ pub(crate) async fn begin(
         stop: CancellationToken::new(),
         told: streams.then(|| watch::Sender::new(Told::default())),
     });
-    forget_told(shared);
     shared.background.insert(id.clone(), Arc::clone(&making));
     let job = Job {
         shared: Arc::clone(shared),
@@ -257,26 +279,28 @@ impl Job {
         let _under_way = UnderWay(Arc::clone(&making));
         let request = trace.request;
         let work = Box::pin(self.run(inbound, trace, begun));
-        if making.stop.run_until_cancelled(work).await.is_none() {
+        let is_heard = making.stop.run_until_cancelled(work).await;
+        if is_heard.is_none() {
             tracing::info!(%request, "a response was stopped while it was made");
             let stopped = refusal::upstream(499, "cancelled", "the response was cancelled".into());
             let event = OPENAI_RESPONSES.refuse_in_stream(&stopped, request);
             making.tell(Bytes::from(event));
             making.end(Ok(()));
         }
-        if making.told.is_none() {
+        if making.told.is_none() || is_heard == Some(false) {
             shared.background.remove(&id);
         }
-        forget_told(&shared);
     }
 
-    async fn run(mut self, inbound: Inbound, mut trace: Trace, begun: Begun) {
+    /// Makes the response; `false` where a stream was refused, and nobody has anything to listen to.
+    async fn run(mut self, inbound: Inbound, mut trace: Trace, begun: Begun) -> bool {
         set(&mut self.kept.response, "status", "in_progress".into());
         self.keep().await;
         let runtime = self.shared.runtime.load_full();
         let answer =
             gateway::converse(&self.shared, &runtime, &self.subject, &inbound, &mut trace).await;
-        match (answer, self.making.listen(0)) {
+        let told = self.making.listen(None, trace.flight.clone());
+        match (answer, told) {
             (Ok(answer), Some(told)) if answer.status().is_success() => {
                 let (head, body) = answer.into_parts();
                 // The caller may have left meanwhile.
@@ -292,7 +316,7 @@ impl Job {
                 self.shared.memory.put(self.place(), None);
                 let _heard = begun.send(refused);
                 self.making.end(Ok(()));
-                return;
+                return false;
             }
             (Ok(answer), None) => self.take(answer).await,
             (Err(refused), None) => {
@@ -301,6 +325,7 @@ impl Job {
             }
         }
         self.keep().await;
+        true
     }
 
     /// Takes a stream to its end.
@@ -314,7 +339,12 @@ impl Job {
             let too_long = "the answer is too long to be kept";
             splitter.push(data).map_err(|_| too_long)?;
             while let Some(event) = splitter.next_event() {
+                let was_known = !self.kept.twin.is_empty();
                 self.hear(event);
+                if !was_known && !self.kept.twin.is_empty() {
+                    // Whoever deletes it half made must find its other copy.
+                    self.keep().await;
+                }
             }
             if self.making.told_bytes() > longest {
                 return Err(too_long);

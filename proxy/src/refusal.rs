@@ -211,8 +211,14 @@ pub(crate) fn no_such_document(shelf: Shelf, id: &str) -> Refusal {
 pub(crate) fn no_stream(id: &str) -> Refusal {
     invalid(format!(
         "response `{id}` has no events to listen to: only one that was asked for with `background` and `stream` \
-         has, until ten minutes after its end; ask for it without `stream`"
+         has, and for some minutes after its end; ask for it without `stream`"
     ))
+}
+
+/// Nobody could fetch the answer.
+pub(crate) fn unstored() -> Refusal {
+    let message = "`background` needs `store`: what is not kept can not be fetched later";
+    invalid(message.to_owned())
 }
 
 /// An upstream has kept a response, and did not delete it.

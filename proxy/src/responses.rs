@@ -14,7 +14,7 @@ use wire::{Refusal, RequestId};
 use crate::background::{is_pending, set};
 use crate::clock::now_ms;
 use crate::context::{KeptConversation, KeptResponse, place};
-use crate::gateway::{self, Body, Shared};
+use crate::gateway::{self, Body, Flight, Shared};
 use crate::intake;
 use crate::refusal;
 use crate::trace::Trace;
@@ -36,6 +36,8 @@ pub(crate) fn kept_at(path: &str) -> Option<&str> {
 struct Question<'a> {
     shared: &'a Arc<Shared>,
     request: RequestId,
+    /// Whoever listens is counted until the end.
+    flight: Option<Arc<Flight>>,
     subject: Subject,
     query: String,
     body: Value,
@@ -67,6 +69,7 @@ pub(crate) async fn answer(
     let question = Question {
         shared,
         request: trace.request,
+        flight: trace.flight.clone(),
         subject,
         query,
         body,
@@ -110,13 +113,12 @@ impl Question<'_> {
     /// whose number is in `starting_after`.
     async fn listen(&self, id: &str) -> Result<Response<Body>, Refusal> {
         self.response(id).await?;
-        let behind = self.asked("starting_after").map(str::parse::<usize>);
+        let behind = self.asked("starting_after").map(str::parse::<u64>);
         let behind = behind.transpose().map_err(|_| {
             refusal::invalid("`starting_after` must be the number of an event".to_owned())
         })?;
-        let from = behind.map_or(0, |number| number.saturating_add(1));
         let making = self.shared.background.get(id);
-        let body = making.and_then(|making| making.listen(from));
+        let body = making.and_then(|making| making.listen(behind, self.flight.clone()));
         let body = body.ok_or_else(|| refusal::no_stream(id))?;
         let mut response = Response::new(body);
         let kind = HeaderValue::from_static("text/event-stream");
@@ -132,14 +134,18 @@ impl Question<'_> {
             twin => Some((twin, self.response(twin).await.ok())),
         };
         let twin = twin.and_then(|(id, kept)| Some((id.to_owned(), kept?)));
-        let copies = [(id.to_owned(), kept)].into_iter().chain(twin);
-        for (id, kept) in copies {
-            self.delete_at_origin(&id, &kept.origin).await?;
+        let copies: Vec<_> = [(id.to_owned(), kept)].into_iter().chain(twin).collect();
+        // Nothing is forgotten here before it is there: else nobody could ask again.
+        for (copy, kept) in &copies {
+            let deleted = self.delete_at_origin(copy, &kept.origin).await;
+            deleted.map_err(|what| refusal::not_deleted(id, &kept.origin, &what))?;
+        }
+        for (copy, kept) in &copies {
             let output = kept.response.get("output").and_then(Value::as_array);
             for (place, item) in output.into_iter().flatten().enumerate() {
-                self.put(Shelf::Item, &item_id(item, &id, place), None);
+                self.put(Shelf::Item, &item_id(item, copy, place), None);
             }
-            self.put(Shelf::Response, &id, None);
+            self.put(Shelf::Response, copy, None);
         }
         if let Some((_, making)) = self.shared.background.remove(id) {
             making.stop();
@@ -147,19 +153,20 @@ impl Question<'_> {
         Ok(json!({ "id": id, "object": "response", "deleted": true }))
     }
 
-    /// Has an upstream delete its own copy. One that is not configured any more can not be asked.
-    async fn delete_at_origin(&self, id: &str, origin: &str) -> Result<(), Refusal> {
+    /// Has an upstream delete its own copy, under each key that the gateway has there: only one of them
+    /// knows it. An upstream that is not configured any more can not be asked.
+    async fn delete_at_origin(&self, id: &str, origin: &str) -> Result<(), String> {
         let runtime = self.shared.runtime.load_full();
         let speaks = wire::dialect::OPENAI_RESPONSES.name();
-        let keeps = |endpoint: &crate::upstream::Endpoint| {
-            *endpoint.origin == *origin && endpoint.dialect.name() == speaks
-        };
-        let mut endpoints = runtime.targets.iter().map(|target| &target.endpoint);
-        let Some(endpoint) = endpoints.find(|endpoint| keeps(endpoint)) else {
-            return Ok(());
-        };
-        let deleted = endpoint.delete(id, self.request).await;
-        deleted.map_err(|what| refusal::not_deleted(id, origin, &what))
+        let mut asked: Vec<&str> = Vec::new();
+        for endpoint in runtime.targets.iter().map(|target| &target.endpoint) {
+            let keeps = *endpoint.origin == *origin && endpoint.dialect.name() == speaks;
+            if keeps && !asked.contains(&&*endpoint.name) {
+                asked.push(&endpoint.name);
+                endpoint.delete(id, self.request).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Stops a response that is still being made; one that is complete stays as it is.

@@ -7,6 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tests::World;
 
+use crate::corners::answering;
+
 /// The events of a stream, as their data.
 fn events(text: &str) -> Vec<Value> {
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -171,4 +173,108 @@ async fn a_deleted_response_is_deleted_everywhere() {
         let reply = world.client.post("/v1/responses", named.to_string()).await;
         assert_eq!(reply.status, 400, "{}", reply.text());
     }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_kept_is_not_made_in_the_background() {
+    let world = World::start("", "").await;
+    let body = json!({ "model": "fast", "background": true, "store": false, "input": "Hello" });
+    let reply = world.client.post("/v1/responses", body.to_string()).await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(world.fast.calls(), 0);
+}
+
+fn answer(status: &str, kind: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+fn model(name: &str, url: &str) -> String {
+    format!(
+        "[[endpoint]]\nname = \"{name}\"\ndialect = \"openai_responses\"\nurl = \"{url}\"\nkey = \"key-{name}\"\n\
+         [[model]]\nname = \"{name}\"\ntier = \"deep\"\nendpoint = \"{name}\"\nprice = \"test/deep\"\n"
+    )
+}
+
+/// A response as an upstream tells it that calls it `resp_there`.
+fn made_there() -> Value {
+    let text = json!({ "type": "output_text", "text": "One two", "annotations": [] });
+    let message =
+        json!({ "id": "msg_1", "type": "message", "role": "assistant", "content": [text] });
+    json!({ "id": "resp_there", "object": "response", "status": "completed", "model": "m",
+        "output": [message], "usage": { "input_tokens": 1, "output_tokens": 1, "total_tokens": 2 } })
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_there_can_be_asked_for_again() {
+    let world = World::start("", "").await;
+    let (url, mut heard) = answering(|asked| match asked {
+        asked if !asked.starts_with("DELETE") => {
+            answer("200 OK", "application/json", &made_there().to_string())
+        }
+        // Only one of the two accounts knows it, and fails.
+        asked if asked.contains("key-second") => answer("500 No", "application/json", "{}"),
+        _ => answer("404 Not Found", "application/json", "{}"),
+    })
+    .await;
+    world.configure(|text| text + &model("first", &url) + &model("second", &url));
+    let body = json!({ "model": "second", "background": true, "input": "Hello" }).to_string();
+    let queued = world.client.post("/v1/responses", body).await.json();
+    let id = queued["id"].as_str().unwrap();
+    assert_eq!(done(&world, id).await["status"], "completed");
+    let path = format!("/v1/responses/{id}");
+    for _ in 0..2 {
+        let reply = world.client.send(Method::DELETE, &path, &[], "").await;
+        assert_eq!(reply.status, 502, "{}", reply.text());
+        assert!(reply.text().contains(id), "{}", reply.text());
+    }
+    assert_eq!(world.client.get(&path).await.status, 200);
+    let mut asked = Vec::new();
+    while let Ok(request) = heard.try_recv() {
+        asked.extend(request.starts_with("DELETE").then_some(request));
+    }
+    assert_eq!(asked.len(), 4, "each key is tried: {asked:?}");
+}
+
+#[tokio::test]
+async fn a_stream_is_taken_up_by_the_numbers_of_its_events() {
+    let world = World::start("", "").await;
+    let (url, _heard) = answering(|_| {
+        let mut begun = made_there();
+        begun["status"] = "in_progress".into();
+        let mut events = vec![json!({ "type": "response.created", "response": begun })];
+        for word in ["One", " two"] {
+            events.push(
+                json!({ "type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0,
+                "content_index": 0, "delta": word }),
+            );
+        }
+        events.push(json!({ "type": "response.completed", "response": made_there() }));
+        let told = events.iter_mut().zip(1..).map(|(event, number)| {
+            event["sequence_number"] = number.into();
+            format!(
+                ": still here\n\nevent: {}\ndata: {event}\n\n",
+                event["type"].as_str().unwrap()
+            )
+        });
+        answer("200 OK", "text/event-stream", &told.collect::<String>())
+    })
+    .await;
+    world.configure(|text| text + &model("own", &url));
+    let all = world.client.post("/v1/responses", asked("own", "{}")).await;
+    let id = events(&all.text())[0]["response"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v1/responses/{id}?stream=true&starting_after=2");
+    let rest = events(&world.client.get(&path).await.text());
+    let numbers: Vec<u64> = rest
+        .iter()
+        .map(|event| event["sequence_number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        numbers,
+        [3, 4],
+        "neither comments nor a count from one matter"
+    );
 }

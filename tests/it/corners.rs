@@ -20,12 +20,19 @@ fn budget(limit: &str) -> String {
 
 /// An endpoint that answers every request with `answer` and keeps the connection open.
 async fn canned(answer: &'static str) -> (String, mpsc::UnboundedReceiver<String>) {
+    answering(move |_| answer.to_owned()).await
+}
+
+/// An endpoint that answers each request as `say` says and keeps the connection open.
+pub(crate) async fn answering(
+    say: impl Fn(&str) -> String + Clone + Send + 'static,
+) -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let sender = sender.clone();
+            let (sender, say) = (sender.clone(), say.clone());
             tokio::spawn(async move {
                 let (mut got, mut buffer) = (Vec::new(), vec![0; 65536]);
                 loop {
@@ -48,6 +55,7 @@ async fn canned(answer: &'static str) -> (String, mpsc::UnboundedReceiver<String
                         })
                         .unwrap_or(0);
                     if body.len() >= length {
+                        let answer = say(&text);
                         let _ = sender.send(text);
                         let _ = stream.write_all(answer.as_bytes()).await;
                         got.clear();

@@ -161,7 +161,7 @@ async fn where_even_the_summaries_are_too_long_they_are_summarised() {
     let world = world(16_000).await;
     let mut talk = long_talk(Tongue::Messages);
     talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
-    talk.ask(&world.client, "small").await;
+    talk.clone().ask(&world.client, "small").await;
     let sent = world.deep.bill().pop().unwrap();
     let body: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
     let text = body["input"].to_string();
@@ -173,6 +173,10 @@ async fn where_even_the_summaries_are_too_long_they_are_summarised() {
             "{number}"
         );
     }
+    // Not every chunk is given to a model at once; what stands for the others stays as it is.
+    talk.clone().ask(&world.client, "small").await;
+    let again = world.deep.bill().pop().unwrap();
+    assert!(again.body == sent.body, "the prefix stands still");
     let folded = world
         .fast
         .bill()

@@ -98,6 +98,14 @@ async fn all(
             }
         }
     }
+    // What no model is asked for stays as it is: the prefix must not change when it is asked at last.
+    for at in missing.iter().take(missing.len() - made.len()) {
+        if let (Some(place), Some(text)) = (summaries.get_mut(*at), texts.get(*at)) {
+            let words: Arc<str> = Arc::from(fit::extract(text));
+            shared.memory.keep_summary(&subject.tenant, text, &words);
+            *place = Some(words);
+        }
+    }
     let or_words = summaries.into_iter().zip(texts);
     or_words
         .map(|(known, text)| known.map_or_else(|| fit::extract(text), |it| it.to_string()))
