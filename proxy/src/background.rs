@@ -45,9 +45,8 @@ pub(crate) struct Making {
 struct Told {
     events: Vec<Bytes>,
     bytes: usize,
-    /// It has ended, or broken off.
-    end: Option<Result<(), &'static str>>,
-    ended: Option<Instant>,
+    /// It has ended, or broken off, and when.
+    end: Option<(Result<(), &'static str>, Instant)>,
 }
 
 impl Making {
@@ -71,8 +70,8 @@ impl Making {
                         return Some((Ok(Frame::data(event)), Some((told, at + 1, flight))));
                     }
                     match so_far.end {
-                        Some(Ok(())) => return None,
-                        Some(Err(why)) => return Some((Err(why.into()), None)),
+                        Some((Ok(()), _)) => return None,
+                        Some((Err(why), _)) => return Some((Err(why.into()), None)),
                         None => {}
                     }
                 }
@@ -99,8 +98,7 @@ impl Making {
     fn end(&self, how: Result<(), &'static str>) {
         if let Some(told) = &self.told {
             told.send_modify(|told| {
-                told.end.get_or_insert(how);
-                told.ended.get_or_insert_with(Instant::now);
+                told.end.get_or_insert_with(|| (how, Instant::now()));
             });
         }
     }
@@ -108,7 +106,8 @@ impl Making {
     /// Bytes of the events of a complete response, and how long it has been complete.
     fn lasting(&self) -> Option<(usize, Duration)> {
         let told = self.told.as_ref()?.borrow();
-        Some((told.bytes, told.ended?.elapsed()))
+        let (_, at) = told.end?;
+        Some((told.bytes, at.elapsed()))
     }
 }
 

@@ -90,6 +90,16 @@ async fn small_window(head: &str, budget: &str, tier: &str, context: u32) -> Wor
     world
 }
 
+/// A conversation holds what was asked once and what was answered.
+async fn has_two_items(world: &World, id: &str) {
+    let items = world
+        .client
+        .get(&format!("/v1/conversations/{id}/items"))
+        .await
+        .json();
+    assert_eq!(items["data"].as_array().unwrap().len(), 2, "{items}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_survives_other_conversations() {
     let world = World::start("", "").await;
@@ -106,12 +116,7 @@ async fn a_turn_survives_other_conversations() {
     };
     let (reply, ()) = tokio::join!(slow, others);
     assert_eq!(reply.status, 200, "{}", reply.text());
-    let items = world
-        .client
-        .get(&format!("/v1/conversations/{id}/items"))
-        .await
-        .json();
-    assert_eq!(items["data"].as_array().unwrap().len(), 2, "{items}");
+    has_two_items(&world, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,12 +312,7 @@ async fn a_background_answer_joins_its_conversation() {
         .await
         .json();
     done(&world, queued["id"].as_str().unwrap()).await;
-    let items = world
-        .client
-        .get(&format!("/v1/conversations/{id}/items"))
-        .await
-        .json();
-    assert_eq!(items["data"].as_array().unwrap().len(), 2, "{items}");
+    has_two_items(&world, id).await;
 }
 
 #[tokio::test]

@@ -124,17 +124,11 @@ impl Scan {
         if self.looping.unthought && self.thinking == Some(ThinkingForm::Budget) {
             return false;
         }
-        match form {
-            None => true,
-            Some(ThinkingForm::None) => {
-                let asks = self.thinking.is_some() || self.has_effort || self.reasons;
-                !asks && self.seals_at.is_empty()
-            }
-            Some(ThinkingForm::Budget) => {
-                self.thinking != Some(ThinkingForm::Adaptive) && !self.has_effort
-            }
-            Some(ThinkingForm::Adaptive) => self.thinking != Some(ThinkingForm::Budget),
-        }
+        let Some(form) = form else {
+            return true;
+        };
+        let shows = self.reasons || !self.seals_at.is_empty();
+        form.takes(self.thinking, self.has_effort) && !(form == ThinkingForm::None && shows)
     }
 
     /// The last user text, unescaped into `buffer` as far as it fits on a character boundary; the

@@ -238,11 +238,11 @@ impl Memory {
         for turn in turns {
             digests.push(transcript(digests.last().copied().unwrap_or(0), turn));
         }
-        let found = digests.iter().enumerate().rev();
-        let latest = found
-            .filter_map(|(trimmed, digest)| Some((trimmed, self.shapes.get(*digest)?)))
-            .map(|(trimmed, cut)| Shape { cut, trimmed })
-            .next();
+        let mut known = digests.iter().enumerate().rev();
+        let latest = known.find_map(|(trimmed, digest)| {
+            let cut = self.shapes.get(*digest)?;
+            Some(Shape { cut, trimmed })
+        });
         Shapes {
             digests,
             latest: latest.unwrap_or_default(),

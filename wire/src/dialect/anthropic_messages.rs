@@ -194,13 +194,8 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
             if key.is("type") {
                 let kind = word(scanner)?;
-                let is = |word| kind.as_ref().is_some_and(|kind| kind.is(word));
-                scan.shape.thinking = kind.is_some() && !is("disabled");
-                scan.thinking = match (is("enabled"), is("adaptive")) {
-                    (true, _) => Some(ThinkingForm::Budget),
-                    (_, true) => Some(ThinkingForm::Adaptive),
-                    _ => None,
-                };
+                scan.shape.thinking = kind.as_ref().is_some_and(|kind| !kind.is("disabled"));
+                scan.thinking = kind.and_then(|kind| ThinkingForm::asked(&kind.text()));
             }
             Ok::<(), JsonError>(())
         })?,

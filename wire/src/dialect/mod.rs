@@ -172,6 +172,26 @@ pub enum ThinkingForm {
     Adaptive,
 }
 
+impl ThinkingForm {
+    /// The form in which a call asks for thinking by `word`, in the dialect that knows both.
+    pub(crate) fn asked(word: &str) -> Option<Self> {
+        match word {
+            "enabled" => Some(Self::Budget),
+            "adaptive" => Some(Self::Adaptive),
+            _ => None,
+        }
+    }
+
+    /// Whether a model of this form takes a call that asks in the form `asked`, or for an effort.
+    pub(crate) fn takes(self, asked: Option<Self>, has_effort: bool) -> bool {
+        match self {
+            Self::None => asked.is_none() && !has_effort,
+            Self::Budget => asked != Some(Self::Adaptive) && !has_effort,
+            Self::Adaptive => asked != Some(Self::Budget),
+        }
+    }
+}
+
 /// What routing and metering must change in a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {

@@ -46,18 +46,15 @@ pub(super) fn fit_thinking(
     let has_effort = body
         .get("output_config")
         .is_some_and(|config| config.get("effort").is_some());
-    let fits = match form {
-        ThinkingForm::None => asked.is_empty() && !has_effort,
-        ThinkingForm::Budget => asked != "adaptive" && !has_effort,
-        ThinkingForm::Adaptive => asked != "enabled",
-    };
-    if fits {
+    // A model that does not reason takes no word about it, not even that it is off.
+    let is_silent = form != ThinkingForm::None || asked.is_empty();
+    if is_silent && form.takes(ThinkingForm::asked(asked), has_effort) {
         return;
     }
     let cap = body.get("max_tokens").and_then(Value::as_u64);
     let cap = cap.unwrap_or(DEFAULT_CAP);
     let mut effort = None;
-    if matches!(asked, "adaptive" | "enabled") {
+    if ThinkingForm::asked(asked).is_some() {
         let (thinking, word) = thinking_value(&call.reasoning, form, cap, false, losses);
         effort = word;
         match thinking {
