@@ -18,6 +18,43 @@ pub struct Subject {
     pub project: Arc<str>,
     /// The public id of the key.
     pub key: Arc<str>,
+    /// The end user that the caller names with `x-pareto-user`; empty where it names none.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub user: Arc<str>,
+    /// The task that the caller names with `x-pareto-task`; empty where it names none.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub task: Arc<str>,
+    /// The kind of task, from `x-pareto-workflow`; empty where the caller names none.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub workflow: Arc<str>,
+}
+
+impl Subject {
+    /// The owner of a key, with nobody named beside it.
+    pub fn of_key(tenant: &str, team: &str, project: &str, key: &str) -> Self {
+        Self {
+            tenant: Arc::from(tenant),
+            team: Arc::from(team),
+            project: Arc::from(project),
+            key: Arc::from(key),
+            user: Arc::default(),
+            task: Arc::default(),
+            workflow: Arc::default(),
+        }
+    }
+}
+
+fn is_empty(text: &Arc<str>) -> bool {
+    text.is_empty()
+}
+
+/// A budget's window that a hold counts in, so that its settlement finds it again, on any node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Charge {
+    /// The budget's id.
+    pub budget: Arc<str>,
+    /// The start of its window, in milliseconds since 1970.
+    pub start_ms: i64,
 }
 
 /// A reservation, made before one attempt at one upstream. Identified by `(request, attempt)`.
@@ -55,6 +92,15 @@ pub struct Held {
     /// The conversation it belongs to.
     #[serde(default)]
     pub session: u64,
+    /// The service lane that rates it: `standard`, `flex`, `priority`, `batch` and so on.
+    #[serde(default)]
+    pub lane: Arc<str>,
+    /// The first digits of the price book's version, whose periods rated it.
+    #[serde(default)]
+    pub book: Arc<str>,
+    /// The money budgets that carry it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
 }
 
 /// How an attempt ended.
@@ -109,6 +155,18 @@ pub struct Entry {
     pub cost: NanoUsd,
     /// What the same usage would have cost at the deep tier; equal to `cost` for deep calls.
     pub baseline: NanoUsd,
+    /// What the list price would have been, before discounts of one's own.
+    #[serde(default)]
+    pub list: NanoUsd,
+    /// What the tenant pays for it, by the rules that can be told call by call.
+    #[serde(default)]
+    pub sell: NanoUsd,
+    /// What cache reads saved against plain input, less the premium of cache writes.
+    #[serde(default)]
+    pub cache_saved: NanoUsd,
+    /// The number of prompt tokens above which its long-context prices begin; 0 for the base prices.
+    #[serde(default)]
+    pub context_tier: u64,
     /// Milliseconds from the hold to the first content byte; `None` where none arrived.
     pub first_byte_ms: Option<u32>,
 }

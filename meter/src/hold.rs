@@ -163,6 +163,10 @@ impl Meter {
                 source: UsageSource::Estimated,
                 cost: held.bound,
                 baseline: held.bound,
+                list: held.bound,
+                sell: held.bound,
+                cache_saved: NanoUsd::ZERO,
+                context_tier: 0,
                 first_byte_ms: None,
                 held,
             };
@@ -387,6 +391,10 @@ impl Hold {
             source,
             cost,
             baseline,
+            list: cost,
+            sell: cost,
+            cache_saved: NanoUsd::ZERO,
+            context_tier: 0,
             first_byte_ms,
         };
         let record = Record::Settle(Box::new(entry));

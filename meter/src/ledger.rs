@@ -56,7 +56,38 @@ pub struct Spent {
     pub team: Arc<str>,
     pub project: Arc<str>,
     pub key: Arc<str>,
+    pub user: Arc<str>,
+    pub model: Arc<str>,
     pub cost: NanoUsd,
+    /// The start of the hour it lies in, in milliseconds since 1970.
+    pub start_ms: i64,
+}
+
+/// What the ledger knows of one node's part of a budget's window. Amounts are in the budget's unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The budget's id.
+    pub budget: Arc<str>,
+    pub start_ms: i64,
+    /// Empty for what was there before the budget, and for corrections.
+    pub node: Arc<str>,
+    pub tenant: Arc<str>,
+    /// What the node may spend in all, where budgets are shared by nodes.
+    pub granted: i64,
+    /// What it has spent.
+    pub settled: i64,
+}
+
+/// Something to be told to whoever listens, at least once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tell {
+    /// The same for the same event, however often it is noticed.
+    pub id: String,
+    /// What it is about, for instance `budget.threshold`.
+    pub topic: String,
+    /// A JSON document.
+    pub payload: String,
+    pub at_ms: i64,
 }
 
 /// What a usage table is grouped by.
@@ -67,8 +98,14 @@ pub enum Dimension {
     Team,
     Project,
     Key,
+    User,
+    Workflow,
     Model,
+    Endpoint,
     Tier,
+    Lane,
+    /// What rated it: offer, period, lane.
+    Price,
     /// Calendar day in UTC, written `2026-11-21`.
     Day,
     /// Hour in UTC, written `2026-11-21T14`.
@@ -98,6 +135,8 @@ pub struct UsageRow {
     pub usage: Usage,
     pub cost: NanoUsd,
     pub baseline: NanoUsd,
+    pub list: NanoUsd,
+    pub sell: NanoUsd,
 }
 
 /// A key as stored: never its secret, only a keyed hash of it.
@@ -132,6 +171,21 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// The latest entries, newest first, at most `limit`.
     fn latest(&self, limit: u32) -> Result<Vec<Entry>, LedgerError>;
+
+    /// The latest moment at which a hold was made, in milliseconds since 1970; 0 in an empty ledger.
+    fn latest_ms(&self) -> Result<i64, LedgerError>;
+
+    /// A number that changes when the keys have.
+    fn version(&self) -> Result<u64, LedgerError>;
+
+    /// What is known of budgets' windows that begin at `from_ms` or later, and of those without end.
+    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError>;
+
+    /// Writes down windows as they begin; those that were there stay as they are.
+    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError>;
+
+    /// Writes events to the outbox; those whose id is there change nothing. Returns how many are new.
+    fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError>;
 
     /// Adds a key.
     fn add_key(&self, key: &KeyRow) -> Result<(), LedgerError>;

@@ -115,6 +115,36 @@ impl NanoUsd {
     }
 }
 
+/// The step of a cost in a histogram with eight steps for each power of two, so that a step's upper
+/// end is at most an eighth above its lower one.
+pub fn step(cost: NanoUsd) -> i64 {
+    let nano = cost.0.max(0).unsigned_abs();
+    let Some(log) = nano.checked_ilog2().filter(|log| *log >= 3) else {
+        return i64::try_from(nano).unwrap_or(0);
+    };
+    let within = (nano >> log.saturating_sub(3)) & 7;
+    let step = u64::from(log)
+        .saturating_sub(2)
+        .saturating_mul(8)
+        .saturating_add(within);
+    i64::try_from(step).unwrap_or(0)
+}
+
+/// The largest cost that falls into `step`, the other way round from [`step`].
+pub fn step_end(step: i64) -> NanoUsd {
+    let step = u64::try_from(step).unwrap_or(0);
+    if step < 8 {
+        return NanoUsd(i64::try_from(step).unwrap_or(0));
+    }
+    let log = u32::try_from(step.div_euclid(8).saturating_add(2)).unwrap_or(u32::MAX);
+    let within = u128::from(step.rem_euclid(8)).saturating_add(9);
+    let end = within
+        .checked_shl(log.saturating_sub(3))
+        .unwrap_or(u128::MAX)
+        .saturating_sub(1);
+    NanoUsd(i64::try_from(end).unwrap_or(i64::MAX))
+}
+
 /// Reads a decimal as an integer with `places` places after the point.
 fn scaled(text: &str, places: u32) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {

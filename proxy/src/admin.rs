@@ -168,7 +168,7 @@ pub(crate) fn dimensions(text: &str) -> Result<Vec<Dimension>, String> {
         .filter(|word| !word.is_empty())
         .map(|word| {
             serde_json::from_value(Value::from(word)).map_err(|_| {
-                format!("`{word}` is no dimension; write tenant, team, project, key, model, tier, day or hour")
+                format!("`{word}` is no dimension; write tenant, team, project, key, user, workflow, model, endpoint, tier, lane, price, day or hour")
             })
         })
         .collect()

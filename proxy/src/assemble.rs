@@ -127,11 +127,7 @@ impl Parts {
 
     /// Starts what runs beside the calls.
     pub(crate) fn start_chores(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (shared, store, stop_keys) = (
-            Arc::clone(&self.shared),
-            Arc::clone(&self.store),
-            stop.clone(),
-        );
+        let (shared, stop_keys) = (Arc::clone(&self.shared), stop.clone());
         tasks.spawn(async move {
             let mut seen = 0;
             while stop_keys
@@ -140,10 +136,9 @@ impl Parts {
                 .is_some()
             {
                 background::forget_told(&shared);
-                let (shared, store) = (Arc::clone(&shared), Arc::clone(&store));
+                let shared = Arc::clone(&shared);
                 let known = seen;
-                let looked =
-                    tokio::task::spawn_blocking(move || refresh_keys(&shared, &store, known));
+                let looked = tokio::task::spawn_blocking(move || refresh_keys(&shared, known));
                 match looked.await {
                     Ok(Ok(version)) => seen = version,
                     Ok(Err(error)) => tracing::warn!(%error, "keys could not be looked up"),
@@ -214,8 +209,8 @@ impl Parts {
 }
 
 /// Reads the keys again if anybody else has written to the ledger since `known`.
-fn refresh_keys(shared: &Shared, store: &store::Store, known: u64) -> anyhow::Result<u64> {
-    let version = store.ledger.version()?;
+fn refresh_keys(shared: &Shared, known: u64) -> anyhow::Result<u64> {
+    let version = shared.ledger.version()?;
     if version != known {
         shared.keys.load(shared.ledger.keys()?);
     }
@@ -272,8 +267,7 @@ fn save_state(shared: &Shared) -> anyhow::Result<()> {
 pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     std::fs::create_dir_all(&config.store.dir)
         .with_context(|| format!("making folder {}", config.store.dir.display()))?;
-    let path = store::recorder::ledger_path(&config.store.dir);
-    Ok(Arc::new(store::SqliteLedger::open(&path)?))
+    Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
 }
 
 /// The pepper of key hashes.

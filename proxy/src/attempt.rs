@@ -20,7 +20,7 @@ use crate::intake::Inbound;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing};
-use crate::runtime::{Runtime, Target};
+use crate::runtime::{self, Runtime, Target};
 use crate::telemetry;
 use crate::trace::{Phase, Trace};
 use crate::upstream::{self, Pieces};
@@ -383,6 +383,9 @@ impl Dispatch<'_> {
                 price: Arc::from(""),
                 losses: Arc::from(prepared.losses.header()),
                 session: self.context.session.key,
+                lane: Arc::from(runtime::lane(&sent.lane)),
+                book: Arc::from(""),
+                charges: Vec::new(),
             },
             rates: self.runtime.rates(target, &sent.lane, now),
             baseline: self.runtime.deep_rates(target, &sent.lane, now),

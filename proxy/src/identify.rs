@@ -147,12 +147,7 @@ impl Keys {
     /// Replaces all keys.
     pub fn load(&self, rows: Vec<KeyRow>) {
         let known = rows.into_iter().map(|row| {
-            let subject = Subject {
-                tenant: Arc::from(row.tenant),
-                team: Arc::from(row.team),
-                project: Arc::from(row.project),
-                key: Arc::from(row.id.as_str()),
-            };
+            let subject = Subject::of_key(&row.tenant, &row.team, &row.project, &row.id);
             let revoked = row.revoked_at_ms.is_some();
             (
                 row.id,

@@ -56,6 +56,14 @@ pub(crate) fn count(text: &str) -> u64 {
     Tokenizer::o200k().count(text)
 }
 
+/// The lane of the price book that a call's own word for it means.
+pub(crate) fn lane(asked: &str) -> &str {
+    match asked {
+        "flex" | "priority" | "batch" => asked,
+        _ => STANDARD,
+    }
+}
+
 /// A configuration that reads well but can not be put to work.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -203,10 +211,7 @@ impl Runtime {
 
     /// The prices of `target` at `now_ms`, in the lane the caller asked for.
     pub(crate) fn rates(&self, target: &Target, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
-        let lane = match lane {
-            "flex" | "priority" | "batch" => lane,
-            _ => STANDARD,
-        };
+        let lane = self::lane(lane);
         self.book.rates(target.price.as_deref()?, lane, now_ms).ok()
     }
 

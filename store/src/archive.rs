@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use wire::archive::{Archive, ArchiveError, Place, Shelf};
 
-use crate::sqlite::{BUSY, OpenLedgerError, lock, migrate};
+use crate::ledger::OpenLedgerError;
+use crate::sql::sqlite::{BUSY, lock};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/archive_0001.sql"),
@@ -31,11 +32,24 @@ impl SqliteArchive {
             migrate(&mut connection, MIGRATIONS)?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| OpenLedgerError::new(path, error))?;
+        let connection =
+            open().map_err(|error: rusqlite::Error| OpenLedgerError::file(path, &error))?;
         Ok(Self {
             connection: Mutex::new(connection),
         })
     }
+}
+
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(done).unwrap_or(0);
+    for migration in migrations.iter().skip(done) {
+        transaction.execute_batch(migration)?;
+    }
+    let now = i64::try_from(migrations.len()).unwrap_or(0);
+    transaction.pragma_update(None, "user_version", now)?;
+    transaction.commit()
 }
 
 impl Archive for SqliteArchive {

@@ -8,6 +8,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The address of a PostgreSQL database that holds the ledger for many nodes; a file in `dir`
+    /// holds it for this node alone if absent.
+    pub postgres: Option<Address>,
     /// The folder of the ledger, the journal and generated secrets.
     pub dir: PathBuf,
     /// When a hold counts as durable.
@@ -26,9 +29,21 @@ pub enum Sync {
     Off,
 }
 
+/// An address with a password in it, which is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Address(pub String);
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
+            postgres: None,
             dir: PathBuf::from("pareto-data"),
             journal_sync: Sync::Group,
             journal_segment_bytes: 64 << 20,

@@ -11,7 +11,7 @@ use meter::{LedgerError, Position};
 
 use crate::config::{Config, Sync};
 use crate::journal::{FileJournal, OpenJournalError, ReadError};
-use crate::sqlite::{OpenLedgerError, SqliteLedger};
+use crate::ledger::{OpenLedgerError, SqlLedger};
 
 /// Records in one transaction: large enough that a sync is shared, small enough to stay brief.
 const GROUP: usize = 512;
@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Store {
     pub journal: Arc<FileJournal>,
-    pub ledger: Arc<SqliteLedger>,
+    pub ledger: Arc<SqlLedger>,
     /// What was found at the start.
     pub report: Report,
     follower: Arc<Follower>,
@@ -74,7 +74,7 @@ pub enum ReplayError {
 #[derive(Debug)]
 struct Follower {
     journal: Arc<FileJournal>,
-    ledger: Arc<SqliteLedger>,
+    ledger: Arc<SqlLedger>,
     sync: Sync,
     applied: AtomicU64,
     stopping: AtomicBool,
@@ -85,13 +85,42 @@ pub fn ledger_path(dir: &Path) -> std::path::PathBuf {
     dir.join("ledger.sqlite3")
 }
 
+/// The ledger that `config` asks for: shared where a server is named, else in the store's folder.
+pub fn open_ledger(config: &Config) -> Result<SqlLedger, OpenError> {
+    Ok(match &config.postgres {
+        Some(url) => SqlLedger::open_server(&url.0, &node(&config.dir)?)?,
+        None => SqlLedger::open_file(&ledger_path(&config.dir))?,
+    })
+}
+
+/// The name of this node, made at the first start and kept in the store's folder beside the journal
+/// that goes by it.
+fn node(dir: &Path) -> Result<String, OpenError> {
+    let path = dir.join("node.id");
+    let told = |error| OpenError::Folder {
+        path: path.display().to_string(),
+        error,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(told(error)),
+    }
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(|error| told(std::io::Error::other(error)))?;
+    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&path, &name).map_err(told)?;
+    Ok(name)
+}
+
 /// Opens journal and ledger, applies what is left of the former, and starts the batcher.
 pub fn open(config: &Config) -> Result<Store, OpenError> {
     std::fs::create_dir_all(&config.dir).map_err(|error| OpenError::Folder {
         path: config.dir.display().to_string(),
         error,
     })?;
-    let ledger = Arc::new(SqliteLedger::open(&ledger_path(&config.dir))?);
+    let ledger = Arc::new(open_ledger(config)?);
     let applied = ledger.cursor().map_err(ReplayError::from)?;
     let (journal, cut_bytes) = FileJournal::open(
         &config.dir.join("journal"),

@@ -3,10 +3,12 @@
 
 pub mod client;
 pub mod golden;
+pub mod postgres;
 pub mod process;
 pub mod talk;
 pub mod world;
 
 pub use client::{Client, Reply};
+pub use postgres::Postgres;
 pub use process::Process;
 pub use world::World;

@@ -21,6 +21,12 @@ impl RequestId {
         self.0.into_bytes()
     }
 
+    /// When the call arrived, in milliseconds since 1970: the first 48 bits.
+    pub fn unix_ms(&self) -> i64 {
+        let [a, b, c, d, e, f, ..] = self.bytes();
+        i64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
     /// The id stored as these 16 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))

@@ -70,12 +70,7 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
         held: Held {
             request: RequestId::new(0, [0; 10]),
             attempt: 0,
-            subject: Subject {
-                tenant: Arc::from("acme"),
-                team: Arc::from(""),
-                project: Arc::from(project),
-                key: Arc::from("k"),
-            },
+            subject: Subject::of_key("acme", "", project, "k"),
             dialect: Arc::from("openai_chat"),
             requested: Arc::from("auto"),
             model: Arc::from("x"),
@@ -93,6 +88,9 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
             price: Arc::from(""),
             losses: Arc::from(""),
             session: 0,
+            lane: Arc::from(STANDARD),
+            book: Arc::from(""),
+            charges: Vec::new(),
         },
         rates: Some(rates()),
         baseline: None,
@@ -233,7 +231,10 @@ fn a_new_configuration_keeps_what_is_known() {
             team,
             project,
             key,
+            user: Arc::from(""),
+            model: Arc::from("x"),
             cost: NanoUsd(6_000),
+            start_ms: NOW,
         }])
     };
     meter

@@ -1,6 +1,6 @@
 //! Proves that amounts are exact: parsing, rounding and printing lose nothing they may keep.
 
-use super::{NanoUsd, PicoPerUnit, PicoSum};
+use super::{NanoUsd, PicoPerUnit, PicoSum, step, step_end};
 
 #[test]
 fn decimals_are_read_exactly() {
@@ -49,4 +49,20 @@ fn amounts_print_all_nine_places() {
         NanoUsd(9_000_000_000_000_000_001).to_usd(),
         "9000000000.000000001"
     );
+}
+
+#[test]
+fn steps_of_a_histogram_hold_what_falls_into_them() {
+    let mut before = -1;
+    for nano in (0..5_000).chain([1 << 40, (1 << 40) + 12_345, i64::MAX]) {
+        let at = step(NanoUsd(nano));
+        assert!(at >= before, "{nano}");
+        before = at;
+        let end = step_end(at).0;
+        assert!(
+            nano <= end && step(NanoUsd(end)) == at,
+            "{nano} in {at}, to {end}"
+        );
+        assert!(end - nano <= nano / 8, "{nano} to {end}");
+    }
 }

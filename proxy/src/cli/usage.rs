@@ -13,7 +13,7 @@ use crate::{admin, assemble};
 pub(super) struct Usage {
     #[command(flatten)]
     file: File,
-    /// What to group by: tenant, team, project, key, model, tier, day, hour.
+    /// What to group by: tenant, team, project, key, user, workflow, model, endpoint, tier, lane, price, day, hour.
     #[arg(long, default_value = "tenant,model,tier,day")]
     by: String,
     /// One tenant only.
@@ -121,6 +121,8 @@ fn table(names: &[&str], rows: &[UsageRow]) -> String {
         }),
         cost: rows.iter().map(|row| row.cost).sum(),
         baseline: rows.iter().map(|row| row.baseline).sum(),
+        list: rows.iter().map(|row| row.list).sum(),
+        sell: rows.iter().map(|row| row.sell).sum(),
     };
     table.add_row(cells(&sum));
     for column in table.column_iter_mut().skip(names.len()) {

@@ -153,12 +153,7 @@ mod tests {
         if let Some(value) = header {
             headers.insert("session-id", value.parse().expect("a value"));
         }
-        let subject = Subject {
-            tenant: Arc::from("t"),
-            team: Arc::from(""),
-            project: Arc::from(""),
-            key: Arc::from("k"),
-        };
+        let subject = Subject::of_key("acme", "", "", "k");
         sessions.recognise(&subject, &headers, &scan, body.as_bytes(), None)
     }
 

@@ -14,12 +14,12 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
     Held {
         request: RequestId::new(1, [n; 10]),
         attempt: 0,
-        subject: Subject {
-            tenant: Arc::from(if n.is_multiple_of(2) { "even" } else { "odd" }),
-            team: Arc::from("t"),
-            project: Arc::from(""),
-            key: Arc::from("k"),
-        },
+        subject: Subject::of_key(
+            if n.is_multiple_of(2) { "even" } else { "odd" },
+            "t",
+            "",
+            "k",
+        ),
         dialect: Arc::from("openai_chat"),
         requested: Arc::from("auto"),
         model: Arc::from("m"),
@@ -38,6 +38,9 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
         price: Arc::from("p@1"),
         losses: Arc::from(""),
         session: 0,
+        lane: Arc::from("standard"),
+        book: Arc::from(""),
+        charges: Vec::new(),
     }
 }
 
@@ -60,6 +63,10 @@ pub(crate) fn settle(held: Held, cost: i64) -> Record {
         source: UsageSource::Provider,
         cost: NanoUsd(cost),
         baseline: NanoUsd(cost * 5),
+        list: NanoUsd(cost),
+        sell: NanoUsd(cost),
+        cache_saved: NanoUsd::ZERO,
+        context_tier: 0,
         first_byte_ms: Some(7),
     }))
 }
@@ -72,7 +79,7 @@ fn config(dir: &Path) -> Config {
     }
 }
 
-fn total(ledger: &SqliteLedger) -> (u64, i64) {
+fn total(ledger: &SqlLedger) -> (u64, i64) {
     let rows = ledger.usage(&UsageQuery::default()).expect("answers");
     rows.first().map_or((0, 0), |row| (row.calls, row.cost.0))
 }

@@ -1,19 +1,19 @@
-//! Proves the rules of the ledger port: idempotent settlement in any order, windows, keys, state.
+//! Proves the rules of the port itself: settlement any number of times in any order and on any node,
+//! rollups, keys, state.
 
-use meter::ledger::Dimension;
+use meter::ledger::{Dimension, KeyRow, UsageQuery};
+use meter::{Ledger, Position, Record};
 
-use super::*;
-use crate::recorder::tests::{NOW, held, settle};
+use crate::{NOW, Subjected, held, on_both, settle};
 
-fn ledger() -> (tempfile::TempDir, SqliteLedger) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let ledger = SqliteLedger::open(&dir.path().join("l.sqlite3")).expect("opens");
-    (dir, ledger)
-}
+on_both!(
+    a_settlement_delivered_many_times_in_any_order_is_one_row,
+    usage_is_grouped_and_bounded_as_asked,
+    keys_and_state_are_kept_and_seen_by_others,
+);
 
-#[test]
-fn a_settlement_delivered_many_times_in_any_order_is_one_row() {
-    let (_dir, ledger) = ledger();
+fn a_settlement_delivered_many_times_in_any_order_is_one_row(at: &Subjected) {
+    let ledger = &at.ledger;
     let hold = |n| Record::Hold(Box::new(held(n, 10)));
     let done = |n| settle(held(n, 10), 4);
     let groups = [
@@ -21,8 +21,9 @@ fn a_settlement_delivered_many_times_in_any_order_is_one_row() {
         vec![hold(2), done(1), done(1)],
         vec![done(2), hold(3), hold(2), done(1)],
     ];
-    for (at, group) in (1..).zip(&groups) {
-        ledger.apply(group, Position(at)).expect("applies");
+    for (n, group) in (1..).zip(&groups) {
+        let by = if n == 2 { &at.other() } else { ledger };
+        by.apply(group, Position(n)).expect("applies");
     }
     assert_eq!(ledger.cursor().expect("answers"), Position(3));
     let open: Vec<_> = ledger
@@ -52,9 +53,8 @@ fn a_settlement_delivered_many_times_in_any_order_is_one_row() {
     );
 }
 
-#[test]
-fn usage_is_grouped_and_bounded_as_asked() {
-    let (_dir, ledger) = ledger();
+fn usage_is_grouped_and_bounded_as_asked(at: &Subjected) {
+    let ledger = &at.ledger;
     let all: Vec<_> = (0..50).map(|n| settle(held(n, 10), 4)).collect();
     ledger.apply(&all, Position(1)).expect("applies");
     let query = UsageQuery {
@@ -83,10 +83,8 @@ fn usage_is_grouped_and_bounded_as_asked() {
     assert!(ledger.usage(&none).expect("answers").is_empty());
 }
 
-#[test]
-fn keys_and_state_are_kept_and_seen_by_others() {
-    let (dir, ledger) = ledger();
-    let other = SqliteLedger::open(&dir.path().join("l.sqlite3")).expect("a second opener");
+fn keys_and_state_are_kept_and_seen_by_others(at: &Subjected) {
+    let (ledger, other) = (&at.ledger, at.other());
     let version = ledger.version().expect("answers");
     let key = KeyRow {
         id: "id".into(),
@@ -114,7 +112,7 @@ fn keys_and_state_are_kept_and_seen_by_others() {
     ledger
         .save_state(&[("a".into(), "2".into()), ("b".into(), "3".into())])
         .expect("saves");
-    let mut state = other.state().expect("answers");
+    let mut state = ledger.state().expect("answers");
     state.sort();
     assert_eq!(state, [("a".into(), "2".into()), ("b".into(), "3".into())]);
 }

@@ -1,0 +1,256 @@
+//! The ledger over either engine: what the port asks for, each statement written once.
+
+mod apply;
+mod ask;
+mod windows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use meter::ledger::{KeyRow, Known, Spent, Tell, UsageQuery, UsageRow};
+use meter::{Entry, Held, Ledger, LedgerError, Position, Record};
+use wire::RequestId;
+
+use crate::sql::postgres::Postgres;
+use crate::sql::sqlite::Sqlite;
+use crate::sql::{self, Engine, SqlError, Value};
+
+/// Numbered changes of the schema, applied in order; one that was released is never changed.
+const SQLITE: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_ledger.sql"),
+    include_str!("../migrations/sqlite/0002_finance.sql"),
+];
+const POSTGRES: &[&str] = &[include_str!("../migrations/postgres/0001_ledger.sql")];
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
+/// The name of this node in a ledger that is not shared.
+pub const ALONE: &str = "local";
+
+/// A ledger, as the node that this process is.
+#[derive(Debug)]
+pub struct SqlLedger {
+    pub(crate) engine: Arc<dyn Engine>,
+    node: String,
+}
+
+/// The ledger can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLedgerError {
+    #[error(
+        "ledger {path}: {error}; check that the folder can be written and the file is no other's"
+    )]
+    File { path: PathBuf, error: String },
+    #[error("shared ledger: {0}; check store.postgres and that its server runs")]
+    Server(SqlError),
+}
+
+impl OpenLedgerError {
+    pub(crate) fn file(path: &Path, error: &impl ToString) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            error: error.to_string(),
+        }
+    }
+}
+
+impl SqlLedger {
+    /// Opens or makes the ledger in the file at `path` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the file can not be written or is no ledger.
+    pub fn open_file(path: &Path) -> Result<Self, OpenLedgerError> {
+        let wrap = |error: rusqlite::Error| OpenLedgerError::file(path, &error);
+        let engine = Sqlite::open(path).map_err(wrap)?;
+        engine.adopt_version().map_err(wrap)?;
+        sql::migrate(&engine, SQLITE).map_err(|error| OpenLedgerError::file(path, &error))?;
+        Ok(Self {
+            engine: Arc::new(engine),
+            node: ALONE.to_owned(),
+        })
+    }
+
+    /// Opens the shared ledger at `url` as `node`, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the server can not be reached or refuses.
+    pub fn open_server(url: &str, node: &str) -> Result<Self, OpenLedgerError> {
+        let engine = Postgres::new(url).map_err(OpenLedgerError::Server)?;
+        sql::migrate(&engine, POSTGRES).map_err(OpenLedgerError::Server)?;
+        Ok(Self {
+            engine: Arc::new(engine),
+            node: node.to_owned(),
+        })
+    }
+
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Applies `records` and remembers that the journal is applied up to `cursor`, all or nothing.
+    ///
+    /// # Errors
+    /// When the ledger does not take them; nothing has changed then.
+    pub fn apply(&self, records: &[Record], cursor: Position) -> Result<(), LedgerError> {
+        self.write("append entries", |sql| {
+            apply::records(sql, records, &self.node)?;
+            let position = sql::count(cursor.0);
+            sql.execute(
+                "INSERT INTO journal_cursor (node, position) VALUES ($1, $2)
+                 ON CONFLICT (node) DO UPDATE SET position = excluded.position",
+                &[self.node.as_str().into(), position],
+            )
+            .map(|_| ())
+        })
+    }
+
+    /// How far this node's journal has been applied.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub fn cursor(&self) -> Result<Position, LedgerError> {
+        self.read("read the journal cursor", |sql| {
+            let rows = sql.query(
+                "SELECT position FROM journal_cursor WHERE node = $1",
+                &[self.node.as_str().into()],
+            )?;
+            Ok(Position(rows.first().map_or(0, |row| row.count(0))))
+        })
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        what: &'static str,
+        ask: impl FnMut(&mut dyn sql::Sql) -> Result<T, SqlError>,
+    ) -> Result<T, LedgerError> {
+        sql::read(&*self.engine, what, ask)
+    }
+
+    pub(crate) fn write<T>(
+        &self,
+        what: &'static str,
+        act: impl FnMut(&mut dyn sql::Sql) -> Result<T, SqlError>,
+    ) -> Result<T, LedgerError> {
+        sql::write(&*self.engine, what, act)
+    }
+}
+
+/// Tells other processes that keys have changed.
+fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
+    sql.execute(
+        "INSERT INTO counter (name, value) VALUES ($1, 1)
+         ON CONFLICT (name) DO UPDATE SET value = counter.value + 1",
+        &[name.into()],
+    )
+    .map(|_| ())
+}
+
+impl Ledger for SqlLedger {
+    fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError> {
+        self.read("sum what was spent", |sql| ask::spent(sql, from_ms))
+    }
+
+    fn open_holds(&self) -> Result<Vec<Held>, LedgerError> {
+        self.read("read open holds", |sql| ask::open_holds(sql, &self.node))
+    }
+
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
+        self.read("read usage", |sql| ask::usage(sql, query))
+    }
+
+    fn call(&self, request: RequestId) -> Result<(Vec<Entry>, Vec<Held>), LedgerError> {
+        self.read("read a call", |sql| ask::call(sql, request))
+    }
+
+    fn latest(&self, limit: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.read("read the latest entries", |sql| ask::latest(sql, limit))
+    }
+
+    fn latest_ms(&self) -> Result<i64, LedgerError> {
+        self.read("read the latest moment", ask::latest_ms)
+    }
+
+    fn version(&self) -> Result<u64, LedgerError> {
+        self.read("ask for changes", |sql| {
+            let rows = sql.query("SELECT value FROM counter WHERE name = 'keys'", &[])?;
+            Ok(rows.first().map_or(0, |row| row.count(0)))
+        })
+    }
+
+    fn add_key(&self, key: &KeyRow) -> Result<(), LedgerError> {
+        self.write("add a key", |sql| {
+            sql.execute(
+                "INSERT INTO api_key (id, hmac, tenant, team, project, label, created_at_ms, revoked_at_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                &[
+                    key.id.as_str().into(),
+                    key.hmac.as_slice().into(),
+                    key.tenant.as_str().into(),
+                    key.team.as_str().into(),
+                    key.project.as_str().into(),
+                    key.label.as_str().into(),
+                    key.created_at_ms.into(),
+                    key.revoked_at_ms.into(),
+                ],
+            )?;
+            bump(sql, "keys")
+        })
+    }
+
+    fn revoke_key(&self, id: &str, at_ms: i64) -> Result<bool, LedgerError> {
+        self.write("revoke a key", |sql| {
+            let changed = sql.execute(
+                "UPDATE api_key SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL",
+                &[id.into(), at_ms.into()],
+            )?;
+            bump(sql, "keys")?;
+            Ok(changed > 0)
+        })
+    }
+
+    fn keys(&self) -> Result<Vec<KeyRow>, LedgerError> {
+        self.read("read keys", ask::keys)
+    }
+
+    fn state(&self) -> Result<Vec<(String, String)>, LedgerError> {
+        self.read("read state", |sql| {
+            let own = format!("{}/", self.node);
+            let rows = sql.query("SELECT name, value FROM state ORDER BY name", &[])?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| {
+                    let name = row.text(0).strip_prefix(&own)?;
+                    Some((name.to_owned(), row.text(1).to_owned()))
+                })
+                .collect())
+        })
+    }
+
+    fn save_state(&self, state: &[(String, String)]) -> Result<(), LedgerError> {
+        self.write("save state", |sql| {
+            for (name, value) in state {
+                sql.execute(
+                    "INSERT INTO state (name, value) VALUES ($1, $2)
+                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    &[
+                        Value::from(format!("{}/{name}", self.node)),
+                        value.as_str().into(),
+                    ],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError> {
+        self.read("read budget windows", |sql| windows::known(sql, from_ms))
+    }
+
+    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError> {
+        self.write("begin budget windows", |sql| windows::begin(sql, begun))
+    }
+
+    fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError> {
+        self.write("write to the outbox", |sql| windows::tell(sql, events))
+    }
+}
