@@ -1,10 +1,8 @@
 //! What people look at: pages rendered on the server, without scripts and without any other host;
 //! and, embedded beside them, the Grafana dashboards and Prometheus rules.
 
-use std::sync::Arc;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use meter::budget::Budget;
+use meter::Standing;
 use meter::ledger::UsageRow;
 use meter::{Entry, NanoUsd};
 
@@ -26,7 +24,7 @@ pub struct Overview<'a> {
     /// The latest entries, newest first.
     pub latest: &'a [Entry],
     /// Budgets by tenant.
-    pub budgets: &'a [(Arc<str>, Vec<Budget>)],
+    pub budgets: &'a [Standing],
 }
 
 /// The overview page.
@@ -71,7 +69,7 @@ fn tile(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-fn budgets(budgets: &[(Arc<str>, Vec<Budget>)]) -> Markup {
+fn budgets(budgets: &[Standing]) -> Markup {
     if budgets.is_empty() {
         return html! { p { "No budget is configured." } };
     }
@@ -82,13 +80,13 @@ fn budgets(budgets: &[(Arc<str>, Vec<Budget>)]) -> Markup {
                 th.n { "Left" } th { "Use" }
             } }
             tbody {
-                @for budget in budgets.iter().flat_map(|(_, budgets)| budgets) {
+                @for budget in budgets.iter().filter(|it| it.unit == meter::Unit::Usd) {
                     tr {
                         td { (budget.name) }
                         td { (if budget.hard { "hard" } else { "soft" }) }
-                        td.n { (budget.limit) } td.n { (budget.settled) } td.n { (budget.held) }
-                        td.n { (budget.left()) }
-                        td { meter min="0" max=(budget.limit.0) value=((budget.settled + budget.held).0) {} }
+                        td.n { (NanoUsd(budget.limit)) } td.n { (NanoUsd(budget.settled)) }
+                        td.n { (NanoUsd(budget.held)) } td.n { (NanoUsd(budget.left())) }
+                        td { meter min="0" max=(budget.limit) value=(budget.settled + budget.held) {} }
                     }
                 }
             }

@@ -171,6 +171,27 @@ pub struct Entry {
     pub first_byte_ms: Option<u32>,
 }
 
+impl Entry {
+    /// What nobody saw the end of: charged at its bound until reconciled.
+    pub fn orphan(held: Held, now_ms: i64) -> Self {
+        Self {
+            outcome: Outcome::Orphaned,
+            status: 0,
+            settled_at_ms: now_ms,
+            usage: held.bound_usage,
+            source: UsageSource::Estimated,
+            cost: held.bound,
+            baseline: held.bound,
+            list: held.bound,
+            sell: held.bound,
+            cache_saved: NanoUsd::ZERO,
+            context_tier: 0,
+            first_byte_ms: None,
+            held,
+        }
+    }
+}
+
 /// One record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,35 +1,54 @@
 //! Holds: a bound is reserved on every level of the path in one step, before the upstream sees the
 //! call, and each hold ends in exactly one settlement.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::{Usage, UsageSource};
 
-use crate::budget::Budget;
-use crate::config::BudgetConfig;
-use crate::entry::{Entry, Held, Outcome, Record, Subject};
-use crate::ledger::{Journal, JournalError, LedgerError, Position, Spent};
-use crate::money::{NanoUsd, ParseMoneyError};
+use crate::account::{Account, Taken};
+use crate::budget::Amounts;
+use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
+use crate::ledger::{Journal, JournalError, Position};
+use crate::money::NanoUsd;
 use crate::price::Rates;
+use crate::standing::{Standing, Unit};
+
+/// A clock may be this far behind the latest moment that was seen before hard budgets are closed:
+/// less is what clocks are set by, and what threads overtake each other by.
+const CLOCK_SLACK_MS: i64 = 5_000;
 
 /// Decides who may spend, and writes down who did. One per process; cheap to share.
 #[derive(Debug)]
 pub struct Meter {
     /// One lock a tenant: all levels of a path lie in one tenant, so a hold is one atomic step.
-    accounts: DashMap<Arc<str>, Arc<Account>>,
+    pub(crate) accounts: DashMap<Arc<str>, Arc<Account>>,
     journal: Arc<dyn Journal>,
+    /// Budgets are shared with other nodes, of which this is one: it spends from slices leased to it.
+    pub(crate) leased: bool,
+    /// When the slices were last confirmed, on this node's clock.
+    pub(crate) leased_at_ms: AtomicI64,
+    /// Told when a call waits for a slice.
+    pub(crate) hungry: Notify,
+    /// The latest moment at which anything was held.
+    latest_ms: AtomicI64,
+    /// What budgets decided since it was last asked, by tenant, budget and decision.
+    pub(crate) decisions: Mutex<Vec<Decision>>,
 }
 
-#[derive(Debug)]
-struct Account {
-    /// Places never move: holds remember them. A budget taken out of the configuration is retired.
-    budgets: Mutex<Vec<Budget>>,
-    /// Counts holds that ended, for callers that wait.
-    released: watch::Sender<u64>,
+/// So many calls that a budget had its say on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The start of the hour, in milliseconds since 1970.
+    pub start_ms: i64,
+    pub tenant: Arc<str>,
+    /// The budget's id.
+    pub budget: Arc<str>,
+    /// `wait`, `degrade`, `deny` or `unavailable`.
+    pub decision: &'static str,
+    pub calls: u64,
 }
 
 /// What an attempt may cost, and how it will be rated.
@@ -41,6 +60,15 @@ pub struct Estimate {
     pub rates: Option<Arc<Rates>>,
     /// The deep tier's prices, for the comparison in [`Entry::baseline`].
     pub baseline: Option<Arc<Rates>>,
+}
+
+impl Estimate {
+    /// The most that the attempt can cost; `None` for an unpriced model.
+    pub fn bound(&self) -> Option<NanoUsd> {
+        let usage = &self.held.bound_usage;
+        let rates = self.rates.as_ref()?;
+        Some(rates.bound(usage.prompt(), usage.answer()))
+    }
 }
 
 /// Why there is no hold.
@@ -61,10 +89,48 @@ pub enum Denied {
         /// When the budget's next window begins, in milliseconds since 1970.
         resets_at_ms: Option<i64>,
     },
+    #[error("limit of {limit}: {allowed}, and this call needs {needed} more than is left")]
+    Rate {
+        limit: String,
+        unit: Unit,
+        allowed: i64,
+        needed: i64,
+        /// Only calls under way stand in its way.
+        waits: bool,
+        /// When the minute ends, in milliseconds since 1970.
+        resets_at_ms: Option<i64>,
+    },
+    #[error(
+        "budget of {budget} leaves money only for models that cost nothing: limit {limit} USD, \
+         settled {settled}; name a free model, or ask for a higher limit"
+    )]
+    OnlyFree {
+        budget: String,
+        limit: NanoUsd,
+        settled: NanoUsd,
+        resets_at_ms: Option<i64>,
+    },
     #[error("model `{model}` has no price, and {budget} is a hard budget; add a [[price]] for it")]
     Unpriced { model: String, budget: String },
+    #[error("what is left of {budget} can not be asked for at the moment; try again later")]
+    Unavailable { budget: String },
+    #[error(
+        "the gateway's clock is {behind_ms} ms behind what it has seen, and {budget} is a hard \
+         budget; try again later"
+    )]
+    Clock { budget: String, behind_ms: i64 },
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl Denied {
+    /// Whether only other calls' holds stand in the way, so that waiting for their end may help.
+    pub fn waits(&self) -> bool {
+        matches!(
+            self,
+            Self::Budget { waits: true, .. } | Self::Rate { waits: true, .. }
+        )
+    }
 }
 
 /// A reservation for one attempt. Dropped unsettled, it settles itself: at nothing before
@@ -73,8 +139,8 @@ pub enum Denied {
 pub struct Hold {
     meter: Arc<Meter>,
     account: Option<Arc<Account>>,
-    /// Which budgets carry it, and in which of their windows.
-    charges: Vec<(usize, i64)>,
+    /// Which budgets and limits carry it, and in which of their windows.
+    taken: Vec<Taken>,
     held: Option<Held>,
     rates: Option<Arc<Rates>>,
     baseline: Option<Arc<Rates>>,
@@ -102,52 +168,25 @@ pub struct Settled {
 }
 
 impl Meter {
-    /// A meter that writes to `journal` and knows no budget yet.
+    /// A meter that writes to `journal`, has its budgets for itself, and knows none yet.
     pub fn new(journal: Arc<dyn Journal>) -> Self {
         Self {
             accounts: DashMap::new(),
             journal,
+            leased: false,
+            leased_at_ms: AtomicI64::new(i64::MIN),
+            hungry: Notify::new(),
+            latest_ms: AtomicI64::new(i64::MIN),
+            decisions: Mutex::default(),
         }
     }
 
-    /// Takes the budgets of a new configuration. What is settled in each new one is read through
-    /// `spent`, which gets the start of a window and answers from the ledger; budgets that were
-    /// there keep what they know.
-    ///
-    /// # Errors
-    /// When the ledger does not answer or a limit is no amount; nothing has changed then.
-    pub fn configure(
-        &self,
-        budgets: &[BudgetConfig],
-        now_ms: i64,
-        mut spent: impl FnMut(i64) -> Result<Vec<Spent>, LedgerError>,
-    ) -> Result<(), ConfigureError> {
-        let mut by_start: HashMap<i64, Vec<Spent>> = HashMap::new();
-        let mut by_tenant: HashMap<Arc<str>, Vec<Budget>> = HashMap::new();
-        for config in budgets {
-            let mut budget = Budget::new(config, now_ms)?;
-            let rows = match by_start.entry(budget.start_ms) {
-                Slot::Occupied(known) => known.into_mut(),
-                Slot::Vacant(new) => new.insert(spent(budget.start_ms)?),
-            };
-            budget.load(rows, &config.tenant);
-            by_tenant
-                .entry(Arc::from(config.tenant.as_str()))
-                .or_default()
-                .push(budget);
+    /// A meter that shares its budgets with other nodes; see [`crate::lease`].
+    pub fn shared(journal: Arc<dyn Journal>) -> Self {
+        Self {
+            leased: true,
+            ..Self::new(journal)
         }
-        for account in &self.accounts {
-            let wanted = by_tenant.remove(account.key()).unwrap_or_default();
-            merge(&mut account.value().lock(), wanted);
-        }
-        for (tenant, budgets) in by_tenant {
-            let account = Account {
-                budgets: Mutex::new(budgets),
-                released: watch::Sender::new(0),
-            };
-            self.accounts.insert(tenant, Arc::new(account));
-        }
-        Ok(())
     }
 
     /// Charges the holds that an earlier process left open: at their bound, until reconciled. Call
@@ -155,27 +194,23 @@ impl Meter {
     pub fn recover(&self, open: Vec<Held>, now_ms: i64) -> Result<usize, JournalError> {
         let count = open.len();
         for held in open {
-            let entry = Entry {
-                outcome: Outcome::Orphaned,
-                status: 0,
-                settled_at_ms: now_ms,
-                usage: held.bound_usage,
-                source: UsageSource::Estimated,
-                cost: held.bound,
-                baseline: held.bound,
-                list: held.bound,
-                sell: held.bound,
-                cache_saved: NanoUsd::ZERO,
-                context_tier: 0,
-                first_byte_ms: None,
-                held,
-            };
+            let entry = Entry::orphan(held, now_ms);
             self.journal.append(&Record::Settle(Box::new(entry)))?;
         }
         Ok(count)
     }
 
-    /// Reserves the bound of `estimate` on every budget of its path, or on none.
+    /// Takes `now_ms` for the time, whatever was seen before: it comes from a clock that is everybody's.
+    pub fn trust(&self, now_ms: i64) {
+        self.latest_ms.store(now_ms, Ordering::Release);
+    }
+
+    /// Tells the latest moment that the ledger knows of: a clock before it is not trusted.
+    pub fn saw(&self, at_ms: i64) {
+        self.latest_ms.fetch_max(at_ms, Ordering::AcqRel);
+    }
+
+    /// Reserves the bound of `estimate` on every budget and limit of its path, or on none.
     ///
     /// The hold is in the journal when this returns; await [`Hold::synced`] before the first byte
     /// of the answer goes out.
@@ -193,15 +228,27 @@ impl Meter {
         held.price = rates
             .as_ref()
             .map_or_else(|| Arc::from(""), |rates| Arc::clone(&rates.id));
+        let behind_ms = self.behind_ms(now_ms);
         let account = self.account(&held.subject.tenant);
-        let charges = match &account {
-            Some(account) => account.reserve(&held, rates.is_some(), now_ms)?,
+        let taken = match &account {
+            Some(account) => {
+                let reserved = account.reserve(self, &held, rates.is_some(), (now_ms, behind_ms));
+                reserved.inspect_err(|denied| self.told(&held.subject.tenant, denied, now_ms))?
+            }
             None => Vec::new(),
         };
+        held.charges = taken
+            .iter()
+            .filter(|it| it.unit == Unit::Usd)
+            .map(|it| Charge {
+                budget: Arc::clone(&it.budget),
+                start_ms: it.start_ms,
+            })
+            .collect();
         let mut hold = Hold {
             meter: Arc::clone(self),
             account,
-            charges,
+            taken,
             held: None,
             rates,
             baseline,
@@ -221,24 +268,30 @@ impl Meter {
             }
             Err(error) => {
                 // It was never written, so there is nothing to settle: only the memory gives way.
-                hold.release(held.bound, NanoUsd::ZERO);
+                hold.release(&Amounts::default());
                 Err(error.into())
             }
         }
     }
 
-    /// What hard budgets leave for `subject` now, or `None` where no hard budget covers it.
-    pub fn room(&self, subject: &Subject, now_ms: i64) -> Option<NanoUsd> {
-        let account = self.account(&subject.tenant)?;
-        let mut budgets = account.lock();
-        budgets
-            .iter_mut()
-            .filter(|budget| budget.hard && budget.covers(subject))
-            .map(|budget| {
-                budget.roll(now_ms);
-                budget.left()
-            })
-            .min()
+    /// How far `now_ms` lies behind what was seen, beyond what is usual; 0 while the clock is sound.
+    fn behind_ms(&self, now_ms: i64) -> i64 {
+        let latest = self.latest_ms.fetch_max(now_ms, Ordering::AcqRel);
+        let behind = latest.saturating_sub(now_ms);
+        if behind > CLOCK_SLACK_MS { behind } else { 0 }
+    }
+
+    /// What hard budgets leave for `subject` at `model` now, or `None` where no hard budget covers it.
+    pub fn room(&self, subject: &Subject, model: &str, now_ms: i64) -> Option<NanoUsd> {
+        self.account(&subject.tenant)?
+            .room(subject, model, now_ms, self.leased)
+            .map(NanoUsd)
+    }
+
+    /// What the budgets of `subject` ask of its calls now.
+    pub fn posture(&self, subject: &Subject, now_ms: i64) -> Posture {
+        self.account(&subject.tenant)
+            .map_or_else(Posture::default, |account| account.posture(subject, now_ms))
     }
 
     /// Changes whenever a hold of `tenant` ends. Subscribe before trying [`Meter::hold`], so that no
@@ -248,19 +301,88 @@ impl Meter {
             .map(|account| account.released.subscribe())
     }
 
-    /// Every configured budget as it stands, by tenant.
-    pub fn budgets(&self, now_ms: i64) -> Vec<(Arc<str>, Vec<Budget>)> {
+    /// Every budget and limit as it stands, by tenant and name.
+    pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
         let mut all: Vec<_> = self
             .accounts
             .iter()
-            .map(|account| {
-                let mut budgets = account.value().lock();
-                budgets.iter_mut().for_each(|budget| budget.roll(now_ms));
-                (Arc::clone(account.key()), budgets.clone())
-            })
+            .flat_map(|account| account.value().standings(now_ms))
             .collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         all
+    }
+
+    /// What is told to a call that no free model takes, when `budget` leaves money only for those.
+    pub fn only_free(&self, budget: &str, now_ms: i64) -> Denied {
+        let found = self
+            .standings(now_ms)
+            .into_iter()
+            .find(|it| it.id == budget);
+        Denied::OnlyFree {
+            budget: found
+                .as_ref()
+                .map_or_else(|| budget.to_owned(), |it| it.name.clone()),
+            limit: NanoUsd(
+                found
+                    .as_ref()
+                    .map_or(0, |it| it.limit.saturating_add(it.extra)),
+            ),
+            settled: NanoUsd(found.as_ref().map_or(0, |it| it.settled)),
+            resets_at_ms: found.and_then(|it| it.resets_at_ms),
+        }
+    }
+
+    /// Notes that a budget had its say on a call.
+    pub fn note(&self, tenant: &Arc<str>, budget: &str, decision: &'static str, now_ms: i64) {
+        const HOUR_MS: i64 = 3_600_000;
+        let start_ms = now_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
+        let mut all = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let same = |it: &&mut Decision| {
+            it.start_ms == start_ms
+                && it.tenant == *tenant
+                && &*it.budget == budget
+                && it.decision == decision
+        };
+        match all.iter_mut().find(same) {
+            Some(known) => known.calls = known.calls.saturating_add(1),
+            None => all.push(Decision {
+                start_ms,
+                tenant: Arc::clone(tenant),
+                budget: Arc::from(budget),
+                decision,
+                calls: 1,
+            }),
+        }
+    }
+
+    fn told(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        let (budget, decision) = match denied {
+            Denied::Budget {
+                budget,
+                waits: true,
+                ..
+            } => (budget, "wait"),
+            Denied::Budget { budget, .. } | Denied::OnlyFree { budget, .. } => (budget, "deny"),
+            Denied::Rate { limit, .. } => (limit, "deny"),
+            Denied::Unavailable { budget } | Denied::Clock { budget, .. } => {
+                (budget, "unavailable")
+            }
+            Denied::Unpriced { .. } | Denied::Journal(_) => return,
+        };
+        self.note(tenant, budget, decision, now_ms);
+    }
+
+    /// What budgets decided since this was last asked.
+    pub fn take_decisions(&self) -> Vec<Decision> {
+        std::mem::take(
+            &mut *self
+                .decisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn account(&self, tenant: &str) -> Option<Arc<Account>> {
@@ -270,74 +392,28 @@ impl Meter {
     }
 }
 
-impl Account {
-    fn lock(&self) -> MutexGuard<'_, Vec<Budget>> {
-        // A panic while the lock was held can not have left a half-made change: see `reserve`.
-        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What budgets ask of a caller's calls before a limit is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posture {
+    /// What is left of the tightest budget that wants it told.
+    pub remaining: Option<NanoUsd>,
+    /// The budget that sends calls to the fast tier, where one does.
+    pub fast: Option<Arc<str>>,
+    /// The budget that leaves only models that cost nothing, where one does.
+    pub free: Option<Arc<str>>,
+    /// The share of deep calls that the pace of spending allows, in thousandths of the usual share.
+    pub pace: u16,
+}
 
-    /// Checks every budget of the path first and changes them all afterwards.
-    fn reserve(&self, held: &Held, priced: bool, now_ms: i64) -> Result<Vec<(usize, i64)>, Denied> {
-        let mut budgets = self.lock();
-        for budget in budgets
-            .iter_mut()
-            .filter(|budget| budget.covers(&held.subject))
-        {
-            budget.roll(now_ms);
-            if budget.hard {
-                admit(budget, held, priced)?;
-            }
+impl Default for Posture {
+    fn default() -> Self {
+        Self {
+            remaining: None,
+            fast: None,
+            free: None,
+            pace: 1_000,
         }
-        let mut charges = Vec::new();
-        for (place, budget) in budgets.iter_mut().enumerate() {
-            if budget.covers(&held.subject) {
-                budget.held += held.bound;
-                charges.push((place, budget.start_ms));
-            }
-        }
-        Ok(charges)
     }
-}
-
-fn admit(budget: &Budget, held: &Held, priced: bool) -> Result<(), Denied> {
-    if !priced {
-        return Err(Denied::Unpriced {
-            model: held.model.to_string(),
-            budget: budget.name.clone(),
-        });
-    }
-    if held.bound <= budget.left() {
-        return Ok(());
-    }
-    Err(Denied::Budget {
-        budget: budget.name.clone(),
-        limit: budget.limit,
-        settled: budget.settled,
-        held: budget.held,
-        needed: held.bound,
-        waits: budget.settled + held.bound <= budget.limit,
-        resets_at_ms: budget.resets_at_ms,
-    })
-}
-
-/// Brings `present` in line with `wanted`: same nodes take the new limits, others retire, new ones
-/// go to the end.
-fn merge(present: &mut Vec<Budget>, mut wanted: Vec<Budget>) {
-    for budget in present.iter_mut() {
-        let at = wanted.iter().position(|other| budget.is_same(other));
-        let config = at.map(|at| wanted.swap_remove(at));
-        budget.adopt(config.as_ref());
-    }
-    present.append(&mut wanted);
-}
-
-/// The new configuration of budgets can not be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigureError {
-    #[error("limit_usd of a budget: {0}")]
-    Limit(#[from] ParseMoneyError),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
 }
 
 impl Hold {
@@ -381,7 +457,7 @@ impl Hold {
             Some(rates) if source != UsageSource::Estimated => rates.cost(&usage),
             _ => cost,
         };
-        self.release(held.bound, cost);
+        self.release(&Amounts::settled(&held, cost, &usage));
         let entry = Entry {
             held,
             outcome,
@@ -408,22 +484,10 @@ impl Hold {
         })
     }
 
-    fn release(&mut self, bound: NanoUsd, cost: NanoUsd) {
-        let Some(account) = self.account.take() else {
-            return;
-        };
-        let mut budgets = account.lock();
-        for (place, start_ms) in self.charges.drain(..) {
-            // A window that has passed keeps its figures in the ledger alone.
-            if let Some(budget) = budgets.get_mut(place).filter(|b| b.start_ms == start_ms) {
-                budget.held = budget.held - bound;
-                budget.settled += cost;
-            }
+    fn release(&mut self, settled: &Amounts) {
+        if let Some(account) = self.account.take() {
+            account.release(&std::mem::take(&mut self.taken), settled);
         }
-        drop(budgets);
-        account
-            .released
-            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::{RequestId, Usage};
 
+use crate::budget::Override;
+use crate::hold::Decision;
+use crate::lease::{Leased, Want};
 use crate::{Entry, Held, NanoUsd, Record};
 
 /// A byte position in the journal. Positions grow for ever, over all segments of the file.
@@ -139,6 +142,19 @@ pub struct UsageRow {
     pub sell: NanoUsd,
 }
 
+/// A process that shares the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    pub name: String,
+    /// `live` or `retired`.
+    pub state: String,
+    pub seen_at_ms: i64,
+    /// Until when it may spend from its slices.
+    pub lease_until_ms: i64,
+    /// Granted to it in windows still open, and not settled, in nano-USD.
+    pub unsettled: NanoUsd,
+}
+
 /// A key as stored: never its secret, only a keyed hash of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRow {
@@ -175,7 +191,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// The latest moment at which a hold was made, in milliseconds since 1970; 0 in an empty ledger.
     fn latest_ms(&self) -> Result<i64, LedgerError>;
 
-    /// A number that changes when the keys have.
+    /// A number that changes when keys, limits' changes or corrections have.
     fn version(&self) -> Result<u64, LedgerError>;
 
     /// What is known of budgets' windows that begin at `from_ms` or later, and of those without end.
@@ -186,6 +202,31 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// Writes events to the outbox; those whose id is there change nothing. Returns how many are new.
     fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError>;
+
+    /// One round of leasing for this node; see [`crate::lease`].
+    ///
+    /// # Errors
+    /// When the ledger does not answer, or a person has retired this node.
+    fn lease(&self, wants: &[Want], now_ms: i64) -> Result<Leased, LedgerError>;
+
+    /// Who this process is among the nodes that share the ledger.
+    fn node(&self) -> &str;
+
+    /// Dated changes of limits.
+    fn overrides(&self) -> Result<Vec<Override>, LedgerError>;
+
+    /// Writes down a dated change of a limit.
+    fn add_override(&self, change: &Override) -> Result<(), LedgerError>;
+
+    /// Adds what budgets decided.
+    fn decided(&self, decisions: &[Decision]) -> Result<(), LedgerError>;
+
+    /// Every node that ever shared the ledger.
+    fn nodes(&self) -> Result<Vec<Node>, LedgerError>;
+
+    /// Takes a dead node out: its open holds are charged at their bound, and what was granted to it
+    /// beyond that is free for others. `false` where the node still holds a lease at `now_ms`.
+    fn retire(&self, node: &str, now_ms: i64) -> Result<bool, LedgerError>;
 
     /// Adds a key.
     fn add_key(&self, key: &KeyRow) -> Result<(), LedgerError>;

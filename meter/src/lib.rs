@@ -14,19 +14,25 @@
     )
 )]
 
+mod account;
+mod alarm;
 pub mod budget;
 pub mod config;
 pub mod entry;
 pub mod hold;
+pub mod lease;
 pub mod ledger;
 pub mod money;
 pub mod price;
 pub mod standing;
 pub mod tokens;
+pub mod window;
 
+pub use account::{ConfigureError, Past};
+pub use budget::Override;
 pub use config::Config;
-pub use entry::{Entry, Held, Outcome, Record, Subject};
-pub use hold::{Denied, Estimate, Hold, Meter};
+pub use entry::{Charge, Entry, Held, Outcome, Record, Subject};
+pub use hold::{Denied, Estimate, Hold, Meter, Posture};
 pub use ledger::{Journal, JournalError, Ledger, LedgerError, Position};
 pub use money::NanoUsd;
 pub use price::{PriceBook, Rates};

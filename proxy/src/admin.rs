@@ -110,7 +110,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(admin): State<Admin>) -> String {
     let lag = admin.parts.store.lag();
-    let budgets = admin.parts.shared.meter.budgets(now_ms());
+    let budgets = admin.parts.shared.meter.standings(now_ms());
     let unapplied = lag.written.saturating_sub(lag.applied);
     telemetry::state(&budgets, unapplied, lag.written.saturating_sub(lag.synced));
     telemetry::in_flight(admin.parts.shared.calls_in_flight());
@@ -175,14 +175,10 @@ pub(crate) fn dimensions(text: &str) -> Result<Vec<Dimension>, String> {
 }
 
 async fn budgets(State(admin): State<Admin>) -> Json<Value> {
-    let budgets = admin.parts.shared.meter.budgets(now_ms());
+    let budgets = admin.parts.shared.meter.standings(now_ms());
     let rows: Vec<Value> = budgets
         .iter()
-        .flat_map(|(tenant, budgets)| {
-            budgets
-                .iter()
-                .map(move |budget| json!({ "tenant": tenant, "budget": budget }))
-        })
+        .map(|it| json!({ "tenant": it.tenant, "budget": it, "left": it.left() }))
         .collect();
     Json(Value::from(rows))
 }
@@ -314,7 +310,7 @@ async fn page(State(admin): State<Admin>) -> Result<Html<String>, Problem> {
         ))
     })
     .await?;
-    let budgets = admin.parts.shared.meter.budgets(now_ms());
+    let budgets = admin.parts.shared.meter.standings(now_ms());
     Ok(Html(assemble::overview_page(
         &tenants, &models, &days, &latest, &budgets,
     )))

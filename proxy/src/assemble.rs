@@ -8,9 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use meter::budget::Budget;
 use meter::ledger::UsageRow;
-use meter::{Entry, Journal, Ledger, Meter};
+use meter::{Entry, Journal, Ledger, Meter, Standing};
 use router::Split;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +21,7 @@ use crate::config::{Config, Secret};
 use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
+use crate::leasing;
 use crate::runtime::Runtime;
 use crate::telemetry;
 
@@ -31,6 +31,8 @@ const KEYS_EVERY: Duration = Duration::from_millis(250);
 const SPLITS_EVERY: Duration = Duration::from_secs(5);
 /// How often old conversations are looked for.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// How often what budgets decided is written down.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 const DAY_MS: i64 = 86_400_000;
 
 /// The parts, put together.
@@ -46,7 +48,11 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
     let journal: Arc<dyn Journal> = Arc::clone(&store.journal) as Arc<dyn Journal>;
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
-    let meter = Arc::new(Meter::new(journal));
+    let meter = Arc::new(if config.store.postgres.is_some() {
+        Meter::shared(journal)
+    } else {
+        Meter::new(journal)
+    });
     let orphans = meter.recover(ledger.open_holds()?, now_ms())?;
     if orphans > 0 {
         anyhow::ensure!(
@@ -63,7 +69,8 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
             "took up what an earlier process left"
         );
     }
-    meter.configure(&config.budgets, now_ms(), |from| ledger.spent(from))?;
+    configure(&meter, &*ledger, config)?;
+    meter.saw(ledger.latest_ms()?);
     let runtime = Runtime::build(config, None)?;
     let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
         &config.store.dir.join("context.sqlite3"),
@@ -91,6 +98,9 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         background: DashMap::new(),
     });
     learn(&shared.runtime.load(), &shared.ledger.state()?);
+    if shared.meter.is_shared() {
+        leasing::round(&shared, Duration::from_secs(1))?;
+    }
     let admin_token = match &config.admin.token {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
@@ -100,6 +110,37 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         store,
         admin_token,
     })
+}
+
+/// Takes the budgets and limits of `config`, with what the ledger knows of them.
+fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Result<()> {
+    let (budgets, limits) = (&config.budgets, &config.rate_limits);
+    meter.configure(
+        budgets,
+        limits,
+        ledger.node(),
+        now_ms(),
+        &LedgersPast(ledger),
+    )?;
+    meter.set_overrides(&ledger.overrides()?);
+    Ok(())
+}
+
+/// The ledger as the meter asks it for the past.
+struct LedgersPast<'a>(&'a dyn Ledger);
+
+impl meter::Past for LedgersPast<'_> {
+    fn windows(&self, from_ms: i64) -> Result<Vec<meter::ledger::Known>, meter::LedgerError> {
+        self.0.windows(from_ms)
+    }
+
+    fn spent(&self, from_ms: i64) -> Result<Vec<meter::ledger::Spent>, meter::LedgerError> {
+        self.0.spent(from_ms)
+    }
+
+    fn begin(&self, begun: &[meter::ledger::Known]) -> Result<(), meter::LedgerError> {
+        self.0.begin_windows(begun)
+    }
 }
 
 impl Parts {
@@ -113,11 +154,7 @@ impl Parts {
             self.store.flush(patience),
             "the ledger lags behind; try again"
         );
-        self.shared
-            .meter
-            .configure(&config.budgets, now_ms(), |from| {
-                self.shared.ledger.spent(from)
-            })?;
+        configure(&self.shared.meter, &*self.shared.ledger, config)?;
         for mut split in self.shared.splits.iter_mut() {
             split.retarget(runtime.routing.deep_per_thousand);
         }
@@ -161,12 +198,35 @@ impl Parts {
                 }
             }
         });
+        if self.shared.meter.is_shared() {
+            let shared = Arc::clone(&self.shared);
+            tasks.spawn(leasing::rounds(shared, stop_archive.clone()));
+        }
+        self.start_telling(tasks, &stop_archive);
         self.start_archiving(tasks, &stop_archive);
         // An encoding takes some 50 ms to read: before the first call that counts, not during it.
         let runtime = self.shared.runtime.load_full();
         tasks.spawn_blocking(move || {
             for target in &runtime.targets {
                 target.tokenizer.count("");
+            }
+        });
+    }
+
+    /// Writes down what budgets decided, and what they have to tell.
+    fn start_telling(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        tasks.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(TELL_EVERY))
+                .await
+                .is_some()
+            {
+                let shared = Arc::clone(&shared);
+                let told = tokio::task::spawn_blocking(move || tell(&shared)).await;
+                if let Ok(Err(error)) = told {
+                    tracing::warn!(%error, "what budgets have to tell could not be written down");
+                }
             }
         });
     }
@@ -208,11 +268,32 @@ impl Parts {
     }
 }
 
+/// Writes down decisions and alarms; what the ledger does not take is told again later.
+fn tell(shared: &Shared) -> Result<(), meter::LedgerError> {
+    let decisions = shared.meter.take_decisions();
+    if !decisions.is_empty() {
+        shared.ledger.decided(&decisions)?;
+    }
+    let alarms = shared.meter.alarms(now_ms());
+    if alarms.is_empty() {
+        return Ok(());
+    }
+    let told = shared.ledger.tell(&alarms).map(|_| ());
+    if told.is_err() {
+        shared.meter.alarms_lost();
+    }
+    told
+}
+
 /// Reads the keys again if anybody else has written to the ledger since `known`.
 fn refresh_keys(shared: &Shared, known: u64) -> anyhow::Result<u64> {
     let version = shared.ledger.version()?;
     if version != known {
         shared.keys.load(shared.ledger.keys()?);
+        shared.meter.set_overrides(&shared.ledger.overrides()?);
+        let longest_ms = 400 * DAY_MS;
+        let windows = shared.ledger.windows(now_ms() - longest_ms)?;
+        shared.meter.set_bases(&windows);
     }
     Ok(version)
 }
@@ -315,7 +396,7 @@ pub(crate) fn overview_page(
     models: &[UsageRow],
     days: &[UsageRow],
     latest: &[Entry],
-    budgets: &[(Arc<str>, Vec<Budget>)],
+    budgets: &[Standing],
 ) -> String {
     dashboards::overview(&dashboards::Overview {
         tenants,

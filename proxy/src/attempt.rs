@@ -22,6 +22,7 @@ use crate::refusal;
 use crate::relay::{self, Billing};
 use crate::runtime::{self, Runtime, Target};
 use crate::telemetry;
+use crate::thrift::Thrift;
 use crate::trace::{Phase, Trace};
 use crate::upstream::{self, Pieces};
 
@@ -46,6 +47,7 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) inbound: &'a Inbound,
     pub(crate) route: &'a router::Route,
     pub(crate) context: &'a Context,
+    pub(crate) thrift: &'a Thrift,
     pub(crate) request: RequestId,
     pub(crate) canonical: Canonical,
     /// An upstream did not know what the call names by id.
@@ -57,6 +59,23 @@ pub(crate) struct Dispatch<'a> {
 struct Bounds {
     prompt: u64,
     cap: u64,
+}
+
+/// Why a hold can not be had.
+enum TooMuch {
+    /// A budget or limit has no room.
+    Meter(Denied),
+    /// The caller does not want to pay as much; `None` where nobody knows what it may cost.
+    Caller {
+        most: NanoUsd,
+        needed: Option<NanoUsd>,
+    },
+}
+
+impl TooMuch {
+    fn waits(&self) -> bool {
+        matches!(self, Self::Meter(denied) if denied.waits())
+    }
 }
 
 /// How an attempt ended when it brought no answer.
@@ -87,6 +106,14 @@ impl Dispatch<'_> {
             .iter()
             .filter_map(|it| self.runtime.targets.get(it));
         let mut left: Vec<&Target> = targets.collect();
+        let now = now_ms();
+        left.retain(|target| self.thrift.allows(target, self.runtime, now));
+        if let (Some(budget), true) = (&self.thrift.free, left.is_empty()) {
+            let meter = &self.shared.meter;
+            meter.note(&self.subject.tenant, budget, "deny", now);
+            let denied = meter.only_free(budget, now);
+            return Err(refusal::denied(&denied, now));
+        }
         for attempt in 0..ATTEMPTS {
             let Some(target) = left.first().copied() else {
                 break;
@@ -118,13 +145,15 @@ impl Dispatch<'_> {
         attempt: u16,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
-        let capped = self.shared.meter.room(self.subject, now_ms()).is_some();
+        let meter = &self.shared.meter;
+        let room = meter.room(self.subject, &target.name, now_ms());
+        let capped = room.is_some() || self.thrift.most.is_some();
         let wanted = self.cap(target, capped);
         let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
-        let held = self
+        let (mut hold, cap) = self
             .hold(target, attempt, trace, &prepared, (wanted, capped))
-            .await;
-        let (mut hold, cap) = held.map_err(Failed::Last)?;
+            .await?;
+        trace.cap = (capped && self.inbound.scan.max_output.is_none()).then_some(cap);
         if capped && cap != wanted {
             prepared = self.recapped(target, prepared, cap)?;
         }
@@ -217,11 +246,11 @@ impl Dispatch<'_> {
         trace: &Trace,
         prepared: &Prepared,
         (cap, capped): (u64, bool),
-    ) -> Result<(Hold, u64), Refusal> {
+    ) -> Result<(Hold, u64), Failed> {
         let meter = &self.shared.meter;
         let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
         if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
-            return Err(refusal::unbounded());
+            return Err(Failed::Last(refusal::unbounded()));
         }
         let prompt = self.prompt_bound(target, prepared);
         // A dialect may have a least cap, above the one that was asked for.
@@ -236,12 +265,17 @@ impl Dispatch<'_> {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
             let estimate = self.estimate(target, attempt, trace, prepared, bounds, now);
-            let denied = match meter.hold(estimate, now) {
+            let denied = match self.held(estimate, now) {
                 Ok(hold) => return Ok((hold, bounds.cap)),
                 Err(denied) => denied,
             };
             // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.
-            if matches!(denied, Denied::Budget { .. }) && !is_counted {
+            let may_fit = matches!(
+                denied,
+                TooMuch::Meter(Denied::Budget { .. } | Denied::Rate { .. })
+                    | TooMuch::Caller { .. }
+            );
+            if may_fit && !is_counted {
                 is_counted = true;
                 let counted = self.counted_bound(target, prepared);
                 if let Some(counted) = counted.filter(|counted| *counted < bounds.prompt) {
@@ -249,24 +283,38 @@ impl Dispatch<'_> {
                     continue;
                 }
             }
-            match (&denied, releases) {
-                (Denied::Budget { waits: true, .. }, Some(mut releases)) => {
-                    telemetry::waited_for_holds();
-                    if timeout_at(deadline, releases.changed()).await.is_ok() {
-                        continue;
-                    }
+            if let (true, Some(mut releases)) = (denied.waits(), releases) {
+                telemetry::waited_for_holds();
+                if timeout_at(deadline, releases.changed()).await.is_ok() {
+                    continue;
                 }
-                // A caller who named no cap is served as far as the money goes.
-                (Denied::Budget { waits: false, .. }, _) => {
-                    if let Some(smaller) = self.affordable(target, prepared, bounds, now) {
-                        bounds.cap = smaller;
-                        continue;
-                    }
-                }
-                _ => {}
             }
-            return Err(refusal::denied(&denied, now_ms()));
+            // A caller who named no cap is served as far as the money goes.
+            if let Some(smaller) = self.affordable(target, prepared, bounds, now) {
+                bounds.cap = smaller;
+                continue;
+            }
+            return Err(match denied {
+                TooMuch::Meter(denied) => Failed::Last(refusal::denied(&denied, now_ms())),
+                TooMuch::Caller { most, needed } => {
+                    Failed::Next(refusal::too_dear(&target.name, most, needed))
+                }
+            });
         }
+    }
+
+    /// Holds, unless the caller's own limit is below the bound.
+    fn held(&self, estimate: Estimate, now: i64) -> Result<Hold, TooMuch> {
+        if let Some(most) = self.thrift.most {
+            let needed = estimate.bound();
+            if needed.is_none_or(|needed| needed > most) {
+                return Err(TooMuch::Caller { most, needed });
+            }
+        }
+        self.shared
+            .meter
+            .hold(estimate, now)
+            .map_err(TooMuch::Meter)
     }
 
     /// The output cap to hold for: the caller's, or the default under a hard budget.
@@ -295,7 +343,11 @@ impl Dispatch<'_> {
         if scan.max_output.is_some() {
             return None;
         }
-        let room = self.shared.meter.room(self.subject, now)?;
+        let room = self.shared.meter.room(self.subject, &target.name, now);
+        let room = match (room, self.thrift.most) {
+            (Some(room), Some(most)) => room.min(most),
+            (room, most) => room.or(most)?,
+        };
         let sent = prepared.scan(self.inbound);
         let rates = self.runtime.rates(target, &sent.lane, now)?;
         let fits = rates.affordable_answer(bounds.prompt, room);

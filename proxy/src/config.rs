@@ -44,6 +44,8 @@ pub struct Config {
     pub models: Vec<Model>,
     #[serde(default, rename = "budget")]
     pub budgets: Vec<meter::config::BudgetConfig>,
+    #[serde(default, rename = "rate_limit")]
+    pub rate_limits: Vec<meter::config::LimitConfig>,
     #[serde(default, rename = "price")]
     pub prices: Vec<meter::config::PriceConfig>,
 }

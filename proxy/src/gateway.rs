@@ -16,10 +16,10 @@ use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, Subject};
-use router::{Asked, Features, Route, Split, Wanted};
+use router::{Asked, Features, Reason, Route, Split, Wanted};
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
-use wire::{Dialect, Refusal, RequestId, dialect};
+use wire::{Dialect, Refusal, RequestId, Tier, dialect};
 
 use crate::attempt::Dispatch;
 use crate::background::{self, Making};
@@ -29,6 +29,7 @@ use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
 use crate::prepare::Canonical;
 use crate::runtime::{Runtime, Target};
+use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
 use crate::{count, edge, refusal, responses, telemetry};
 
@@ -188,7 +189,10 @@ pub(crate) async fn converse(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     let context = shared.recall(subject, inbound).await?;
-    let route = shared.decide(runtime, subject, inbound, context.session)?;
+    let thrift = Thrift::of(shared, subject, trace.most, now_ms());
+    let asking = (&thrift, trace.request);
+    let route = shared.decide(runtime, subject, inbound, context.session, asking)?;
+    trace.remaining = thrift.remaining;
     trace.lap(Phase::Decide);
     let call = Dispatch {
         shared,
@@ -197,6 +201,7 @@ pub(crate) async fn converse(
         inbound,
         route: &route,
         context: &context,
+        thrift: &thrift,
         request: trace.request,
         canonical: Canonical::new(),
         writes_out: AtomicBool::new(false),
@@ -240,7 +245,9 @@ impl Shared {
         headers: &HeaderMap,
         trace: &mut Trace,
     ) -> Result<Subject, Refusal> {
-        let subject = identify::subject(headers, &self.keys).map_err(refusal::stranger)?;
+        let mut subject = identify::subject(headers, &self.keys).map_err(refusal::stranger)?;
+        thrift::name(&mut subject, headers)?;
+        trace.most = thrift::most(headers)?;
         trace.subject = Some(subject.clone());
         Ok(subject)
     }
@@ -252,6 +259,7 @@ impl Shared {
         subject: &Subject,
         inbound: &Inbound,
         session: Session,
+        (thrift, request): (&Thrift, RequestId),
     ) -> Result<Route, Refusal> {
         let mut buffer = [0; router::features::MOST_BYTES];
         let text = inbound.scan.prompt(&inbound.body, &mut buffer);
@@ -273,7 +281,7 @@ impl Shared {
             at(true).or_else(|| at(false))
         };
         let asked = Asked {
-            wanted: Wanted::parse(&inbound.scan.model),
+            wanted: thrift.wanted(Wanted::parse(&inbound.scan.model), runtime),
             dialect: inbound.dialect.name(),
             converses: inbound.dialect.converses(),
             stay: goes_on.flatten().and_then(began_with),
@@ -293,9 +301,23 @@ impl Shared {
                 .entry(Arc::clone(&subject.tenant))
                 .or_insert_with(|| Split::new(share)),
         };
-        let route = router::decide(&features, &asked, &runtime.policy, &usable, &mut split);
+        let decide = |asked: &Asked<'_>, split: &mut Split| {
+            router::decide(&features, asked, &runtime.policy, &usable, split)
+                .map_err(|error| refusal::no_model(&error))
+        };
+        let mut route = decide(&asked, &mut split)?;
+        let slowed = thrift.slows(&route, request);
+        if slowed {
+            split.forget(Tier::Deep);
+            let wanted = Wanted::Tier(Tier::Fast);
+            route = decide(&Asked { wanted, ..asked }, &mut split)?;
+        }
         drop(split);
-        let route = route.map_err(|error| refusal::no_model(&error))?;
+        if slowed || (thrift.fast.is_some() && asked.wanted == Wanted::Tier(Tier::Fast)) {
+            route.reason = Reason::Budget;
+            let budget = thrift.fast.as_deref().unwrap_or("pacing");
+            self.meter.note(&subject.tenant, budget, "degrade", now);
+        }
         telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
         Ok(route)
     }

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod identify;
 mod intake;
 mod joined;
+mod leasing;
 mod prepare;
 pub mod refusal;
 mod relay;
@@ -23,6 +24,7 @@ mod responses;
 pub mod runtime;
 mod serve;
 pub mod telemetry;
+mod thrift;
 mod trace;
 mod upstream;
 

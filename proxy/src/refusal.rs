@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use meter::{Denied, JournalError};
+use meter::{Denied, JournalError, NanoUsd};
 use wire::archive::{ArchiveError, Shelf};
 use wire::{Dialect, Fault, Loss, Refusal, RequestId, ScanError};
 
@@ -72,22 +72,50 @@ pub(crate) fn no_model(error: &router::NoModel) -> Refusal {
 /// A spent budget is final until its window ends: SDKs are told not to try again.
 pub(crate) fn denied(error: &Denied, now_ms: i64) -> Refusal {
     match error {
-        Denied::Budget { resets_at_ms, .. } => {
-            let left = resets_at_ms.map(|reset| reset.saturating_sub(now_ms).max(0));
-            let seconds = left
-                .and_then(|ms| u64::try_from(ms).ok())
-                .map(|ms| ms.div_ceil(1_000));
-            Refusal {
-                retry_after_s: seconds,
-                is_final: true,
-                ..refusal(Fault::Caller, 429, "budget_exceeded", error.to_string())
-            }
-        }
+        Denied::Budget { resets_at_ms, .. } | Denied::OnlyFree { resets_at_ms, .. } => Refusal {
+            retry_after_s: seconds_until(*resets_at_ms, now_ms),
+            is_final: true,
+            ..refusal(Fault::Caller, 429, "budget_exceeded", error.to_string())
+        },
+        Denied::Rate { resets_at_ms, .. } => Refusal {
+            retry_after_s: seconds_until(*resets_at_ms, now_ms).or(Some(1)),
+            ..refusal(Fault::Caller, 429, "rate_limit_exceeded", error.to_string())
+        },
+        Denied::Unavailable { .. } => Refusal {
+            retry_after_s: Some(5),
+            ..refusal(Fault::Gateway, 503, "budget_unavailable", error.to_string())
+        },
+        Denied::Clock { .. } => Refusal {
+            retry_after_s: Some(5),
+            ..refusal(Fault::Gateway, 503, "clock_behind", error.to_string())
+        },
         Denied::Unpriced { .. } => Refusal {
             is_final: true,
             ..refusal(Fault::Gateway, 403, "model_unpriced", error.to_string())
         },
         Denied::Journal(error) => journal(error),
+    }
+}
+
+/// Whole seconds until a window ends.
+fn seconds_until(end_ms: Option<i64>, now_ms: i64) -> Option<u64> {
+    let left = end_ms?.saturating_sub(now_ms).max(0);
+    Some(u64::try_from(left).ok()?.div_ceil(1_000))
+}
+
+/// No model answers for what the caller is ready to pay.
+pub(crate) fn too_dear(model: &str, most: NanoUsd, needed: Option<NanoUsd>) -> Refusal {
+    let may = needed.map_or_else(
+        || "has no price".to_owned(),
+        |needed| format!("may cost {needed} USD"),
+    );
+    let message = format!(
+        "the call {may} at model `{model}`, and `x-pareto-max-cost` is {most}; raise it, shorten the \
+         call or set a smaller output cap"
+    );
+    Refusal {
+        is_final: true,
+        ..refusal(Fault::Caller, 402, "max_cost_exceeded", message)
     }
 }
 

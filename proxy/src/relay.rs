@@ -213,6 +213,22 @@ fn begun(
             headers.insert(name, value);
         }
     }
+    let budget = [
+        (
+            "x-pareto-budget-remaining",
+            trace.remaining.map(meter::NanoUsd::to_usd),
+        ),
+        ("x-pareto-output-cap", trace.cap.map(|cap| cap.to_string())),
+        (
+            "x-pareto-cap-reason",
+            trace.cap.map(|_| "budget".to_owned()),
+        ),
+    ];
+    for (name, value) in budget {
+        if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&value)) {
+            headers.insert(name, value);
+        }
+    }
     if let Some(score) = route.score {
         headers.insert("x-pareto-score", HeaderValue::from(score.milli()));
     }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use meter::Entry;
-use meter::budget::Budget;
+use meter::{Standing, Unit};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use wire::{Losses, Refusal, Tier, UsageSource};
@@ -260,17 +260,16 @@ pub(crate) fn reloaded(taken: bool) {
 }
 
 /// Budgets and storage as they stand, written whenever metrics are asked for.
-pub(crate) fn state(budgets: &[(std::sync::Arc<str>, Vec<Budget>)], unapplied: u64, unsynced: u64) {
-    for (tenant, budgets) in budgets {
-        for budget in budgets {
-            let labels = [
-                ("tenant", tenant.to_string()),
-                ("budget", budget.name.clone()),
-            ];
-            gauge!("pareto_budget_limit_usd", &labels).set(usd(budget.limit));
-            gauge!("pareto_budget_settled_usd", &labels).set(usd(budget.settled));
-            gauge!("pareto_budget_held_usd", &labels).set(usd(budget.held));
-        }
+pub(crate) fn state(budgets: &[Standing], unapplied: u64, unsynced: u64) {
+    for budget in budgets.iter().filter(|it| it.unit == Unit::Usd) {
+        let labels = [
+            ("tenant", budget.tenant.clone()),
+            ("budget", budget.name.clone()),
+        ];
+        let usd = |nano: i64| usd(meter::NanoUsd(nano));
+        gauge!("pareto_budget_limit_usd", &labels).set(usd(budget.limit + budget.extra));
+        gauge!("pareto_budget_settled_usd", &labels).set(usd(budget.settled));
+        gauge!("pareto_budget_held_usd", &labels).set(usd(budget.held));
     }
     gauge!("pareto_ledger_lag_bytes").set(number(usize::try_from(unapplied).unwrap_or(usize::MAX)));
     gauge!("pareto_journal_unsynced_bytes")

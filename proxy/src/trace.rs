@@ -63,6 +63,12 @@ pub(crate) struct Trace {
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
     /// What the last attempt's translation could not carry.
     pub(crate) losses: Losses,
+    /// The most that the caller wants to pay for the call.
+    pub(crate) most: Option<meter::NanoUsd>,
+    /// The output cap that the gateway wrote into the call, because a budget needs one.
+    pub(crate) cap: Option<u64>,
+    /// What is left of a budget that wants it told.
+    pub(crate) remaining: Option<meter::NanoUsd>,
     /// Counts the call as under way for as long as any copy of its trace lives.
     pub(crate) flight: Option<Arc<Flight>>,
 }
@@ -80,6 +86,9 @@ impl Trace {
             dialect,
             answered_by: None,
             losses: Losses::default(),
+            most: None,
+            cap: None,
+            remaining: None,
             flight: None,
         }
     }

@@ -47,6 +47,8 @@ pub enum Reason {
     OnlyTier,
     /// The call goes on a tool loop, and stays with the model that began it.
     Session,
+    /// A budget that is nearly spent, or spent ahead of its plan, sends calls to the fast tier.
+    Budget,
 }
 
 impl Reason {
@@ -59,6 +61,7 @@ impl Reason {
             Self::Named => "named",
             Self::OnlyTier => "only_tier",
             Self::Session => "session",
+            Self::Budget => "budget",
         }
     }
 }

@@ -7,8 +7,10 @@ mod windows;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meter::ledger::{KeyRow, Known, Spent, Tell, UsageQuery, UsageRow};
-use meter::{Entry, Held, Ledger, LedgerError, Position, Record};
+use meter::hold::Decision;
+use meter::lease::{Leased, Want};
+use meter::ledger::{KeyRow, Known, Node, Spent, Tell, UsageQuery, UsageRow};
+use meter::{Entry, Held, Ledger, LedgerError, Override, Position, Record};
 use wire::RequestId;
 
 use crate::sql::postgres::Postgres;
@@ -76,15 +78,13 @@ impl SqlLedger {
     pub fn open_server(url: &str, node: &str) -> Result<Self, OpenLedgerError> {
         let engine = Postgres::new(url).map_err(OpenLedgerError::Server)?;
         sql::migrate(&engine, POSTGRES).map_err(OpenLedgerError::Server)?;
+        engine
+            .write(&mut |sql| windows::revive(sql, node))
+            .map_err(OpenLedgerError::Server)?;
         Ok(Self {
             engine: Arc::new(engine),
             node: node.to_owned(),
         })
-    }
-
-    /// The name of this node.
-    pub fn node(&self) -> &str {
-        &self.node
     }
 
     /// Applies `records` and remembers that the journal is applied up to `cursor`, all or nothing.
@@ -248,6 +248,49 @@ impl Ledger for SqlLedger {
 
     fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError> {
         self.write("begin budget windows", |sql| windows::begin(sql, begun))
+    }
+
+    fn lease(&self, wants: &[Want], now_ms: i64) -> Result<Leased, LedgerError> {
+        let what = "lease slices of budgets";
+        let clock = self.engine.clock().map_err(|error| error.during(what))?;
+        let now = clock.unwrap_or(now_ms);
+        let grants = self.write(what, |sql| windows::lease(sql, &self.node, wants, now))?;
+        Ok(Leased {
+            now_ms: clock,
+            grants,
+        })
+    }
+
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn overrides(&self) -> Result<Vec<Override>, LedgerError> {
+        self.read("read changes of limits", windows::overrides)
+    }
+
+    fn add_override(&self, change: &Override) -> Result<(), LedgerError> {
+        self.write("write a change of a limit", |sql| {
+            windows::add_override(sql, change)?;
+            bump(sql, "keys")
+        })
+    }
+
+    fn decided(&self, decisions: &[Decision]) -> Result<(), LedgerError> {
+        self.write("write what budgets decided", |sql| {
+            windows::decided(sql, decisions)
+        })
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>, LedgerError> {
+        self.read("read the nodes", windows::nodes)
+    }
+
+    fn retire(&self, node: &str, now_ms: i64) -> Result<bool, LedgerError> {
+        let what = "retire a node";
+        let clock = self.engine.clock().map_err(|error| error.during(what))?;
+        let now = clock.unwrap_or(now_ms);
+        self.write(what, |sql| windows::retire(sql, node, now))
     }
 
     fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError> {

@@ -107,9 +107,9 @@ fn node(dir: &Path) -> Result<String, OpenError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(told(error)),
     }
-    let mut random = [0; 6];
+    let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| told(std::io::Error::other(error)))?;
-    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{:016x}", u64::from_le_bytes(random));
     std::fs::write(&path, &name).map_err(told)?;
     Ok(name)
 }

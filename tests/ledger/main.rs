@@ -71,7 +71,12 @@ pub fn held(n: u8, bound: i64) -> Held {
     Held {
         request: RequestId::new(u64::try_from(at).unwrap(), [n; 10]),
         attempt: 0,
-        subject: Subject::of_key(if n % 2 == 0 { "even" } else { "odd" }, "t", "", "k"),
+        subject: Subject::of_key(
+            if n.is_multiple_of(2) { "even" } else { "odd" },
+            "t",
+            "",
+            "k",
+        ),
         dialect: Arc::from("openai_chat"),
         requested: Arc::from("auto"),
         model: Arc::from("m"),

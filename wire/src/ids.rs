@@ -23,8 +23,7 @@ impl RequestId {
 
     /// When the call arrived, in milliseconds since 1970: the first 48 bits.
     pub fn unix_ms(&self) -> i64 {
-        let [a, b, c, d, e, f, ..] = self.bytes();
-        i64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        i64::try_from(u128::from_be_bytes(self.bytes()) >> 80).unwrap_or(i64::MAX)
     }
 
     /// The id stored as these 16 bytes.

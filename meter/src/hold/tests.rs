@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use wire::{RequestId, Tier};
 
 use super::*;
-use crate::budget::Window;
-use crate::config::PriceConfig;
-use crate::ledger::Synced;
+use crate::account::Past;
+use crate::config::{BudgetConfig, PriceConfig};
+use crate::ledger::{Known, LedgerError, Spent, Synced};
 use crate::price::{PriceBook, STANDARD};
+use crate::window::Period;
 
 /// Keeps what is appended; the file-backed journal has its own tests.
 #[derive(Debug, Default)]
@@ -26,6 +27,25 @@ impl Journal for Written {
         Box::pin(std::future::ready(Ok(())))
     }
 }
+
+/// A ledger that knows what it is given.
+struct Before(Vec<Spent>);
+
+impl Past for Before {
+    fn windows(&self, _: i64) -> Result<Vec<Known>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    fn spent(&self, _: i64) -> Result<Vec<Spent>, LedgerError> {
+        Ok(self.0.clone())
+    }
+
+    fn begin(&self, _: &[Known]) -> Result<(), LedgerError> {
+        Ok(())
+    }
+}
+
+const NOTHING: Before = Before(Vec::new());
 
 const NOW: i64 = 1_795_000_000_000;
 
@@ -49,17 +69,12 @@ fn meter(budgets: &[(&str, &str)]) -> (Arc<Meter>, Arc<Written>) {
     let budgets: Vec<_> = budgets
         .iter()
         .map(|(project, limit)| BudgetConfig {
-            tenant: "acme".into(),
-            team: None,
             project: (!project.is_empty()).then(|| (*project).to_owned()),
-            key: None,
-            limit_usd: (*limit).to_owned(),
-            window: Window::Day,
-            hard: true,
+            ..BudgetConfig::of_tenant("acme", limit, Period::Day)
         })
         .collect();
     meter
-        .configure(&budgets, NOW, |_| Ok(Vec::new()))
+        .configure(&budgets, &[], "here", NOW, &NOTHING)
         .expect("good budgets");
     (meter, journal)
 }
@@ -134,15 +149,12 @@ fn a_call_must_fit_every_level() {
 fn a_dropped_hold_is_charged_only_once_sent() {
     let (meter, journal) = meter(&[("", "0.000010")]);
     drop(meter.hold(estimate(6, ""), NOW).expect("fits"));
-    let state = || meter.budgets(NOW)[0].1[0].clone();
-    assert_eq!((state().settled, state().held), (NanoUsd(0), NanoUsd(0)));
+    let state = || meter.standings(NOW)[0].clone();
+    assert_eq!((state().settled, state().held), (0, 0));
     let mut hold = meter.hold(estimate(6, ""), NOW).expect("fits");
     hold.sent(NOW);
     drop(hold);
-    assert_eq!(
-        (state().settled, state().held),
-        (NanoUsd(6_000), NanoUsd(0))
-    );
+    assert_eq!((state().settled, state().held), (6_000, 0));
     let costs: Vec<_> = journal
         .0
         .lock()
@@ -182,31 +194,32 @@ fn a_new_window_starts_empty_and_late_posts_stay_in_the_old_one() {
     let tomorrow = NOW + 86_400_000;
     let hold = meter.hold(estimate(9, ""), tomorrow).expect("a new window");
     late.post(&used(8)).expect("settles once");
-    assert_eq!(meter.budgets(tomorrow)[0].1[0].settled, NanoUsd::ZERO);
+    assert_eq!(meter.standings(tomorrow)[0].settled, 0);
     hold.post(&used(1)).expect("settles once");
-    assert_eq!(meter.budgets(tomorrow)[0].1[0].settled, NanoUsd(1_000));
+    assert_eq!(meter.standings(tomorrow)[0].settled, 1_000);
+    let back = meter
+        .hold(estimate(9, ""), NOW)
+        .expect_err("a clock that runs back");
     assert!(
-        meter.hold(estimate(9, ""), NOW).is_ok(),
-        "a clock that runs back resets nothing"
+        matches!(
+            back,
+            Denied::Clock {
+                behind_ms: 86_400_000,
+                ..
+            }
+        ),
+        "{back}"
     );
-    assert_eq!(meter.budgets(NOW)[0].1[0].settled, NanoUsd(1_000));
+    assert_eq!(meter.standings(NOW)[0].settled, 1_000);
 }
 
 #[test]
 fn a_new_configuration_keeps_what_is_known() {
     let (meter, _) = meter(&[("", "0.000010")]);
     let hold = meter.hold(estimate(6, ""), NOW).expect("fits");
-    let config = |limit: &str| BudgetConfig {
-        tenant: "acme".into(),
-        team: None,
-        project: None,
-        key: None,
-        limit_usd: limit.to_owned(),
-        window: Window::Day,
-        hard: true,
-    };
+    let config = |limit: &str| BudgetConfig::of_tenant("acme", limit, Period::Day);
     meter
-        .configure(&[config("0.000007")], NOW, |_| Ok(Vec::new()))
+        .configure(&[config("0.000007")], &[], "here", NOW, &NOTHING)
         .expect("good");
     assert!(
         meter.hold(estimate(2, ""), NOW).is_err(),
@@ -214,19 +227,21 @@ fn a_new_configuration_keeps_what_is_known() {
     );
     assert!(
         meter
-            .configure(&[config("much")], NOW, |_| Ok(Vec::new()))
+            .configure(&[config("much")], &[], "here", NOW, &NOTHING)
             .is_err()
     );
     hold.post(&used(1)).expect("settles once");
     assert!(meter.hold(estimate(6, ""), NOW).is_ok());
-    meter.configure(&[], NOW, |_| Ok(Vec::new())).expect("good");
+    meter
+        .configure(&[], &[], "here", NOW, &NOTHING)
+        .expect("good");
     assert!(
         meter.hold(estimate(60, ""), NOW).is_ok(),
         "no budget, no limit"
     );
-    let spent = |_| {
+    let spent = {
         let [tenant, team, project, key] = ["acme", "", "", "k"].map(Arc::from);
-        Ok(vec![Spent {
+        Before(vec![Spent {
             tenant,
             team,
             project,
@@ -238,7 +253,7 @@ fn a_new_configuration_keeps_what_is_known() {
         }])
     };
     meter
-        .configure(&[config("0.000007")], NOW, spent)
+        .configure(&[config("0.000007")], &[], "here", NOW, &spent)
         .expect("good");
     assert!(
         meter.hold(estimate(2, ""), NOW).is_err(),
@@ -284,9 +299,9 @@ proptest! {
                 }
                 _ => {}
             }
-            let state = meter.budgets(NOW)[0].1[0].clone();
+            let state = meter.standings(NOW)[0].clone();
             let held: u64 = open.iter().map(|(_, bound)| bound).sum();
-            prop_assert_eq!((state.settled.0, state.held.0), (i64::try_from(settled * 1_000).expect("small"), i64::try_from(held * 1_000).expect("small")));
+            prop_assert_eq!((state.settled, state.held), (i64::try_from(settled * 1_000).expect("small"), i64::try_from(held * 1_000).expect("small")));
             prop_assert!(state.settled + state.held <= state.limit);
         }
         drop(open);

@@ -63,6 +63,6 @@ fn steps_of_a_histogram_hold_what_falls_into_them() {
             nano <= end && step(NanoUsd(end)) == at,
             "{nano} in {at}, to {end}"
         );
-        assert!(end - nano <= nano / 8, "{nano} to {end}");
+        assert!((end - nano) <= nano >> 3, "{nano} to {end}");
     }
 }

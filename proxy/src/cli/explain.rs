@@ -73,6 +73,9 @@ fn caller(held: &Held, deep_per_thousand: u16) -> String {
         "pinned" => "the caller named the tier",
         "named" => "the caller named the model",
         "only_tier" => "only this tier has a model for such calls",
+        "budget" => {
+            "a budget that is nearly spent, or ahead of its plan, sends calls to the fast tier"
+        }
         "session" => "a tool loop under way stays with the model that began it",
         other => other,
     };

@@ -25,18 +25,8 @@ pub(super) fn all(config: &Config) -> Findings {
     for (index, one) in config.models.iter().enumerate() {
         model(index, one, config, &mut names, &mut found);
     }
-    for (index, budget) in config.budgets.iter().enumerate() {
-        match meter::NanoUsd::from_usd(&budget.limit_usd) {
-            Ok(limit) if limit >= meter::NanoUsd::ZERO => {}
-            Ok(_) => found.push((
-                format!("budget[{index}].limit_usd"),
-                format!(
-                    "`{}` is negative; write a limit of 0 or more",
-                    budget.limit_usd
-                ),
-            )),
-            Err(error) => found.push((format!("budget[{index}].limit_usd"), error.to_string())),
-        }
+    for wrong in meter::budget::check(&config.budgets, &config.rate_limits) {
+        found.push((wrong.place, wrong.message));
     }
     prices(config, &mut found);
     found

@@ -182,3 +182,9 @@ CREATE TABLE node (
 CREATE TABLE counter (
     name TEXT PRIMARY KEY, value BIGINT NOT NULL
 );
+
+-- Nodes that wait for a part of a budget, for a moment: others give back what they do not use.
+CREATE TABLE budget_want (
+    budget TEXT NOT NULL, node TEXT NOT NULL, until_ms BIGINT NOT NULL,
+    PRIMARY KEY (budget, node)
+);

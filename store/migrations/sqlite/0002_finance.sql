@@ -124,3 +124,9 @@ CREATE TABLE node (
 CREATE TABLE counter (
     name TEXT PRIMARY KEY, value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Nodes that wait for a part of a budget, for a moment: others give back what they do not use.
+CREATE TABLE budget_want (
+    budget TEXT NOT NULL, node TEXT NOT NULL, until_ms INTEGER NOT NULL,
+    PRIMARY KEY (budget, node)
+) STRICT, WITHOUT ROWID;

@@ -171,10 +171,9 @@ fn bind(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> rusqlite::
 
 fn value(column: ValueRef<'_>) -> Value {
     match column {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(int) => Value::Int(int),
         // Nothing here stores floating point; were it there, it would be no amount.
-        ValueRef::Real(_) => Value::Null,
+        ValueRef::Null | ValueRef::Real(_) => Value::Null,
+        ValueRef::Integer(int) => Value::Int(int),
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
