@@ -1,0 +1,1 @@
+//! What changed between two books, and what that would have done to recorded usage.

@@ -1,0 +1,1 @@
+//! Other price lists, turned into new periods of a book.
