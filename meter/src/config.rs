@@ -1,5 +1,6 @@
 //! The meter's part of the configuration.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
@@ -204,4 +205,103 @@ fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error
         }
     }
     from.deserialize_any(Moment)
+}
+
+/// `[[sell]]`: what tenants pay. Amounts are decimal USD in quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SellConfig {
+    /// The plan's name, for statements.
+    pub plan: String,
+    /// Who is on it; without any it is the plan of all the rest.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// How use becomes money.
+    pub rule: SellRule,
+    /// `markup`: percent on top of the cost.
+    #[serde(default)]
+    pub pct: Option<String>,
+    /// `fixed`: USD for a million tokens by class, named as in `[[price]]`; `web_search` for a thousand.
+    #[serde(default)]
+    pub prices: BTreeMap<String, String>,
+    /// `graduated` and `volume`: steps from the lowest up; the last one has no `up_to`.
+    #[serde(default)]
+    pub tiers: Vec<SellTier>,
+    /// What steps and packages count.
+    #[serde(default)]
+    pub measure: SellMeasure,
+    /// `package`: units of a package; one that was begun is paid.
+    #[serde(default)]
+    pub package_size: Option<u64>,
+    /// `package`: USD for each.
+    #[serde(default)]
+    pub package_price: Option<String>,
+    /// USD each month, whatever is used.
+    #[serde(default)]
+    pub monthly_fee: Option<String>,
+    /// Credits included each month; what is left of them expires.
+    #[serde(default)]
+    pub included_credits: Option<String>,
+    /// USD that one credit is worth.
+    #[serde(default)]
+    pub credit_value: Option<String>,
+    /// What happens beyond the included credits.
+    #[serde(default)]
+    pub overage: Overage,
+}
+
+/// How use becomes money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SellRule {
+    /// Cost and a percentage, for each charge.
+    Markup,
+    /// Prices of classes, for each charge.
+    Fixed,
+    /// The month's units, each at the price of its own step.
+    Graduated,
+    /// The month's units, all at the price of the step that they reach.
+    Volume,
+    /// The month's units in packages.
+    Package,
+}
+
+/// What the steps of a rule count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SellMeasure {
+    /// Tokens of prompts and answers; prices are USD for a million.
+    #[default]
+    Tokens,
+    /// Calls; prices are USD for each.
+    Calls,
+    /// Our cost in USD; prices are percent on top of it.
+    Cost,
+}
+
+/// A step of a `graduated` or `volume` rule.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SellTier {
+    /// The last unit in it: tokens, calls or USD; the highest step has none.
+    #[serde(default)]
+    pub up_to: Option<String>,
+    /// USD for a million tokens or for each call; percent on top of the cost.
+    pub unit_price: String,
+    /// USD once, where the step is reached.
+    #[serde(default)]
+    pub flat_fee: Option<String>,
+}
+
+/// What happens when the included credits are used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overage {
+    /// Calls are refused; what slipped through is not charged.
+    Block,
+    /// It is charged.
+    #[default]
+    Bill,
+    /// Calls go to the fast tier and are charged.
+    Degrade,
 }

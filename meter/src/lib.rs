@@ -21,6 +21,7 @@ pub mod hold;
 pub mod ledger;
 pub mod money;
 pub mod price;
+pub mod sell;
 pub mod tokens;
 
 pub use config::Config;
@@ -29,3 +30,4 @@ pub use hold::{Denied, Estimate, Hold, Meter};
 pub use ledger::{Journal, JournalError, Ledger, LedgerError, Position};
 pub use money::NanoUsd;
 pub use price::{PriceBook, Rates};
+pub use sell::SellBook;

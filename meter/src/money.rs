@@ -68,6 +68,14 @@ impl PicoPerUnit {
         Self::read(text, 9)
     }
 
+    /// Reads USD for one unit, for instance `0.002` for a call.
+    ///
+    /// # Errors
+    /// As [`PicoPerUnit::per_million`], with twelve places.
+    pub fn each(text: &str) -> Result<Self, ParseMoneyError> {
+        Self::read(text, 12)
+    }
+
     /// The price as decimal USD for a million units, without needless zeros, for instance `0.25`.
     pub fn to_per_million(self) -> String {
         let (whole, part) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));

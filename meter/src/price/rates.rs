@@ -182,6 +182,14 @@ impl Rates {
         left.holds(output, self.dearest_factor())
     }
 
+    /// The same without steps by the length of the prompt, for sums of many calls.
+    pub(super) fn ordinary(&self) -> Self {
+        Self {
+            tiers: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The prices of a request with a prompt of `prompt` tokens, and the step it reached.
     fn tier(&self, prompt: u64) -> (u64, &Classes) {
         let reached = self.tiers.iter().rev().find(|(above, _)| prompt > *above);

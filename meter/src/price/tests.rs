@@ -302,9 +302,7 @@ fn overrides_hold_for_their_time_and_lane() {
         lane: Some("flex".into()),
         ..PriceConfig::flat("a/full", "0.1", "0.1")
     };
-    let book = small()
-        .with_overrides(&[discount.clone(), flex])
-        .expect("good");
+    let book = small().with_overrides(&[discount, flex]).expect("good");
     let at = |lane: &str, at: &str| {
         let rates = book.rates("a/full", lane, ms(at)).expect("priced");
         let rated = rates.rate(&input(1_000), 0);
@@ -343,11 +341,21 @@ fn overrides_hold_for_their_time_and_lane() {
             .0,
         2_000_000
     );
+}
+
+#[test]
+fn overrides_that_say_nothing_sound_are_refused() {
+    let discount = PriceConfig {
+        id: "a/full".into(),
+        discount: Some("0.12".into()),
+        ..PriceConfig::default()
+    };
     let unknown = PriceConfig {
         id: "a/none".into(),
         ..discount.clone()
     };
     let backwards = PriceConfig {
+        from: Some("2026-02-01T00:00:00Z".into()),
         until: Some("2026-01-01T00:00:00Z".into()),
         ..discount.clone()
     };
@@ -544,7 +552,7 @@ proptest! {
         let rates = any_rates(offer, 0).expect("a price");
         let mut flat = Rates::clone(&rates);
         flat.tiers.clear();
-        let first: Vec<u64> = parts.iter().zip(cut).map(|(part, cut)| part * cut / 100).collect();
+        let first: Vec<u64> = parts.iter().zip(cut).map(|(part, cut)| (part * cut).div_euclid(100)).collect();
         let first: [u64; 8] = first.try_into().expect("eight");
         let second: Vec<u64> = parts.iter().zip(first).map(|(part, first)| part - first).collect();
         let exact = |parts: [u64; 8]| flat.lines(&usage_of(parts, 0), 0).iter()
