@@ -50,6 +50,8 @@ pub struct Rated {
     pub cache_saved: NanoUsd,
     /// The prompt length, in tokens, above which these prices hold; 0 for the ordinary ones.
     pub context_tier: u64,
+    /// Searches for which the book lists no fee: they are in neither amount.
+    pub unpriced_searches: u64,
 }
 
 /// One class of a call's usage. `amount` is exact: the amounts of all lines are the cost before it is
@@ -118,6 +120,11 @@ impl Rates {
                 .times(self.discount)
                 .round(),
             context_tier,
+            unpriced_searches: if classes.web_search.0 == 0 {
+                usage.web_searches
+            } else {
+                0
+            },
         }
     }
 

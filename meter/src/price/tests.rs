@@ -240,6 +240,9 @@ fn fees_of_a_table_are_rated_at_the_dearest_and_nothing_is_free() {
     // Of the listed lives, half an hour covers five minutes, and twelve hours cover one.
     assert_eq!(rates.cost(&usage), NanoUsd(24_000_000 + 2_000 + 3_000));
     assert_eq!(rates.bound_searches(2), NanoUsd(24_000_000));
+    assert_eq!(rates.rate(&usage, 0).unpriced_searches, 0);
+    let unlisted = book.rates("a/peak", STANDARD, 0).expect("priced");
+    assert_eq!(unlisted.rate(&usage, 0).unpriced_searches, 2);
     let view = book.offer("a/table").expect("known");
     let search = view.search.expect("a fee");
     assert!(search.is_dearest_of_table);
