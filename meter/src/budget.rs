@@ -1,6 +1,9 @@
 //! One budget or rate limit: what it covers, what is spent and held in its window, what it does to
 //! calls. The invariant: for a hard one, settled + held <= limit at every instant, over all nodes.
 
+mod check;
+mod scope;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,100 +15,9 @@ use crate::standing::{Standing, Unit};
 use crate::window::{Period, Span, Window, WindowError};
 use crate::{Held, Subject};
 
-/// What a budget covers. `*` stands for each name of its own: such a budget is a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Scope {
-    /// Team, project, key, user and task, in this order.
-    names: [Option<Arc<str>>; LEVELS.len()],
-    models: Vec<Arc<str>>,
-}
-
-/// What can be named below a tenant, widest first.
-const LEVELS: [&str; 5] = ["team", "project", "key", "user", "task"];
-const EACH: &str = "*";
-
-fn names(subject: &Subject) -> [&Arc<str>; LEVELS.len()] {
-    [
-        &subject.team,
-        &subject.project,
-        &subject.key,
-        &subject.user,
-        &subject.task,
-    ]
-}
-
-impl Scope {
-    fn new(named: [&Option<String>; LEVELS.len()], models: &[String]) -> Self {
-        Self {
-            names: named.map(|name| name.as_deref().map(Arc::from)),
-            models: models
-                .iter()
-                .map(|model| Arc::from(model.as_str()))
-                .collect(),
-        }
-    }
-
-    /// Whether a call of `subject` to `model` counts against it. The tenant has matched before.
-    pub(crate) fn covers(&self, subject: &Subject, model: &str) -> bool {
-        let named = self.names.iter().zip(names(subject)).all(|(want, is)| {
-            want.as_ref()
-                .is_none_or(|want| want == is || (&**want == EACH && !is.is_empty()))
-        });
-        named && (self.models.is_empty() || self.models.iter().any(|name| &**name == model))
-    }
-
-    /// Whether it stands for many budgets, one for each name.
-    pub(crate) fn is_pattern(&self) -> bool {
-        self.names.iter().flatten().any(|name| &**name == EACH)
-    }
-
-    /// The scope of `subject` alone, of a pattern that covers it.
-    pub(crate) fn of(&self, subject: &Subject) -> Self {
-        let mut own = self.clone();
-        for (name, is) in own.names.iter_mut().zip(names(subject)) {
-            if name.as_deref() == Some(EACH) {
-                *name = Some(Arc::clone(is));
-            }
-        }
-        own
-    }
-
-    /// The place among the levels, and the name, of the narrowest thing it names.
-    pub(crate) fn narrowest(&self) -> Option<(usize, &Arc<str>)> {
-        let mut named = self.names.iter().enumerate().rev();
-        named.find_map(|(place, name)| Some((place, name.as_ref()?)))
-    }
-
-    fn level(&self) -> &'static str {
-        match self.narrowest() {
-            Some((place, _)) => LEVELS.get(place).copied().unwrap_or("tenant"),
-            None if !self.models.is_empty() => "model",
-            None => "tenant",
-        }
-    }
-
-    /// Whether everything that `other` covers is covered by it as well.
-    fn contains(&self, other: &Self) -> bool {
-        let wider =
-            |(mine, its): (&Option<Arc<str>>, &Option<Arc<str>>)| mine.is_none() || mine == its;
-        self.names.iter().zip(&other.names).all(wider)
-            && (self.models.is_empty() || self.models == other.models)
-    }
-
-    /// Its part of a name: `/team:search/key:0123`.
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for (level, name) in LEVELS.iter().zip(&self.names) {
-            if let Some(name) = name {
-                path = format!("{path}/{level}:{name}");
-            }
-        }
-        if !self.models.is_empty() {
-            path = format!("{path}/models:{}", self.models.join("+"));
-        }
-        path
-    }
-}
+pub use check::{Wrong, check};
+use scope::EACH;
+pub(crate) use scope::Scope;
 
 /// What one call adds to a budget: in its hold at most, in its settlement in fact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -241,66 +153,6 @@ pub enum BudgetError {
     Moment(String),
     #[error("a limit says neither requests_per_minute, tokens_per_minute nor concurrency")]
     NoLimit,
-}
-
-/// What is wrong with budgets or limits, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
-    /// A place in the configuration such as `budget[0].limit_usd`.
-    pub place: String,
-    pub message: String,
-}
-
-/// Everything wrong with budgets and limits that read well.
-pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig]) -> Vec<Wrong> {
-    let mut found = Vec::new();
-    let mut ids = std::collections::HashSet::new();
-    let mut once = |budget: &Budget, place: String, found: &mut Vec<Wrong>| {
-        if !ids.insert(Arc::clone(&budget.id)) {
-            let message = format!("`{}` stands twice; leave one out, or name one", budget.name);
-            found.push(Wrong { place, message });
-        }
-    };
-    for (index, config) in budgets.iter().enumerate() {
-        match Budget::new(config, 0) {
-            Ok(budget) => once(&budget, format!("budget[{index}]"), &mut found),
-            Err(error) => {
-                let key = match &error {
-                    BudgetError::Amount(wrong) if wrong.0 == config.limit_usd => "limit_usd",
-                    BudgetError::Amount(wrong) if Some(&wrong.0) == config.grace_usd.as_ref() => {
-                        "grace_usd"
-                    }
-                    BudgetError::Amount(_) => "borrow_usd",
-                    BudgetError::Window(WindowError::Zone(_)) => "zone",
-                    BudgetError::Window(WindowError::Month(_)) => "fiscal_start",
-                    BudgetError::Moment(_) | BudgetError::NoLimit => "grace_until",
-                };
-                let message = match &error {
-                    BudgetError::Amount(wrong) if wrong.0.starts_with('-') => {
-                        format!("`{}` is negative; write 0 or more", wrong.0)
-                    }
-                    error => error.to_string(),
-                };
-                found.push(Wrong {
-                    place: format!("budget[{index}].{key}"),
-                    message,
-                });
-            }
-        }
-    }
-    for (index, config) in limits.iter().enumerate() {
-        let place = format!("rate_limit[{index}]");
-        match Budget::limits(config, 0) {
-            Ok(limits) => limits
-                .iter()
-                .for_each(|limit| once(limit, place.clone(), &mut found)),
-            Err(error) => found.push(Wrong {
-                place,
-                message: error.to_string(),
-            }),
-        }
-    }
-    found
 }
 
 impl Budget {

@@ -1,6 +1,10 @@
 //! The meter's part of the configuration.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::window::Period;
 
@@ -14,6 +18,34 @@ pub struct Config {
     pub hold_wait_ms: u64,
     /// Output cap in tokens written into a call under a hard budget that names none.
     pub default_max_output: u64,
+    /// What becomes of offers of the price book whose sources differ.
+    pub on_conflict: OnConflict,
+    /// What becomes of calls under a hard budget that have no price.
+    pub on_unpriced: OnUnpriced,
+}
+
+/// How figures that differ between the sources of the price book are settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Such offers are unpriced until a `[[price]]` settles them.
+    #[default]
+    Refuse,
+    /// The higher figure of each class holds.
+    Higher,
+    /// The figures of the first source hold, which are those in the book's periods.
+    First,
+}
+
+/// What becomes of a call under a hard budget that has no price.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnpriced {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// Its tokens are recorded, to be priced later; until then it costs the budget nothing.
+    Meter,
 }
 
 impl Default for Config {
@@ -22,6 +54,8 @@ impl Default for Config {
             price_book: None,
             hold_wait_ms: 2_000,
             default_max_output: 4_096,
+            on_conflict: OnConflict::Refuse,
+            on_unpriced: OnUnpriced::Refuse,
         }
     }
 }
@@ -191,20 +225,220 @@ fn told_at() -> Vec<u8> {
     vec![50, 75, 90, 100]
 }
 
-/// `[[price]]`: a price of one's own, before the price book. Amounts are USD for a million tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// `[[price]]`: a price of one's own, before the price book. Amounts are USD for a million tokens, as
+/// decimals in quotes. Of two that cover the same moment and lane the later one in the file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceConfig {
     /// The price's id, as models name it.
     pub id: String,
-    /// Uncached prompt tokens.
-    pub input: String,
+    /// Uncached prompt tokens. With `output`, own figures replace all lanes of the book.
+    #[serde(default)]
+    pub input: Option<String>,
     /// Answer tokens.
-    pub output: String,
+    #[serde(default)]
+    pub output: Option<String>,
     /// Prompt tokens read from the cache; the input price when absent.
     #[serde(default)]
     pub cache_read: Option<String>,
     /// Prompt tokens written to the cache; the input price when absent.
     #[serde(default)]
     pub cache_write: Option<String>,
+    /// Those that are kept for five minutes, or for an unstated time.
+    #[serde(default)]
+    pub cache_write_5m: Option<String>,
+    /// Those that are kept for an hour.
+    #[serde(default)]
+    pub cache_write_1h: Option<String>,
+    /// Reasoning tokens; the output price when absent.
+    #[serde(default)]
+    pub reasoning: Option<String>,
+    /// Audio tokens of the prompt; the input price when absent.
+    #[serde(default)]
+    pub audio_input: Option<String>,
+    /// A thousand searches by the provider; nothing when absent.
+    #[serde(default)]
+    pub web_search: Option<String>,
+    /// The moment from which it holds; always when absent.
+    #[serde(default, deserialize_with = "moment")]
+    pub from: Option<String>,
+    /// The moment from which it no longer holds.
+    #[serde(default, deserialize_with = "moment")]
+    pub until: Option<String>,
+    /// The service lane it is for, such as `flex`; own figures without one are for the standard lane.
+    #[serde(default)]
+    pub lane: Option<String>,
+    /// A share taken off every class: `0.12` is 12 %. Off the book's price where it has no figures.
+    #[serde(default)]
+    pub discount: Option<String>,
+    /// The zero that the book records is meant: it is free.
+    #[serde(default)]
+    pub confirm_zero: bool,
+    /// USD that arise every hour, shared out by tokens at the month's close.
+    #[serde(default)]
+    pub fixed_per_hour: Option<String>,
+    /// Why it stands here, for people: a contract's number, for instance.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+impl PriceConfig {
+    /// A flat price: `input` and `output` in USD for a million tokens.
+    pub fn flat(id: &str, input: &str, output: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            input: Some(input.to_owned()),
+            output: Some(output.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Classes with a figure of their own, beside input and output.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("cache_read", &self.cache_read),
+            ("cache_write", &self.cache_write),
+            ("cache_write_5m", &self.cache_write_5m),
+            ("cache_write_1h", &self.cache_write_1h),
+            ("reasoning", &self.reasoning),
+            ("audio_input", &self.audio_input),
+        ]
+        .into_iter()
+        .filter_map(|(class, text)| Some((class, text.as_deref()?)))
+    }
+}
+
+/// A moment: TOML's own date and time, or the same in quotes. A day alone begins at midnight UTC.
+fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    struct Moment;
+    impl<'de> Visitor<'de> for Moment {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a moment such as 2026-12-01T00:00:00Z")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            let is_day = text.len() == 10;
+            let full = if is_day {
+                format!("{text}T00:00:00Z")
+            } else {
+                text.to_owned()
+            };
+            match full.parse::<jiff::Timestamp>() {
+                Ok(at) => Ok(Some(at.to_string())),
+                Err(_) => Err(E::custom(format!(
+                    "`{text}` is not a moment; write 2026-12-01T00:00:00Z"
+                ))),
+            }
+        }
+
+        // The reader of TOML hands its own dates over as a map of one entry.
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            match map.next_entry::<String, String>()? {
+                Some((_, text)) => self.visit_str(&text),
+                None => Ok(None),
+            }
+        }
+    }
+    from.deserialize_any(Moment)
+}
+
+/// `[[sell]]`: what tenants pay. Amounts are decimal USD in quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SellConfig {
+    /// The plan's name, for statements.
+    pub plan: String,
+    /// Who is on it; without any it is the plan of all the rest.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// How use becomes money.
+    pub rule: SellRule,
+    /// `markup`: percent on top of the cost.
+    #[serde(default)]
+    pub pct: Option<String>,
+    /// `fixed`: USD for a million tokens by class, named as in `[[price]]`; `web_search` for a thousand.
+    #[serde(default)]
+    pub prices: BTreeMap<String, String>,
+    /// `graduated` and `volume`: steps from the lowest up; the last one has no `up_to`.
+    #[serde(default)]
+    pub tiers: Vec<SellTier>,
+    /// What steps and packages count.
+    #[serde(default)]
+    pub measure: SellMeasure,
+    /// `package`: units of a package; one that was begun is paid.
+    #[serde(default)]
+    pub package_size: Option<u64>,
+    /// `package`: USD for each.
+    #[serde(default)]
+    pub package_price: Option<String>,
+    /// USD each month, whatever is used.
+    #[serde(default)]
+    pub monthly_fee: Option<String>,
+    /// Credits included each month; what is left of them expires.
+    #[serde(default)]
+    pub included_credits: Option<String>,
+    /// USD that one credit is worth.
+    #[serde(default)]
+    pub credit_value: Option<String>,
+    /// What happens beyond the included credits.
+    #[serde(default)]
+    pub overage: Overage,
+}
+
+/// How use becomes money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SellRule {
+    /// Cost and a percentage, for each charge.
+    Markup,
+    /// Prices of classes, for each charge.
+    Fixed,
+    /// The month's units, each at the price of its own step.
+    Graduated,
+    /// The month's units, all at the price of the step that they reach.
+    Volume,
+    /// The month's units in packages.
+    Package,
+}
+
+/// What the steps of a rule count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SellMeasure {
+    /// Tokens of prompts and answers; prices are USD for a million.
+    #[default]
+    Tokens,
+    /// Calls; prices are USD for each.
+    Calls,
+    /// Our cost in USD; prices are percent on top of it.
+    Cost,
+}
+
+/// A step of a `graduated` or `volume` rule.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SellTier {
+    /// The last unit in it: tokens, calls or USD; the highest step has none.
+    #[serde(default)]
+    pub up_to: Option<String>,
+    /// USD for a million tokens or for each call; percent on top of the cost.
+    pub unit_price: String,
+    /// USD once, where the step is reached.
+    #[serde(default)]
+    pub flat_fee: Option<String>,
+}
+
+/// What happens when the included credits are used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overage {
+    /// Calls are refused; what slipped through is not charged.
+    Block,
+    /// It is charged.
+    #[default]
+    Bill,
+    /// Calls go to the fast tier and are charged.
+    Degrade,
 }

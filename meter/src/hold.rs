@@ -13,7 +13,8 @@ use crate::budget::Amounts;
 use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
 use crate::ledger::{Journal, JournalError, Position};
 use crate::money::NanoUsd;
-use crate::price::Rates;
+use crate::price::{Rated, Rates};
+use crate::sell::SellBook;
 use crate::standing::{Standing, Unit};
 
 /// A clock may be this far behind the latest moment that was seen before hard budgets are closed:
@@ -60,6 +61,10 @@ pub struct Estimate {
     pub rates: Option<Arc<Rates>>,
     /// The deep tier's prices, for the comparison in [`Entry::baseline`].
     pub baseline: Option<Arc<Rates>>,
+    /// What tenants pay.
+    pub sell: Arc<SellBook>,
+    /// Hard budgets let an unpriced model through, to be rated later.
+    pub admits_unpriced: bool,
 }
 
 impl Estimate {
@@ -144,6 +149,7 @@ pub struct Hold {
     held: Option<Held>,
     rates: Option<Arc<Rates>>,
     baseline: Option<Arc<Rates>>,
+    sell: Arc<SellBook>,
     position: Position,
     sent_at_ms: Option<i64>,
 }
@@ -219,6 +225,8 @@ impl Meter {
             mut held,
             rates,
             baseline,
+            sell,
+            admits_unpriced,
         } = estimate;
         let usage = held.bound_usage;
         held.held_at_ms = now_ms;
@@ -232,7 +240,8 @@ impl Meter {
         let account = self.account(&held.subject.tenant);
         let taken = match &account {
             Some(account) => {
-                let reserved = account.reserve(self, &held, rates.is_some(), (now_ms, behind_ms));
+                let admits = rates.is_some() || admits_unpriced;
+                let reserved = account.reserve(self, &held, admits, (now_ms, behind_ms));
                 reserved.inspect_err(|denied| self.told(&held.subject.tenant, denied, now_ms))?
             }
             None => Vec::new(),
@@ -252,6 +261,7 @@ impl Meter {
             held: None,
             rates,
             baseline,
+            sell,
             position: Position::default(),
             sent_at_ms: None,
         };
@@ -447,16 +457,22 @@ impl Hold {
             first_byte_ms,
             now_ms,
         } = *settlement;
-        let cost = match (&self.rates, source) {
+        let rated = match (&self.rates, source) {
             // The bound's classes are not known, so it is charged as the amount it is.
-            (Some(_), UsageSource::Estimated) => held.bound,
-            (Some(rates), _) => rates.cost(&usage),
-            (None, _) => NanoUsd::ZERO,
+            (Some(_), UsageSource::Estimated) => Rated {
+                cost: held.bound,
+                list: held.bound,
+                ..Rated::default()
+            },
+            (Some(rates), _) => rates.rate(&usage, now_ms),
+            (None, _) => Rated::default(),
         };
+        let cost = rated.cost;
         let baseline = match &self.baseline {
-            Some(rates) if source != UsageSource::Estimated => rates.cost(&usage),
+            Some(rates) if source != UsageSource::Estimated => rates.rate(&usage, now_ms).cost,
             _ => cost,
         };
+        let sell = self.sell.unit(&held.subject.tenant, &usage, cost);
         self.release(&Amounts::settled(&held, cost, &usage));
         let entry = Entry {
             held,
@@ -467,10 +483,10 @@ impl Hold {
             source,
             cost,
             baseline,
-            list: cost,
-            sell: cost,
-            cache_saved: NanoUsd::ZERO,
-            context_tier: 0,
+            list: rated.list,
+            sell,
+            cache_saved: rated.cache_saved,
+            context_tier: rated.context_tier,
             first_byte_ms,
         };
         let record = Record::Settle(Box::new(entry));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use hyper::body::Incoming;
+use meter::config::OnUnpriced;
 use meter::{Denied, Estimate, Held, Hold, NanoUsd, Subject};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::dialect::{Change, Facts};
@@ -145,9 +146,7 @@ impl Dispatch<'_> {
         attempt: u16,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
-        let meter = &self.shared.meter;
-        let room = meter.room(self.subject, &target.name, now_ms());
-        let capped = room.is_some() || self.thrift.most.is_some();
+        let capped = self.is_bounded(target);
         let wanted = self.cap(target, capped);
         let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
         let (mut hold, cap) = self
@@ -209,6 +208,12 @@ impl Dispatch<'_> {
         } else {
             relay::whole(self, answered, answer, billing, trace).await
         }
+    }
+
+    /// Whether a hard budget, or the caller's own limit, needs the call to have an output cap.
+    fn is_bounded(&self, target: &Target) -> bool {
+        let room = || self.shared.meter.room(self.subject, &target.name, now_ms());
+        self.thrift.most.is_some() || room().is_some()
     }
 
     /// How long the endpoint may take: to its first content, or to the end of a whole answer.
@@ -436,11 +441,13 @@ impl Dispatch<'_> {
                 losses: Arc::from(prepared.losses.header()),
                 session: self.context.session.key,
                 lane: Arc::from(runtime::lane(&sent.lane)),
-                book: Arc::from(""),
+                book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
             },
             rates: self.runtime.rates(target, &sent.lane, now),
             baseline: self.runtime.deep_rates(target, &sent.lane, now),
+            sell: Arc::clone(&self.runtime.sell),
+            admits_unpriced: self.runtime.meter.on_unpriced == OnUnpriced::Meter,
         }
     }
 

@@ -4,6 +4,7 @@ mod demo;
 mod explain;
 mod keys;
 mod load;
+mod prices;
 mod usage;
 
 use std::io::Write;
@@ -30,6 +31,9 @@ const EXAMPLES: &str = "Examples:
   pareto keys create --tenant acme --team search --label laptop
   pareto serve --config config/pareto.toml
   pareto usage --by tenant,tier,day
+  pareto prices check
+  pareto prices diff config/prices.json new.json --replay 30d
+  pareto prices import litellm model_prices.json --from 2026-12-01 --out new.json
   pareto explain req_0193...
   pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
 
@@ -47,6 +51,8 @@ enum Command {
     Keys(keys::Keys),
     /// Print the ledger's sums as a table or as CSV.
     Usage(usage::Usage),
+    /// Check the price book, compare two of them, and take in other lists.
+    Prices(prices::Prices),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
 }
@@ -83,6 +89,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(file) => return check(&file.config),
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,
+        Command::Prices(prices) => return prices.run(),
         Command::Explain(explain) => explain.run()?,
     }
     Ok(ExitCode::SUCCESS)

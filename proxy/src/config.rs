@@ -48,6 +48,8 @@ pub struct Config {
     pub rate_limits: Vec<meter::config::LimitConfig>,
     #[serde(default, rename = "price")]
     pub prices: Vec<meter::config::PriceConfig>,
+    #[serde(default, rename = "sell")]
+    pub sells: Vec<meter::config::SellConfig>,
 }
 
 /// `[server]`: where callers come in.
@@ -222,6 +224,9 @@ pub struct Endpoint {
     /// if absent.
     #[serde(default)]
     pub origin: Option<String>,
+    /// Where it is, as the price book names it, for instance `us`: some vendors ask for more there.
+    #[serde(default)]
+    pub region: Option<String>,
     /// Speak HTTP/2 from the first byte, without TLS negotiation.
     #[serde(default)]
     pub http2: bool,

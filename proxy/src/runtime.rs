@@ -2,11 +2,12 @@
 //! whole by a reload; calls under way keep the one they began with.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use meter::price::{ReadBookError, STANDARD};
+use meter::price::{Document, ReadBookError, STANDARD};
 use meter::tokens::{Factor, Tokenizer};
-use meter::{PriceBook, Rates};
+use meter::{PriceBook, Rates, SellBook};
 use wire::dialect::ThinkingForm;
 use wire::{Dialect, Tier};
 
@@ -22,6 +23,9 @@ pub struct Runtime {
     pub(crate) policy: router::Policy,
     pub(crate) targets: Vec<Target>,
     pub(crate) book: PriceBook,
+    /// The first digits of the book's version, which every entry keeps.
+    pub(crate) book_version: Arc<str>,
+    pub(crate) sell: Arc<SellBook>,
     pub(crate) limits: Limits,
     pub(crate) upstream: Upstream,
     pub(crate) routing: router::Config,
@@ -72,6 +76,8 @@ pub enum BuildError {
     #[error(transparent)]
     Prices(#[from] ReadBookError),
     #[error(transparent)]
+    Sell(#[from] meter::sell::ReadSellError),
+    #[error(transparent)]
     Policy(#[from] router::PolicyError),
     #[error("endpoint `{0}`: {1}")]
     Endpoint(String, String),
@@ -79,21 +85,28 @@ pub enum BuildError {
     Tokenizer(String, String, String),
 }
 
-/// The price book that `config` asks for.
+/// The price book that `config` asks for, with prices of one's own before it.
 pub fn price_book(config: &Config) -> Result<PriceBook, BuildError> {
-    let book = match &config.meter.price_book {
-        None => PriceBook::read(PRICES)?,
-        Some(path) => {
-            let shown = path.display().to_string();
-            let failed = |what: String| BuildError::Book {
-                path: shown.clone(),
-                what,
-            };
-            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-            PriceBook::read(&text).map_err(|error| failed(error.to_string()))?
-        }
-    };
+    let book = PriceBook::of(&listed_prices(config)?)?.with_conflicts(config.meter.on_conflict);
     Ok(book.with_overrides(&config.prices)?)
+}
+
+/// The document of list prices that `config` asks for.
+pub(crate) fn listed_prices(config: &Config) -> Result<Document, BuildError> {
+    match &config.meter.price_book {
+        None => Ok(Document::read(PRICES)?),
+        Some(path) => document(path),
+    }
+}
+
+/// The document of prices at `path`.
+pub(crate) fn document(path: &Path) -> Result<Document, BuildError> {
+    let failed = |what: String| BuildError::Book {
+        path: path.display().to_string(),
+        what,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Document::read(&text).map_err(|error| failed(error.to_string()))
 }
 
 /// The tokenizer of a model, and whether it is known to be its own. OpenAI's models share one; a
@@ -199,6 +212,8 @@ impl Runtime {
         Ok(Self {
             policy: router::Policy::new(models.collect())?,
             targets,
+            book_version: Arc::from(book.version().get(..12).unwrap_or_default()),
+            sell: Arc::new(SellBook::read(&config.sells)?),
             book,
             limits: config.limits.clone(),
             upstream: config.upstream.clone(),
@@ -209,10 +224,11 @@ impl Runtime {
         })
     }
 
-    /// The prices of `target` at `now_ms`, in the lane the caller asked for.
+    /// The prices of `target` at `now_ms`, in the lane the caller asked for and its endpoint's region.
     pub(crate) fn rates(&self, target: &Target, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
         let lane = self::lane(lane);
-        self.book.rates(target.price.as_deref()?, lane, now_ms).ok()
+        let (price, region) = (target.price.as_deref()?, target.endpoint.region.as_deref());
+        self.book.rates_in(price, lane, region, now_ms).ok()
     }
 
     /// The prices of the deep tier that savings are measured against: of `target`'s own dialect where

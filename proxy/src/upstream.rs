@@ -31,6 +31,8 @@ pub(crate) struct Endpoint {
     pub(crate) cap_field: String,
     /// Who is behind it: private parts of its answers go back to this and to nobody else.
     pub(crate) origin: std::sync::Arc<str>,
+    /// Where it is, as the price book names it.
+    pub(crate) region: Option<String>,
     uri: Uri,
     beta_uri: Uri,
     count_uri: Uri,
@@ -107,6 +109,7 @@ impl Endpoint {
             dialect,
             cap_field: endpoint.cap_field.clone().unwrap_or_default(),
             origin: std::sync::Arc::from(endpoint.origin.as_deref().unwrap_or(host)),
+            region: endpoint.region.clone(),
             beta_uri: at(&format!("{}?beta=true", dialect.upstream_path()))?,
             count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,

@@ -1,7 +1,8 @@
 //! The ledger over either engine: what the port asks for, each statement written once.
 
-mod apply;
+pub(crate) mod apply;
 mod ask;
+pub(crate) mod sums;
 mod windows;
 
 use std::path::{Path, PathBuf};

@@ -146,3 +146,70 @@ fn the_demo_holds_its_split_and_its_ledger_equals_the_endpoints_bills() {
     assert!(told.contains("first call served") && told.contains("initech"));
     assert!(!told.contains("started late"), "the load was open");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prices_are_checked_compared_replayed_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let tail = "[[model]]\nname = \"mini\"\ntier = \"fast\"\nendpoint = \"fast-chat\"\nprice = \"openai/gpt-5-mini\"\n\
+        [[price]]\nid = \"openai/gpt-5-mini\"\nfrom = 2026-12-01T00:00:00Z\ndiscount = \"0.12\"\nwhy = \"agreement\"\n\
+        [[sell]]\nplan = \"team\"\nrule = \"markup\"\npct = \"20\"\n";
+    let path = config(folder.path(), &fast, &deep, tail);
+    let (good, told, wrong) = command(&["prices", "check", "--json"], &path);
+    assert!(good, "{told}{wrong}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(report["version"].as_str().unwrap().len(), 64);
+    assert!(told.contains("\"kind\": \"conflict\""), "{told}");
+    // A list whose figures differ becomes a new period, and nothing else changes.
+    let (list, out) = (
+        folder.path().join("list.json"),
+        folder.path().join("new.json"),
+    );
+    let litellm = r#"{"gpt-5-mini":{"litellm_provider":"openai","mode":"chat",
+        "input_cost_per_token":5e-07,"output_cost_per_token":2e-06}}"#;
+    std::fs::write(&list, litellm).unwrap();
+    let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+    let import = [
+        "prices",
+        "import",
+        "litellm",
+        list,
+        "--from",
+        "2027-01-01",
+        "--out",
+        out,
+        "--csv",
+    ];
+    let (good, told, wrong) = command(&import, &path);
+    assert!(good, "{wrong}");
+    let change = "openai/gpt-5-mini,\"standard, from 2027-01-01T00:00:00Z\",input,0.25,0.5";
+    assert!(told.contains(change), "{told}");
+    let own = format!("{}/../config/prices.json", env!("CARGO_MANIFEST_DIR"));
+    let diff = ["prices", "diff", &own, out, "--replay", "30d", "--csv"];
+    let (good, told, wrong) = command(&diff, &path);
+    assert!(good, "{wrong}");
+    assert!(
+        told.contains(change) && told.contains("total,0.000000000"),
+        "{told}"
+    );
+    // Taking it in again before that moment would change facts.
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.insert_str(0, &format!("meter.price_book = {out:?}\n"));
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(list, litellm.replace("5e-07", "6e-07")).unwrap();
+    let (good, _, wrong) = command(&import[..6], &path);
+    assert!(!good && wrong.contains("later --from"), "{wrong}");
+    // A model without a sure price fails the check.
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        text.replace(
+            "price = \"openai/gpt-5-mini\"",
+            "price = \"perplexity/sonar\"",
+        ),
+    )
+    .unwrap();
+    let (good, told, _) = command(&["prices", "check"], &path);
+    assert!(!good && told.contains("unpriced"), "{told}");
+}

@@ -13,4 +13,5 @@ mod money;
 mod switch;
 mod tls;
 mod transparent;
+mod usage;
 mod window;

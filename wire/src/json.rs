@@ -141,7 +141,7 @@ fn four_hex(chars: &mut std::str::Chars<'_>) -> u32 {
 }
 
 /// The scanner: a text and a place in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,

@@ -50,13 +50,7 @@ const NOTHING: Before = Before(Vec::new());
 const NOW: i64 = 1_795_000_000_000;
 
 fn rates() -> Arc<Rates> {
-    let own = PriceConfig {
-        id: "x".into(),
-        input: "1".into(),
-        output: "1".into(),
-        cache_read: None,
-        cache_write: None,
-    };
+    let own = PriceConfig::flat("x", "1", "1");
     let book = PriceBook::default()
         .with_overrides(&[own])
         .expect("good amounts");
@@ -109,6 +103,8 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
         },
         rates: Some(rates()),
         baseline: None,
+        sell: Arc::default(),
+        admits_unpriced: false,
     }
 }
 

@@ -168,7 +168,7 @@ fn config(folder: &std::path::Path, upstreams: &[Upstream]) -> String {
         "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.dir = \"{}\"\n",
         folder.join("data").display()
     );
-    text.push_str("[[budget]]\ntenant = \"initech\"\nlimit_usd = \"0.50\"\nwindow = \"total\"\n");
+    text.push_str("[[budget]]\ntenant = \"initech\"\nlimit_usd = \"0.50\"\nwindow = \"total\"\ndegrade = { fast = 0, free = 0 }\n");
     text.push_str("[[budget]]\ntenant = \"acme\"\nlimit_usd = \"500\"\nwindow = \"month\"\n");
     for (place, upstream) in PLACES.iter().zip(upstreams) {
         let Place {

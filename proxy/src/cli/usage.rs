@@ -68,7 +68,8 @@ impl Usage {
     }
 }
 
-fn moment(text: &str) -> anyhow::Result<i64> {
+/// Milliseconds since 1970 of a day or moment.
+pub(super) fn moment(text: &str) -> anyhow::Result<i64> {
     let full = if text.contains('T') {
         text.to_owned()
     } else {
@@ -152,7 +153,7 @@ fn csv(names: &[&str], rows: &[UsageRow]) -> String {
 }
 
 /// A cell that a spreadsheet neither splits nor takes for a formula.
-fn quoted(cell: &str) -> String {
+pub(super) fn quoted(cell: &str) -> String {
     let risky = cell.starts_with(['=', '+', '@', '\t', '\r'])
         || (cell.starts_with('-') && cell.parse::<f64>().is_err());
     let cell = if risky {

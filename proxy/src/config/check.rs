@@ -34,17 +34,27 @@ pub(super) fn all(config: &Config) -> Findings {
 
 /// Prices are read now, so that a model never turns out unpriced only when it is called.
 fn prices(config: &Config, found: &mut Findings) {
-    if let Err(error) = meter::PriceBook::default().with_overrides(&config.prices) {
-        found.push(("price[0]".to_owned(), error.to_string()));
-        return;
+    if let Err(error) = meter::SellBook::read(&config.sells) {
+        found.push(("sell[0]".to_owned(), error.to_string()));
     }
-    let book = match crate::runtime::price_book(config) {
-        Ok(book) => book,
+    let listed = crate::runtime::listed_prices(config);
+    let listed = listed.and_then(|document| Ok(meter::PriceBook::of(&document)?));
+    let mut book = match listed {
+        Ok(book) => book.with_conflicts(config.meter.on_conflict),
         Err(error) => {
             found.push(("meter.price_book".to_owned(), error.to_string()));
             return;
         }
     };
+    for (index, own) in config.prices.iter().enumerate() {
+        book = match book.with_overrides(std::slice::from_ref(own)) {
+            Ok(book) => book,
+            Err(error) => {
+                found.push((format!("price[{index}]"), error.to_string()));
+                return;
+            }
+        };
+    }
     for (index, model) in config.models.iter().enumerate() {
         let Some(price) = model.price.as_ref().filter(|price| !book.has(price)) else {
             continue;

@@ -318,8 +318,10 @@ fn usage_of(reply: &[u8]) -> Option<Usage> {
     scanner
         .object(|scanner, key| {
             if key.raw == "usage" && scanner.peek()? == Kind::Object {
-                let mut used = Usage::default();
-                found = usage(scanner, &mut used).then_some(used);
+                let (mut used, mut apart) = (Usage::default(), Usage::default());
+                let sound = usage(scanner, &mut used, &mut apart);
+                used += apart;
+                found = sound.then_some(used);
             }
             Ok::<(), JsonError>(())
         })
@@ -328,8 +330,45 @@ fn usage_of(reply: &[u8]) -> Option<Usage> {
 }
 
 /// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later
-/// objects of a stream replace the figures they repeat. `false` when a figure is unsound.
-fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
+/// objects of a stream replace the figures they repeat. What is billed apart from the answer replaces
+/// `apart`. `false` when a figure is unsound.
+fn usage(scanner: &mut Scanner<'_>, used: &mut Usage, apart: &mut Usage) -> bool {
+    if let Some(compactions) = compactions(scanner.clone()) {
+        *apart = compactions;
+    }
+    one_usage(scanner, used)
+}
+
+/// What summaries of the conversation cost, where the vendor made some on the way: they are billed like
+/// the answer, and stand only among the iterations. `None` where there were none.
+fn compactions(mut scanner: Scanner<'_>) -> Option<Usage> {
+    let mut sum = None;
+    let walked = scanner.object(|scanner, key| {
+        if !key.is("iterations") || scanner.peek()? != Kind::Array {
+            return Ok(());
+        }
+        scanner.array(|scanner| {
+            if scanner.peek()? != Kind::Object {
+                return Ok(());
+            }
+            let (mut one, mut is_compaction) = (Usage::default(), false);
+            scanner.clone().object(|scanner, key| {
+                if key.is("type") {
+                    is_compaction = word(scanner)?.is_some_and(|it| it.is("compaction"));
+                }
+                Ok::<(), JsonError>(())
+            })?;
+            if one_usage(scanner, &mut one) && is_compaction {
+                *sum.get_or_insert_default() += one;
+            }
+            Ok::<(), JsonError>(())
+        })
+    });
+    walked.ok().and(sum)
+}
+
+/// One usage object, without what stands apart from it.
+fn one_usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
     let (mut written, mut split) = (0, false);
     let (mut output, mut thought) = (None, 0);
     let mut reported = false;
@@ -360,6 +399,8 @@ fn usage(scanner: &mut Scanner<'_>, used: &mut Usage) -> bool {
 struct Follower {
     facts: Facts,
     used: Usage,
+    /// What is billed beside the answer.
+    apart: Usage,
     /// A figure was unsound: nothing the stream reports is believed.
     unsound: bool,
     /// Some usage arrived.
@@ -416,10 +457,10 @@ impl Follower {
     /// Takes usage from `message_start` (inside `message`) or `message_delta` (on top).
     fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
         let (mut sound, mut reported) = (true, false);
-        let used = &mut self.used;
+        let (used, apart) = (&mut self.used, &mut self.apart);
         let mut take = |scanner: &mut Scanner<'_>| {
             reported = true;
-            sound &= usage(scanner, used);
+            sound &= usage(scanner, used, apart);
         };
         let walked = Scanner::new(data).and_then(|mut scanner| {
             scanner.object(|scanner, key| {
@@ -443,7 +484,9 @@ impl Follower {
         self.closed |= closing && reported;
         // Figures that nobody reported must not pass for a call that was free.
         self.reported |= reported;
-        let used = (self.reported && !self.unsound).then_some(self.used);
+        let mut used = self.used;
+        used += self.apart;
+        let used = (self.reported && !self.unsound).then_some(used);
         self.facts.prompt = used.map(|used| Usage { output: 0, ..used });
         self.facts.usage = used.filter(|_| self.closed);
         // A closing event is a piece of the answer: it carries the reason why the model stopped.

@@ -405,7 +405,8 @@ pub struct Refusal {
 }
 
 /// Reads the counts of a usage object: `set` gets each field's name and value, and the names of
-/// objects around it joined by dots. `false` when a figure is not a whole number that fits.
+/// objects around it joined by dots. `false` when a figure of tokens or requests is not a whole number
+/// that fits; beside them some vendors put times and costs, which are fractions.
 fn counts(scanner: &mut Scanner<'_>, prefix: &str, set: &mut dyn FnMut(&str, u64)) -> bool {
     let mut sound = true;
     let walked = scanner.object(|scanner, key| {
@@ -418,7 +419,7 @@ fn counts(scanner: &mut Scanner<'_>, prefix: &str, set: &mut dyn FnMut(&str, u64
             Kind::Number => match scanner.number()?.parse() {
                 // A count above 2^40 tokens is a broken upstream, not a long answer.
                 Ok(count) if count < 1 << 40 => set(&name, count),
-                _ => sound = false,
+                _ => sound &= !name.ends_with("tokens") && !name.ends_with("requests"),
             },
             Kind::Object if prefix.is_empty() => sound &= counts(scanner, &name, set),
             _ => {}
@@ -426,6 +427,46 @@ fn counts(scanner: &mut Scanner<'_>, prefix: &str, set: &mut dyn FnMut(&str, u64
         Ok::<(), crate::json::JsonError>(())
     });
     sound && walked.is_ok()
+}
+
+/// What an upstream of one of OpenAI's dialects reports, before overlaps are taken out.
+#[derive(Debug, Default)]
+struct Reported {
+    prompt: Option<u64>,
+    answer: Option<u64>,
+    total: Option<u64>,
+    /// Cached tokens by another vendor's name, beside the details.
+    cached: u64,
+    /// The classes, as far as details name them.
+    used: Usage,
+}
+
+impl Reported {
+    /// The usage in disjoint classes: prompt tokens include the cached ones and answer tokens the
+    /// reasoning ones. Where the total is larger than prompt and answer together, the vendor counts
+    /// reasoning beside the answer, whether or not it says how much.
+    fn disjoint(self) -> Option<Usage> {
+        // An object without either figure reports nothing; it must not pass for a call that was free.
+        if self.prompt.is_none() && self.answer.is_none() {
+            return None;
+        }
+        let (prompt, answer) = (self.prompt.unwrap_or(0), self.answer.unwrap_or(0));
+        let mut used = self.used;
+        if used.cache_read == 0 {
+            used.cache_read = self.cached.min(prompt);
+        }
+        let known = prompt.saturating_add(answer);
+        let beside = match (self.prompt, self.answer, self.total) {
+            (Some(_), Some(_), Some(total)) => total.saturating_sub(known),
+            _ => 0,
+        };
+        if used.reasoning == 0 {
+            used.reasoning = beside;
+        }
+        used.input = prompt.saturating_sub(used.prompt());
+        used.output = answer.saturating_add(beside).saturating_sub(used.answer());
+        Some(used)
+    }
 }
 
 /// What an upstream's error body tells, in any dialect; the body itself where it tells nothing known.

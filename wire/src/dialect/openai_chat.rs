@@ -12,8 +12,8 @@ use memchr::memmem::Finder;
 use serde_json::Value;
 
 use super::{
-    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
-    insert, is_json, model_and_cap, strings_behind,
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
+    counts, insert, is_json, model_and_cap, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
@@ -381,24 +381,25 @@ fn usage_of(data: &[u8]) -> Option<Usage> {
     chunk(data).ok()?.usage
 }
 
-/// Prompt tokens include the cached ones and answer tokens the reasoning ones; both are taken out.
+/// What a usage object of this dialect says, by the names of all vendors that speak it.
 fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
-    let (mut prompt, mut answer, mut used) = (None, None, Usage::default());
+    let mut told = Reported::default();
     let sound = counts(scanner, "", &mut |name, count| match name {
-        "prompt_tokens" => prompt = Some(count),
-        "completion_tokens" => answer = Some(count),
-        "prompt_tokens_details.cached_tokens" => used.cache_read = count,
-        "prompt_tokens_details.cache_write_tokens" => used.cache_write_5m = count,
-        "prompt_tokens_details.audio_tokens" => used.audio_input = count,
-        "completion_tokens_details.reasoning_tokens" => used.reasoning = count,
-        "completion_tokens_details.audio_tokens" => used.audio_output = count,
+        "prompt_tokens" => told.prompt = Some(count),
+        "completion_tokens" => told.answer = Some(count),
+        "total_tokens" => told.total = Some(count),
+        "prompt_tokens_details.cached_tokens" => told.used.cache_read = count,
+        // DeepSeek's and Moonshot's own words.
+        "prompt_cache_hit_tokens" | "cached_tokens" => told.cached = told.cached.max(count),
+        // The second is Alibaba's.
+        "prompt_tokens_details.cache_write_tokens"
+        | "prompt_tokens_details.cache_creation_input_tokens" => told.used.cache_write_5m = count,
+        "prompt_tokens_details.audio_tokens" => told.used.audio_input = count,
+        "completion_tokens_details.reasoning_tokens" => told.used.reasoning = count,
+        "completion_tokens_details.audio_tokens" => told.used.audio_output = count,
         _ => {}
     });
-    // An object without either figure reports nothing; it must not pass for a call that was free.
-    let reported = prompt.is_some() || answer.is_some();
-    used.input = prompt.unwrap_or(0).saturating_sub(used.prompt());
-    used.output = answer.unwrap_or(0).saturating_sub(used.answer());
-    (sound && reported).then_some(used)
+    told.disjoint().filter(|_| sound)
 }
 
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{
-    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, Watch, Writer, counts,
-    is_json, model_and_cap, openai_chat, strings_behind,
+    Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
+    counts, is_json, model_and_cap, openai_chat, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
@@ -348,22 +348,19 @@ fn content(
     })
 }
 
-/// Prompt tokens include the cached ones and answer tokens the reasoning ones; both are taken out.
+/// What a usage object of this dialect says.
 fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
-    let (mut prompt, mut answer, mut used) = (None, None, Usage::default());
+    let mut told = Reported::default();
     let sound = counts(scanner, "", &mut |name, count| match name {
-        "input_tokens" => prompt = Some(count),
-        "output_tokens" => answer = Some(count),
-        "input_tokens_details.cached_tokens" => used.cache_read = count,
-        "input_tokens_details.cache_write_tokens" => used.cache_write_5m = count,
-        "output_tokens_details.reasoning_tokens" => used.reasoning = count,
+        "input_tokens" => told.prompt = Some(count),
+        "output_tokens" => told.answer = Some(count),
+        "total_tokens" => told.total = Some(count),
+        "input_tokens_details.cached_tokens" => told.used.cache_read = count,
+        "input_tokens_details.cache_write_tokens" => told.used.cache_write_5m = count,
+        "output_tokens_details.reasoning_tokens" => told.used.reasoning = count,
         _ => {}
     });
-    // An object without either figure reports nothing; it must not pass for a call that was free.
-    let reported = prompt.is_some() || answer.is_some();
-    used.input = prompt.unwrap_or(0).saturating_sub(used.prompt());
-    used.output = answer.unwrap_or(0).saturating_sub(used.answer());
-    (sound && reported).then_some(used)
+    told.disjoint().filter(|_| sound)
 }
 
 /// The usage of a whole answer, or of the answer inside an event.

@@ -1,0 +1,392 @@
+//! The projections of the ledger: rollups, cost steps, budgets' windows, tasks. A group of entries is
+//! summed in memory first, and each row of a projection is touched once.
+
+use std::collections::BTreeMap;
+
+use meter::{Entry, Held, NanoUsd, Outcome};
+use wire::UsageSource;
+
+use super::{DAY_MS, HOUR_MS};
+use crate::sql::{Insert, Kind, Sql, SqlError, Value, count};
+
+use Kind::{Int, Text};
+
+/// Columns of a rollup's key: of the hours' table; the days' leaves `user_id` out.
+const HOUR_KEY: &[(&str, Kind)] = &[
+    ("start_ms", Int),
+    ("tenant", Text),
+    ("team", Text),
+    ("project", Text),
+    ("key", Text),
+    ("user_id", Text),
+    ("workflow", Text),
+    ("model", Text),
+    ("endpoint", Text),
+    ("tier", Text),
+    ("lane", Text),
+    ("price", Text),
+    ("context_tier", Int),
+];
+/// The place of `user_id` in it.
+const USER: usize = 5;
+
+/// What rollups sum, in the order of [`sums`].
+pub(crate) const SUMS: &[&str] = &[
+    "calls",
+    "failed",
+    "counted",
+    "estimated",
+    "unpriced",
+    "retries",
+    "input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "web_searches",
+    "cost_nano",
+    "list_nano",
+    "sell_nano",
+    "baseline_nano",
+    "cache_saved_nano",
+    "estimated_nano",
+    "retry_nano",
+    "wasted_nano",
+    "corrected_nano",
+];
+
+/// The lane that an entry is summed under.
+pub(super) fn lane(held: &Held) -> &str {
+    if held.lane.is_empty() {
+        "standard"
+    } else {
+        &held.lane
+    }
+}
+
+/// What a group of rows adds to the projections: each row of them is touched once.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    hours: BTreeMap<Vec<Value>, Vec<i64>>,
+    days: BTreeMap<Vec<Value>, Vec<i64>>,
+    costs: BTreeMap<(i64, String, String, i64), i64>,
+    windows: BTreeMap<(String, i64, String), (String, i64)>,
+    tasks: BTreeMap<(String, String), Task>,
+}
+
+#[derive(Debug, Default)]
+struct Task {
+    workflow: String,
+    team: String,
+    project: String,
+    first_ms: i64,
+    last_ms: i64,
+    calls: i64,
+    cost: i64,
+    sell: i64,
+    baseline: i64,
+}
+
+impl Sums {
+    /// Adds a settled attempt. It belongs to the hour, day and windows in which its hold was made.
+    pub(super) fn add(&mut self, entry: &Entry, node: &str) {
+        let Entry { held, .. } = entry;
+        let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
+        self.roll(&key, held.held_at_ms, &sums(entry));
+        let subject = &held.subject;
+        if entry.outcome != Outcome::Failed {
+            let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
+            let at = (
+                day,
+                subject.tenant.to_string(),
+                held.model.to_string(),
+                meter::money::step(entry.cost),
+            );
+            *self.costs.entry(at).or_default() += 1;
+        }
+        for charge in &held.charges {
+            let at = (charge.budget.to_string(), charge.start_ms, node.to_owned());
+            let window = self
+                .windows
+                .entry(at)
+                .or_insert_with(|| (subject.tenant.to_string(), 0));
+            window.1 += entry.cost.0;
+        }
+        if !subject.task.is_empty() {
+            let at = (subject.tenant.to_string(), subject.task.to_string());
+            let task = self.tasks.entry(at).or_default();
+            if task.calls == 0 {
+                task.workflow = subject.workflow.to_string();
+                task.team = subject.team.to_string();
+                task.project = subject.project.to_string();
+                task.first_ms = held.held_at_ms;
+            }
+            task.first_ms = task.first_ms.min(held.held_at_ms);
+            task.last_ms = task.last_ms.max(entry.settled_at_ms);
+            task.calls += 1;
+            task.cost += entry.cost.0;
+            task.sell += entry.sell.0;
+            task.baseline += entry.baseline.0;
+        }
+    }
+
+    /// Adds a correction of an earlier entry: `change` in the order of [`SUMS`], and `cost` to the
+    /// windows and the task that carried the entry.
+    #[expect(dead_code, reason = "corrections come next")]
+    pub(crate) fn correct(&mut self, entry: &Entry, change: &[i64], cost: NanoUsd, sell: NanoUsd) {
+        let Entry { held, .. } = entry;
+        let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
+        self.roll(&key, held.held_at_ms, change);
+        let subject = &held.subject;
+        for charge in &held.charges {
+            let at = (charge.budget.to_string(), charge.start_ms, String::new());
+            let window = self
+                .windows
+                .entry(at)
+                .or_insert_with(|| (subject.tenant.to_string(), 0));
+            window.1 += cost.0;
+        }
+        if !subject.task.is_empty() {
+            let at = (subject.tenant.to_string(), subject.task.to_string());
+            let task = self.tasks.entry(at).or_insert_with(|| Task {
+                workflow: subject.workflow.to_string(),
+                team: subject.team.to_string(),
+                project: subject.project.to_string(),
+                first_ms: held.held_at_ms,
+                last_ms: entry.settled_at_ms,
+                ..Task::default()
+            });
+            task.cost += cost.0;
+            task.sell += sell.0;
+        }
+    }
+
+    fn roll(&mut self, key: &dyn Fn(i64) -> Vec<Value>, at_ms: i64, change: &[i64]) {
+        let hour = key(at_ms.div_euclid(HOUR_MS) * HOUR_MS);
+        let mut day = key(at_ms.div_euclid(DAY_MS) * DAY_MS);
+        day.remove(USER);
+        for (table, key) in [(&mut self.hours, hour), (&mut self.days, day)] {
+            let row = table.entry(key).or_insert_with(|| vec![0; SUMS.len()]);
+            for (sum, more) in row.iter_mut().zip(change) {
+                *sum = sum.saturating_add(*more);
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub(crate) fn write(self, sql: &mut dyn Sql) -> Result<(), SqlError> {
+        let day_key: Vec<_> = HOUR_KEY
+            .iter()
+            .copied()
+            .filter(|(name, _)| *name != "user_id")
+            .collect();
+        rollup(sql, "rollup_hour", HOUR_KEY, self.hours)?;
+        rollup(sql, "rollup_day", &day_key, self.days)?;
+        let rows: Vec<_> = self
+            .costs
+            .into_iter()
+            .map(|((start_ms, tenant, model, step), calls)| {
+                vec![
+                    start_ms.into(),
+                    tenant.into(),
+                    model.into(),
+                    step.into(),
+                    calls.into(),
+                ]
+            })
+            .collect();
+        let columns = [
+            ("start_ms", Int),
+            ("tenant", Text),
+            ("model", Text),
+            ("step", Int),
+            ("calls", Int),
+        ];
+        let insert = Insert {
+            table: "rollup_cost",
+            columns: &columns,
+            rest: "ON CONFLICT (start_ms, tenant, model, step)
+                   DO UPDATE SET calls = rollup_cost.calls + excluded.calls",
+        };
+        sql.insert(&insert, &rows)?;
+        windows(sql, self.windows)?;
+        tasks(sql, self.tasks)
+    }
+}
+
+fn key(held: &Held, context_tier: u64, start_ms: i64) -> Vec<Value> {
+    let subject = &held.subject;
+    vec![
+        start_ms.into(),
+        (&*subject.tenant).into(),
+        (&*subject.team).into(),
+        (&*subject.project).into(),
+        (&*subject.key).into(),
+        (&*subject.user).into(),
+        (&*subject.workflow).into(),
+        (&*held.model).into(),
+        (&*held.endpoint).into(),
+        held.tier.as_str().into(),
+        lane(held).into(),
+        (&*held.price).into(),
+        count(context_tier),
+    ]
+}
+
+/// What one settled attempt adds, in the order of [`SUMS`].
+fn sums(entry: &Entry) -> Vec<i64> {
+    let Entry { held, usage, .. } = entry;
+    let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let when = |holds: bool, amount: i64| if holds { amount } else { 0 };
+    let failed = entry.outcome == Outcome::Failed;
+    let cost = entry.cost.0;
+    let estimated = entry.source == UsageSource::Estimated;
+    vec![
+        1,
+        i64::from(failed),
+        i64::from(entry.source == UsageSource::Counted),
+        i64::from(estimated),
+        i64::from(held.price.is_empty() && !failed),
+        i64::from(held.attempt > 0),
+        int(usage.input),
+        int(usage.cache_read),
+        int(usage.cache_write_5m),
+        int(usage.cache_write_1h),
+        int(usage.output),
+        int(usage.reasoning),
+        int(usage.audio_input),
+        int(usage.audio_output),
+        int(usage.web_searches),
+        cost,
+        entry.list.0,
+        entry.sell.0,
+        entry.baseline.0,
+        entry.cache_saved.0,
+        when(estimated, cost),
+        when(held.attempt > 0, cost),
+        when(entry.outcome != Outcome::Completed, cost),
+        0,
+    ]
+}
+
+fn rollup(
+    sql: &mut dyn Sql,
+    table: &str,
+    key: &[(&str, Kind)],
+    rows: BTreeMap<Vec<Value>, Vec<i64>>,
+) -> Result<(), SqlError> {
+    let columns: Vec<(&str, Kind)> = key
+        .iter()
+        .copied()
+        .chain(SUMS.iter().map(|name| (*name, Int)))
+        .collect();
+    let names: Vec<&str> = key.iter().map(|(name, _)| *name).collect();
+    let sets: Vec<String> = SUMS
+        .iter()
+        .map(|name| format!("{name} = {table}.{name} + excluded.{name}"))
+        .collect();
+    let rest = format!(
+        "ON CONFLICT ({}) DO UPDATE SET {}",
+        names.join(", "),
+        sets.join(", ")
+    );
+    let insert = Insert {
+        table,
+        columns: &columns,
+        rest: &rest,
+    };
+    let rows: Vec<Vec<Value>> = rows
+        .into_iter()
+        .map(|(mut row, sums)| {
+            row.extend(sums.into_iter().map(Value::Int));
+            row
+        })
+        .collect();
+    sql.insert(&insert, &rows).map(|_| ())
+}
+
+fn windows(
+    sql: &mut dyn Sql,
+    windows: BTreeMap<(String, i64, String), (String, i64)>,
+) -> Result<(), SqlError> {
+    let rows: Vec<Vec<Value>> = windows
+        .into_iter()
+        .map(|((budget, start_ms, node), (tenant, cost))| {
+            vec![
+                budget.into(),
+                start_ms.into(),
+                node.into(),
+                tenant.into(),
+                Value::Int(0),
+                cost.into(),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("budget", Text),
+        ("start_ms", Int),
+        ("node", Text),
+        ("tenant", Text),
+        ("granted_nano", Int),
+        ("settled_nano", Int),
+    ];
+    let insert = Insert {
+        table: "budget_window",
+        columns: &columns,
+        rest: "ON CONFLICT (budget, start_ms, node)
+               DO UPDATE SET settled_nano = budget_window.settled_nano + excluded.settled_nano",
+    };
+    sql.insert(&insert, &rows).map(|_| ())
+}
+
+fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(), SqlError> {
+    let rows: Vec<Vec<Value>> = tasks
+        .into_iter()
+        .map(|((tenant, name), task)| {
+            vec![
+                tenant.into(),
+                name.into(),
+                task.workflow.into(),
+                task.team.into(),
+                task.project.into(),
+                task.first_ms.into(),
+                task.last_ms.into(),
+                task.calls.into(),
+                task.cost.into(),
+                task.sell.into(),
+                task.baseline.into(),
+                "open".into(),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("tenant", Text),
+        ("task", Text),
+        ("workflow", Text),
+        ("team", Text),
+        ("project", Text),
+        ("first_ms", Int),
+        ("last_ms", Int),
+        ("calls", Int),
+        ("cost_nano", Int),
+        ("sell_nano", Int),
+        ("baseline_nano", Int),
+        ("outcome", Text),
+    ];
+    let insert = Insert {
+        table: "task",
+        columns: &columns,
+        rest: "ON CONFLICT (tenant, task) DO UPDATE SET
+                   workflow = CASE WHEN task.workflow = '' THEN excluded.workflow ELSE task.workflow END,
+                   first_ms = CASE WHEN excluded.first_ms < task.first_ms THEN excluded.first_ms ELSE task.first_ms END,
+                   last_ms = CASE WHEN excluded.last_ms > task.last_ms THEN excluded.last_ms ELSE task.last_ms END,
+                   calls = task.calls + excluded.calls,
+                   cost_nano = task.cost_nano + excluded.cost_nano,
+                   sell_nano = task.sell_nano + excluded.sell_nano,
+                   baseline_nano = task.baseline_nano + excluded.baseline_nano",
+    };
+    sql.insert(&insert, &rows).map(|_| ())
+}
