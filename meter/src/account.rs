@@ -256,6 +256,7 @@ impl Account {
             }
             if let Some(budget) = books.budgets.get_mut(id) {
                 budget.lease.need = budget.lease.need.max(amount);
+                budget.lease.need_at_ms = now_ms;
             }
             waits = Some(denied);
         }

@@ -120,6 +120,8 @@ pub(crate) struct Budget {
     pub(crate) overrides: Vec<Override>,
     /// Oldest first; the last is the one that is spent from.
     pub(crate) buckets: VecDeque<Bucket>,
+    /// Buckets still to come in which something was spent: by a clock that ran ahead.
+    pub(crate) ahead: Vec<Bucket>,
     pub(crate) span: Span,
     /// No longer configured: kept while holds point at it, checks nothing.
     pub(crate) retired: bool,
@@ -131,8 +133,9 @@ pub(crate) struct Budget {
 /// What a node knows of a budget that it shares with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// The most that a waiting call needs; 0 where none waits.
+    /// The most that a waiting call needs, 0 where none waits, and when it last said so.
     pub(crate) need: i64,
+    pub(crate) need_at_ms: i64,
     /// What was taken since the last round, and per second of late.
     pub(crate) since: i64,
     pub(crate) burn: i64,
@@ -266,6 +269,7 @@ impl Budget {
             pacing: Pacing::None,
             overrides: Vec::new(),
             buckets: VecDeque::from([first]),
+            ahead: Vec::new(),
             span,
             retired: false,
             lease: Lease::default(),
@@ -338,13 +342,16 @@ impl Budget {
         if self.retired {
             // While it was retired it saw no call; the ledger did.
             self.buckets.clone_from(&config.buckets);
+            self.ahead.clone_from(&config.ahead);
         }
+        let ahead = std::mem::take(&mut self.ahead);
         let buckets = std::mem::take(&mut self.buckets);
         let (span, lease) = (self.span, self.lease);
         let overrides = std::mem::take(&mut self.overrides);
         *self = Self {
             overrides,
             buckets,
+            ahead,
             span,
             lease,
             ..config
@@ -360,16 +367,21 @@ impl Budget {
         let from_ms = self.span.from_ms;
         // Calls held in a window that has passed settle in the ledger alone.
         self.buckets.retain(|bucket| bucket.start_ms >= from_ms);
-        if self
-            .buckets
-            .back()
-            .is_none_or(|last| last.start_ms < self.span.start_ms)
-        {
+        let start_ms = self.span.start_ms;
+        let (come, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ahead)
+            .into_iter()
+            .partition(|it| it.start_ms <= start_ms);
+        self.ahead = later;
+        for bucket in come.into_iter().filter(|it| it.start_ms >= from_ms) {
+            self.buckets.push_back(bucket);
+        }
+        if !self.buckets.iter().any(|it| it.start_ms == start_ms) {
             self.buckets.push_back(Bucket {
-                start_ms: self.span.start_ms,
+                start_ms,
                 ..Bucket::default()
             });
         }
+        self.buckets.make_contiguous().sort_by_key(|it| it.start_ms);
     }
 
     /// The limit with grace and the overrides in force.
@@ -465,11 +477,8 @@ impl Budget {
     /// What it does to calls at present.
     pub(crate) fn state(&self, now_ms: i64) -> &'static str {
         let limit = self.limit.saturating_add(self.extra(now_ms));
-        // Leases of other nodes are not spent: they do not make calls cheaper before their time.
-        let spent = self
-            .settled()
-            .saturating_add(self.held())
-            .max(self.lease.settled);
+        // What is held or leased is not spent: most of it comes back.
+        let spent = self.settled().max(self.lease.settled);
         let reached = |per_cent: u8| {
             let share = i128::from(limit.max(0)).saturating_mul(i128::from(per_cent));
             per_cent > 0 && i128::from(spent).saturating_mul(100) >= share

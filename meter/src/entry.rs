@@ -48,6 +48,14 @@ fn is_empty(text: &Arc<str>) -> bool {
     text.is_empty()
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_nothing(amount: &NanoUsd) -> bool {
+    *amount == NanoUsd::ZERO
+}
+
 /// A budget's window that a hold counts in, so that its settlement finds it again, on any node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Charge {
@@ -164,6 +172,10 @@ pub struct Entry {
     /// What cache reads saved against plain input, less the premium of cache writes.
     #[serde(default)]
     pub cache_saved: NanoUsd,
+    /// What it may cost beyond `cost`, where its usage was only counted: hard budgets are charged with
+    /// it too, until a bill tells.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub suspense: NanoUsd,
     /// The number of prompt tokens above which its long-context prices begin; 0 for the base prices.
     #[serde(default)]
     pub context_tier: u64,
@@ -185,6 +197,7 @@ impl Entry {
             list: held.bound,
             sell: held.bound,
             cache_saved: NanoUsd::ZERO,
+            suspense: NanoUsd::ZERO,
             context_tier: 0,
             first_byte_ms: None,
             held,

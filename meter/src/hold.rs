@@ -162,6 +162,8 @@ pub struct Settlement {
     pub status: u16,
     pub usage: Usage,
     pub source: UsageSource,
+    /// The most that can have been used, where usage was counted.
+    pub upper: Option<Usage>,
     pub first_byte_ms: Option<u32>,
     pub now_ms: i64,
 }
@@ -454,6 +456,7 @@ impl Hold {
             status,
             usage,
             source,
+            upper,
             first_byte_ms,
             now_ms,
         } = *settlement;
@@ -473,7 +476,12 @@ impl Hold {
             _ => cost,
         };
         let sell = self.sell.unit(&held.subject.tenant, &usage, cost);
-        self.release(&Amounts::settled(&held, cost, &usage));
+        let most = match (&self.rates, upper) {
+            (Some(rates), Some(upper)) => rates.bound(upper.prompt(), upper.answer()),
+            _ => cost,
+        };
+        let suspense = (most.min(held.bound) - cost).max(NanoUsd::ZERO);
+        self.release(&Amounts::settled(&held, cost + suspense, &usage));
         let entry = Entry {
             held,
             outcome,
@@ -486,6 +494,7 @@ impl Hold {
             list: rated.list,
             sell,
             cache_saved: rated.cache_saved,
+            suspense,
             context_tier: rated.context_tier,
             first_byte_ms,
         };
@@ -516,6 +525,7 @@ impl Drop for Hold {
             status: 0,
             usage: bound_usage,
             source: UsageSource::Estimated,
+            upper: None,
             first_byte_ms: None,
             now_ms: self.sent_at_ms.unwrap_or(made_ms),
         };

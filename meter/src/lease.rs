@@ -21,6 +21,8 @@ const PARTS: i64 = 20;
 pub const LEASE_MS: i64 = 600_000;
 /// A node stops so much earlier than others take it for dead, whatever its clock says.
 pub const MARGIN_MS: i64 = 60_000;
+/// How long what a call needs is asked for after it last said so.
+const NEED_MS: i64 = 500;
 /// After so long without a round the ledger counts as out of reach.
 const FRESH_MS: i64 = 3_000;
 
@@ -204,8 +206,11 @@ fn want(budget: &mut Budget, ceiling: i64, now_ms: i64, elapsed_ms: i64) -> Vec<
         .saturating_sub(1);
     lease.burn = rate.max(sunk).max(0);
     lease.since = 0;
+    // What was granted for a call must still be there when the call has woken up.
+    if now_ms.saturating_sub(lease.need_at_ms) > NEED_MS {
+        lease.need = 0;
+    }
     let (burn, need, others_wait) = (lease.burn, lease.need, lease.others_wait);
-    lease.need = 0;
     let part = ceiling.checked_div(PARTS).unwrap_or(0);
     let ahead = if budget.retired {
         0
@@ -244,3 +249,6 @@ fn want(budget: &mut Budget, ceiling: i64, now_ms: i64, elapsed_ms: i64) -> Vec<
     }
     wants
 }
+
+#[cfg(test)]
+mod tests;

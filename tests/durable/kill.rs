@@ -14,10 +14,10 @@ const ROUNDS: &str = "50";
 const LIMIT: &str = "0.08";
 
 /// A xorshift, so that a failing run can be repeated from the seed it printed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -25,22 +25,20 @@ impl Random {
     }
 }
 
+/// `PARETO_SEED`, or one of the clock.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("PARETO_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::try_from(since.as_nanos() >> 8).unwrap_or(1) | 1
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_it_loses_no_call_and_passes_no_budget() {
-    let seed = std::env::var("PARETO_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| {
-            u64::try_from(
-                SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap()
-                    .as_nanos()
-                    >> 8,
-            )
-            .unwrap_or(1)
-                | 1
-        });
+    let seed = seed();
     println!("PARETO_SEED={seed}");
     let mut random = Random(seed);
     let folder = tempfile::tempdir().unwrap();

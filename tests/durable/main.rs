@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod drain;
 mod kill;
+mod nodes;
 
 use std::path::{Path, PathBuf};
 

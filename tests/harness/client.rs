@@ -115,6 +115,32 @@ impl Client {
         reply
     }
 
+    /// Sends a streamed call with `headers` and leaves after `frames` pieces of its answer, or when it
+    /// ends; whatever goes wrong on the way is part of leaving.
+    pub async fn begin_and_leave(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+        frames: usize,
+    ) {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
+            .header("authorization", format!("Bearer {}", self.key));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let Ok(response) = self.http.request(request).await else {
+            return;
+        };
+        let mut body = response.into_body();
+        for _ in 0..frames {
+            let Some(Ok(_)) = body.frame().await else {
+                return;
+            };
+        }
+    }
+
     /// Sends a streamed call and leaves after `events` events.
     pub async fn leave_after(&self, path: &str, body: impl Into<Bytes>, events: usize) -> String {
         let request = Request::post(format!("http://{}{path}", self.address))

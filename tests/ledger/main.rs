@@ -123,6 +123,7 @@ pub fn settle(held: Held, cost: i64) -> Record {
         list: NanoUsd(cost),
         sell: NanoUsd(cost),
         cache_saved: NanoUsd::ZERO,
+        suspense: NanoUsd::ZERO,
         context_tier: 0,
         first_byte_ms: Some(7),
     }))

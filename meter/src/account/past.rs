@@ -47,6 +47,8 @@ impl Meter {
         now_ms: i64,
         past: &dyn Past,
     ) -> Result<(), ConfigureError> {
+        // What is known of the past is known as of now: a clock that is before it is not trusted.
+        self.saw(now_ms);
         let mut wanted = Vec::with_capacity(budgets.len());
         for config in budgets {
             wanted.push(Budget::new(config, now_ms)?);
@@ -227,6 +229,8 @@ pub(super) fn remember(budget: &mut Budget, known: &HashMap<Arc<str>, Vec<Bucket
         .filter(|it| it.start_ms >= from_ms && it.start_ms <= start_ms)
         .collect();
     buckets.sort_by_key(|it| it.start_ms);
+    let later = past.iter().filter(|it| it.start_ms > start_ms);
+    budget.ahead = later.copied().collect();
     if buckets.last().is_none_or(|last| last.start_ms < start_ms) {
         buckets.push(Bucket {
             start_ms,

@@ -117,6 +117,7 @@ fn used(output: u64) -> Settlement {
             ..Usage::default()
         },
         source: UsageSource::Provider,
+        upper: None,
         first_byte_ms: None,
         now_ms: NOW,
     }

@@ -40,6 +40,33 @@ pub(crate) struct Billing {
     teaches: bool,
 }
 
+/// What an attempt used, as far as is known.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    usage: Usage,
+    source: UsageSource,
+    /// The most it can have been, where it was counted.
+    upper: Option<Usage>,
+}
+
+impl Used {
+    fn reported(usage: Usage) -> Self {
+        Self {
+            usage,
+            source: UsageSource::Provider,
+            upper: None,
+        }
+    }
+
+    fn estimated(usage: Usage) -> Self {
+        Self {
+            usage,
+            source: UsageSource::Estimated,
+            upper: None,
+        }
+    }
+}
+
 impl Billing {
     pub(crate) fn new(
         hold: Hold,
@@ -77,32 +104,32 @@ impl Billing {
     pub(crate) fn complete(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
         let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
         let output = facts.counted_output().max(unstreamed);
-        let (usage, source) = self.used(facts, output);
-        self.settle(Outcome::Completed, usage, source)
+        let used = self.used(facts, output);
+        self.settle(Outcome::Completed, used)
     }
 
     /// The upstream broke off; what it produced is charged.
     pub(crate) fn interrupt(&mut self, facts: &Facts) {
-        let (usage, source) = self.used(facts, facts.counted_output());
-        self.settle(Outcome::Interrupted, usage, source);
+        let used = self.used(facts, facts.counted_output());
+        self.settle(Outcome::Interrupted, used);
     }
 
     /// The caller left; the upstream is cancelled and bills what it wrote until it noticed.
     pub(crate) fn disconnect(&mut self, facts: &Facts) {
         let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
-        let (usage, source) = self.used(facts, output);
-        self.settle(Outcome::Disconnected, usage, source);
+        let used = self.used(facts, output);
+        self.settle(Outcome::Disconnected, used);
     }
 
     /// Nobody knows what was used: the bound is charged, marked as an estimate.
     pub(crate) fn charge_bound(&mut self) {
         let bound = self.bound().unwrap_or_default();
-        self.settle(Outcome::Interrupted, bound, UsageSource::Estimated);
+        self.settle(Outcome::Interrupted, Used::estimated(bound));
     }
 
     /// The upstream bills nothing for this attempt.
     pub(crate) fn void(&mut self) {
-        self.settle(Outcome::Failed, Usage::default(), UsageSource::Provider);
+        self.settle(Outcome::Failed, Used::reported(Usage::default()));
     }
 
     /// The usage that was held for; `None` once settled.
@@ -149,10 +176,10 @@ impl Billing {
     }
 
     /// Usage as reported, or else as counted, within the bound.
-    fn used(&self, facts: &Facts, counted_output: u64) -> (Usage, UsageSource) {
+    fn used(&self, facts: &Facts, counted_output: u64) -> Used {
         if let Some(usage) = facts.usage {
             self.learn(&usage);
-            return (usage, UsageSource::Provider);
+            return Used::reported(usage);
         }
         let bound = self.bound().unwrap_or_default();
         let counted = Usage {
@@ -160,21 +187,43 @@ impl Billing {
             ..Usage::default()
         };
         let prompt = facts.prompt.unwrap_or(counted);
-        (
-            Usage {
+        // No tokenizer makes more tokens than bytes; what was not seen of the answer may have been
+        // thought, as far as the cap goes, where the answer was not streamed.
+        let seen = counted_output
+            .saturating_mul(2)
+            .max(facts.content_events.saturating_add(facts.content_bytes))
+            .saturating_add(IN_FLIGHT_TOKENS);
+        let most = if facts.content_events == 0 {
+            bound.output
+        } else {
+            seen.min(bound.output)
+        };
+        let upper = Usage {
+            output: most,
+            ..facts.prompt.unwrap_or(bound)
+        };
+        Used {
+            usage: Usage {
                 output: counted_output.min(bound.output),
                 ..prompt
             },
-            UsageSource::Counted,
-        )
+            source: UsageSource::Counted,
+            upper: Some(upper),
+        }
     }
 
-    fn settle(&mut self, outcome: Outcome, usage: Usage, source: UsageSource) -> Option<NanoUsd> {
+    fn settle(&mut self, outcome: Outcome, used: Used) -> Option<NanoUsd> {
+        let Used {
+            usage,
+            source,
+            upper,
+        } = used;
         let settlement = Settlement {
             outcome,
             status: self.status,
             usage,
             source,
+            upper,
             first_byte_ms: self.first_byte_ms,
             now_ms: now_ms(),
         };
@@ -215,7 +264,7 @@ impl Drop for Billing {
     fn drop(&mut self) {
         // The caller left before the answer began, and the upstream may bill for it all the same.
         if let Some(bound) = self.bound() {
-            self.settle(Outcome::Disconnected, bound, UsageSource::Estimated);
+            self.settle(Outcome::Disconnected, Used::estimated(bound));
         }
     }
 }

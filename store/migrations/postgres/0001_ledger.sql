@@ -50,6 +50,7 @@ CREATE TABLE usage_event (
     list_nano BIGINT NOT NULL,
     sell_nano BIGINT NOT NULL,
     cache_saved_nano BIGINT NOT NULL,
+    suspense_nano BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
     UNIQUE (request_id, attempt, kind, rev, at_ms)
 ) PARTITION BY RANGE (at_ms);
@@ -103,7 +104,7 @@ CREATE TABLE rollup_hour (
     cost_nano BIGINT NOT NULL, list_nano BIGINT NOT NULL, sell_nano BIGINT NOT NULL,
     baseline_nano BIGINT NOT NULL, cache_saved_nano BIGINT NOT NULL,
     estimated_nano BIGINT NOT NULL, retry_nano BIGINT NOT NULL, wasted_nano BIGINT NOT NULL,
-    corrected_nano BIGINT NOT NULL,
+    corrected_nano BIGINT NOT NULL, suspense_nano BIGINT NOT NULL,
     PRIMARY KEY (start_ms, tenant, team, project, key, user_id, workflow, model, endpoint, tier,
      lane, price, context_tier)
 );
@@ -121,7 +122,7 @@ CREATE TABLE rollup_day (
     cost_nano BIGINT NOT NULL, list_nano BIGINT NOT NULL, sell_nano BIGINT NOT NULL,
     baseline_nano BIGINT NOT NULL, cache_saved_nano BIGINT NOT NULL,
     estimated_nano BIGINT NOT NULL, retry_nano BIGINT NOT NULL, wasted_nano BIGINT NOT NULL,
-    corrected_nano BIGINT NOT NULL,
+    corrected_nano BIGINT NOT NULL, suspense_nano BIGINT NOT NULL,
     PRIMARY KEY (start_ms, tenant, team, project, key, workflow, model, endpoint, tier, lane, price,
      context_tier)
 );

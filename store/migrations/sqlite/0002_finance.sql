@@ -10,6 +10,8 @@ ALTER TABLE usage_event ADD COLUMN context_tier INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage_event ADD COLUMN list_nano INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage_event ADD COLUMN sell_nano INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage_event ADD COLUMN cache_saved_nano INTEGER NOT NULL DEFAULT 0;
+-- What it may cost beyond what was counted, until a bill tells.
+ALTER TABLE usage_event ADD COLUMN suspense_nano INTEGER NOT NULL DEFAULT 0;
 -- When the call arrived, from its id: what a shared ledger is partitioned by.
 ALTER TABLE usage_event ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
 
@@ -34,7 +36,7 @@ CREATE TABLE rollup_hour (
     cost_nano INTEGER NOT NULL, list_nano INTEGER NOT NULL, sell_nano INTEGER NOT NULL,
     baseline_nano INTEGER NOT NULL, cache_saved_nano INTEGER NOT NULL,
     estimated_nano INTEGER NOT NULL, retry_nano INTEGER NOT NULL, wasted_nano INTEGER NOT NULL,
-    corrected_nano INTEGER NOT NULL,
+    corrected_nano INTEGER NOT NULL, suspense_nano INTEGER NOT NULL,
     PRIMARY KEY (start_ms, tenant, team, project, key, user_id, workflow, model, endpoint, tier,
                  lane, price, context_tier)
 ) STRICT, WITHOUT ROWID;
@@ -52,7 +54,7 @@ CREATE TABLE rollup_day (
     cost_nano INTEGER NOT NULL, list_nano INTEGER NOT NULL, sell_nano INTEGER NOT NULL,
     baseline_nano INTEGER NOT NULL, cache_saved_nano INTEGER NOT NULL,
     estimated_nano INTEGER NOT NULL, retry_nano INTEGER NOT NULL, wasted_nano INTEGER NOT NULL,
-    corrected_nano INTEGER NOT NULL,
+    corrected_nano INTEGER NOT NULL, suspense_nano INTEGER NOT NULL,
     PRIMARY KEY (start_ms, tenant, team, project, key, workflow, model, endpoint, tier, lane, price,
                  context_tier)
 ) STRICT, WITHOUT ROWID;
@@ -60,12 +62,12 @@ CREATE TABLE rollup_day (
 INSERT INTO rollup_hour
 SELECT start_ms, tenant, team, project, key, '', '', model, '', tier, 'standard', '', 0,
        calls, failed, 0, 0, 0, 0, input, cache_read, cache_write_5m, cache_write_1h, output, reasoning,
-       audio_input, audio_output, web_searches, cost_nano, cost_nano, cost_nano, baseline_nano, 0, 0, 0, 0, 0
+       audio_input, audio_output, web_searches, cost_nano, cost_nano, cost_nano, baseline_nano, 0, 0, 0, 0, 0, 0
 FROM rollup_hour_1;
 INSERT INTO rollup_day
 SELECT start_ms, tenant, team, project, key, '', model, '', tier, 'standard', '', 0,
        calls, failed, 0, 0, 0, 0, input, cache_read, cache_write_5m, cache_write_1h, output, reasoning,
-       audio_input, audio_output, web_searches, cost_nano, cost_nano, cost_nano, baseline_nano, 0, 0, 0, 0, 0
+       audio_input, audio_output, web_searches, cost_nano, cost_nano, cost_nano, baseline_nano, 0, 0, 0, 0, 0, 0
 FROM rollup_day_1;
 DROP TABLE rollup_hour_1;
 DROP TABLE rollup_day_1;

@@ -58,6 +58,7 @@ pub(crate) const EVENT: &[(&str, Kind)] = &[
     ("sell_nano", Int),
     ("baseline_nano", Int),
     ("cache_saved_nano", Int),
+    ("suspense_nano", Int),
     ("entry", Text),
 ];
 
@@ -253,6 +254,7 @@ fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
         entry.sell.0.into(),
         entry.baseline.0.into(),
         entry.cache_saved.0.into(),
+        entry.suspense.0.into(),
         json(entry)?.into(),
     ])
 }

@@ -30,7 +30,7 @@ pub(super) fn spent(sql: &mut dyn Sql, from_ms: i64) -> Result<Vec<Spent>, SqlEr
     if first > from_ms {
         rows.extend(sql.query(
             &format!(
-                "SELECT {columns}, CAST(SUM(cost_nano) AS BIGINT), $1 FROM usage_event
+                "SELECT {columns}, CAST(SUM(cost_nano) AS BIGINT), CAST($1 AS BIGINT) FROM usage_event
                  WHERE held_at_ms >= $1 AND held_at_ms < $2 GROUP BY {columns}"
             ),
             &[from_ms.into(), first.into()],

@@ -56,6 +56,7 @@ pub(crate) const SUMS: &[&str] = &[
     "retry_nano",
     "wasted_nano",
     "corrected_nano",
+    "suspense_nano",
 ];
 
 /// The lane that an entry is summed under.
@@ -113,7 +114,7 @@ impl Sums {
                 .windows
                 .entry(at)
                 .or_insert_with(|| (subject.tenant.to_string(), 0));
-            window.1 += entry.cost.0;
+            window.1 += entry.cost.0 + entry.suspense.0;
         }
         if !subject.task.is_empty() {
             let at = (subject.tenant.to_string(), subject.task.to_string());
@@ -269,6 +270,7 @@ fn sums(entry: &Entry) -> Vec<i64> {
         when(held.attempt > 0, cost),
         when(entry.outcome != Outcome::Completed, cost),
         0,
+        entry.suspense.0,
     ]
 }
 
