@@ -63,6 +63,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/usage", get(usage))
         .route("/api/budgets", get(budgets))
+        .route("/api/overrides", get(overrides).post(add_override))
         .route("/api/calls/{id}", get(call))
         .route("/api/keys", get(keys).post(create_key))
         .route("/api/keys/{id}", delete(revoke_key))
@@ -181,6 +182,58 @@ async fn budgets(State(admin): State<Admin>) -> Json<Value> {
         .map(|it| json!({ "tenant": it.tenant, "budget": it, "left": it.left() }))
         .collect();
     Json(Value::from(rows))
+}
+
+async fn overrides(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
+    let changes = ask(&admin, |ledger| ledger.overrides()).await?;
+    let rows: Vec<Value> = changes
+        .iter()
+        .map(|it| {
+            json!({ "id": it.id, "budget": it.budget, "usd": meter::NanoUsd(it.amount).to_usd(),
+                "from_ms": it.from_ms, "until_ms": it.until_ms, "author": it.author, "reason": it.reason })
+        })
+        .collect();
+    Ok(Json(Value::from(rows)))
+}
+
+/// A dated change of a limit, as the admin API takes it.
+#[derive(Deserialize)]
+struct NewOverride {
+    budget: String,
+    usd: String,
+    from_ms: Option<i64>,
+    until_ms: i64,
+    author: String,
+    reason: String,
+}
+
+async fn add_override(
+    State(admin): State<Admin>,
+    Json(asked): Json<NewOverride>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let wrong = |detail: String| Problem(StatusCode::BAD_REQUEST, detail);
+    let amount = meter::NanoUsd::from_usd(&asked.usd).map_err(|error| wrong(error.to_string()))?;
+    if asked.author.trim().is_empty() || asked.reason.trim().is_empty() {
+        return Err(wrong("`author` and `reason` must say something".to_owned()));
+    }
+    let number = identify::random().map_err(|error| wrong(error.to_string()))?;
+    let change = meter::Override {
+        id: format!("{number:016x}"),
+        budget: asked.budget,
+        amount: amount.0,
+        from_ms: asked.from_ms.unwrap_or_else(now_ms),
+        until_ms: asked.until_ms,
+        author: asked.author,
+        reason: asked.reason,
+        created_at_ms: now_ms(),
+    };
+    let id = change.id.clone();
+    let changes = ask(&admin, move |ledger| {
+        ledger.add_override(&change)?;
+        ledger.overrides()
+    });
+    admin.parts.shared.meter.set_overrides(&changes.await?);
+    Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
 async fn call(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {

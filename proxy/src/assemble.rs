@@ -351,6 +351,13 @@ pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
 }
 
+/// A meter for commands that look at budgets: it knows what the ledger knows, and writes nothing.
+pub fn offline_meter(config: &Config, ledger: &dyn Ledger) -> anyhow::Result<Meter> {
+    let meter = Meter::new(Arc::new(store::journal::Nowhere));
+    configure(&meter, ledger, config)?;
+    Ok(meter)
+}
+
 /// The pepper of key hashes.
 pub fn pepper(config: &Config) -> anyhow::Result<Pepper> {
     let secret = match &config.keys.pepper {

@@ -1,9 +1,11 @@
 //! The command line.
 
+mod budgets;
 mod demo;
 mod explain;
 mod keys;
 mod load;
+mod nodes;
 mod prices;
 mod usage;
 
@@ -53,6 +55,10 @@ enum Command {
     Usage(usage::Usage),
     /// Check the price book, compare two of them, and take in other lists.
     Prices(prices::Prices),
+    /// Show budgets, and change their limits for some time.
+    Budgets(budgets::Budgets),
+    /// Show the nodes that share a ledger, and take out one that will not come back.
+    Nodes(nodes::Nodes),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
 }
@@ -90,6 +96,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,
         Command::Prices(prices) => return prices.run(),
+        Command::Budgets(budgets) => budgets.run()?,
+        Command::Nodes(nodes) => nodes.run()?,
         Command::Explain(explain) => explain.run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -111,6 +111,16 @@ pub fn create(owner: Owner, pepper: &Pepper) -> anyhow::Result<Created> {
     Ok(from_random(owner, pepper, &random, now_ms()))
 }
 
+/// A random number, for names.
+///
+/// # Errors
+/// When the operating system has no randomness.
+pub(crate) fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 fn from_random(owner: Owner, pepper: &Pepper, random: &[u8; 64], now_ms: i64) -> Created {
     // A byte modulo 62 favours some letters by 1/31: over 43 letters that costs under two of 256 bits.
     let mut letters = random.iter().map(|byte| {

@@ -278,5 +278,22 @@ impl Shared {
     }
 }
 
+/// A journal that takes nothing: for commands that only look.
+#[derive(Debug)]
+pub struct Nowhere;
+
+impl Journal for Nowhere {
+    fn append(&self, _: &Record) -> Result<Position, JournalError> {
+        Err(JournalError {
+            path: "none".to_owned(),
+            what: "this command only looks".to_owned(),
+        })
+    }
+
+    fn synced(&self, _: Position) -> Synced<'_> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 #[cfg(test)]
 mod tests;

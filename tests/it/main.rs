@@ -1,6 +1,7 @@
 //! Whole calls through a gateway in this process: real sockets, real bytes, scripted endpoints.
 
 mod background;
+mod budgets;
 mod config;
 mod corners;
 mod dialects;
