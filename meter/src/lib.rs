@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod books;
 pub mod budget;
 pub mod config;
 pub mod entry;

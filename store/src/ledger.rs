@@ -1,7 +1,7 @@
 //! The ledger over either engine: what the port asks for, each statement written once.
 
-mod apply;
-mod ask;
+pub(crate) mod apply;
+pub(crate) mod ask;
 mod windows;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +19,12 @@ use crate::sql::{self, Engine, SqlError, Value};
 const SQLITE: &[&str] = &[
     include_str!("../migrations/sqlite/0001_ledger.sql"),
     include_str!("../migrations/sqlite/0002_finance.sql"),
+    include_str!("../migrations/sqlite/0003_books.sql"),
 ];
-const POSTGRES: &[&str] = &[include_str!("../migrations/postgres/0001_ledger.sql")];
+const POSTGRES: &[&str] = &[
+    include_str!("../migrations/postgres/0001_ledger.sql"),
+    include_str!("../migrations/postgres/0002_books.sql"),
+];
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 /// The name of this node in a ledger that is not shared.
@@ -30,7 +34,7 @@ pub const ALONE: &str = "local";
 #[derive(Debug)]
 pub struct SqlLedger {
     pub(crate) engine: Arc<dyn Engine>,
-    node: String,
+    pub(crate) node: String,
 }
 
 /// The ledger can not be opened.

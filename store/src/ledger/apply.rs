@@ -249,7 +249,7 @@ fn close(sql: &mut dyn Sql, rows: &[Vec<Value>]) -> Result<(), SqlError> {
 }
 
 /// The row of an entry.
-fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
+pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
     let Entry { held, usage, .. } = entry;
     let subject = &held.subject;
     let text = |text: &str| Value::from(text);
@@ -381,7 +381,6 @@ impl Sums {
 
     /// Adds a correction of an earlier entry: `change` in the order of [`SUMS`], and `cost` to the
     /// windows and the task that carried the entry.
-    #[expect(dead_code, reason = "corrections come next")]
     pub(crate) fn correct(&mut self, entry: &Entry, change: &[i64], cost: NanoUsd, sell: NanoUsd) {
         let Entry { held, .. } = entry;
         let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
