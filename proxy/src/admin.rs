@@ -1,6 +1,8 @@
 //! The operators' listener: health, metrics, pages, and the admin API. Everything but health needs
 //! the admin token, as bearer or as the password of a browser's log-in.
 
+mod books;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
@@ -68,6 +70,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/keys/{id}", delete(revoke_key))
         .route("/api/config", get(config))
         .route("/api/reload", post(reload))
+        .merge(books::routes())
         .layer(from_fn_with_state(admin.clone(), authorised))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))

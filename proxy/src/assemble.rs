@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use meter::books::Books;
 use meter::budget::Budget;
 use meter::ledger::UsageRow;
 use meter::{Entry, Journal, Ledger, Meter};
@@ -17,13 +18,16 @@ use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
 use crate::background;
+use crate::books::Desk;
+use crate::books::prices::Prices;
 use crate::clock::now_ms;
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, Secret};
 use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::runtime::Runtime;
 use crate::telemetry;
+use crate::webhook::Webhooks;
 
 /// How often keys made or revoked by another process are looked for.
 const KEYS_EVERY: Duration = Duration::from_millis(250);
@@ -39,6 +43,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
     pub admin_token: Secret,
+    pub(crate) desk: ArcSwap<Desk>,
+    webhooks: Vec<config::Webhook>,
+    patience: config::Upstream,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -95,10 +102,17 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
     };
+    let desk = Desk {
+        books: Arc::clone(&store.ledger) as Arc<dyn Books>,
+        prices: Arc::new(Prices::of(config)?),
+    };
     Ok(Parts {
         shared,
         store,
         admin_token,
+        desk: ArcSwap::from_pointee(desk),
+        webhooks: config.webhooks.clone(),
+        patience: config.upstream.clone(),
     })
 }
 
@@ -122,6 +136,10 @@ impl Parts {
             split.retarget(runtime.routing.deep_per_thousand);
         }
         self.shared.runtime.store(Arc::new(runtime));
+        self.desk.store(Arc::new(Desk {
+            books: Arc::clone(&self.desk.load().books),
+            prices: Arc::new(Prices::of(config)?),
+        }));
         Ok(())
     }
 
@@ -162,6 +180,7 @@ impl Parts {
             }
         });
         self.start_archiving(tasks, &stop_archive);
+        self.start_telling(tasks, &stop_archive);
         // An encoding takes some 50 ms to read: before the first call that counts, not during it.
         let runtime = self.shared.runtime.load_full();
         tasks.spawn_blocking(move || {
@@ -194,6 +213,18 @@ impl Parts {
                 }
             }
         });
+    }
+
+    /// Tells those who want to know of budgets and entries.
+    fn start_telling(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        if self.webhooks.is_empty() {
+            return;
+        }
+        let books = Arc::clone(&self.desk.load().books);
+        match Webhooks::build(books, &self.webhooks, &self.patience) {
+            Ok(webhooks) => drop(tasks.spawn(webhooks.run(stop.clone()))),
+            Err(error) => tracing::error!(error, "webhooks can not be called"),
+        }
     }
 
     /// Writes the rest down and closes the store.
@@ -268,6 +299,16 @@ pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     std::fs::create_dir_all(&config.store.dir)
         .with_context(|| format!("making folder {}", config.store.dir.display()))?;
     Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
+}
+
+/// The books alone, with the prices in force.
+pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
+    std::fs::create_dir_all(&config.store.dir)
+        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    Ok(Desk {
+        books: Arc::new(store::recorder::open_ledger(&config.store)?),
+        prices: Arc::new(Prices::of(config)?),
+    })
 }
 
 /// The pepper of key hashes.

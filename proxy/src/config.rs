@@ -46,6 +46,8 @@ pub struct Config {
     pub budgets: Vec<meter::config::BudgetConfig>,
     #[serde(default, rename = "price")]
     pub prices: Vec<meter::config::PriceConfig>,
+    #[serde(default, rename = "webhook")]
+    pub webhooks: Vec<Webhook>,
 }
 
 /// `[server]`: where callers come in.
@@ -256,6 +258,17 @@ pub struct Model {
     /// and translations write a budget.
     #[serde(default)]
     pub thinking: Option<wire::dialect::ThinkingForm>,
+}
+
+/// `[[webhook]]`: somebody who is told of what happens, by signed posts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: String,
+    /// Signs each post.
+    pub secret: Secret,
+    /// What it is told of: `usage`, `budget.threshold`, `budget.*` and so on.
+    pub topics: Vec<String>,
 }
 
 /// A name, or a list of names.

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod assemble;
 mod attempt;
 mod background;
+mod books;
 pub mod boot;
 pub mod cli;
 pub mod clock;
@@ -25,6 +26,7 @@ mod serve;
 pub mod telemetry;
 mod trace;
 mod upstream;
+mod webhook;
 
 pub use config::Config;
 pub use gateway::{Body, Gateway};

@@ -2,10 +2,12 @@
 //! proved: whenever it dies, every call that reached an upstream is in the ledger exactly once, no
 //! budget is exceeded, and the next start needs no repair.
 
+mod books;
 mod commands;
 mod context;
 mod drain;
 mod kill;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 

@@ -71,7 +71,10 @@ fn open(sql: &mut dyn Sql, requests: &[RequestId]) -> Result<Vec<Held>, SqlError
 fn number(sql: &mut dyn Sql, correction: &Correction) -> Result<Option<i64>, SqlError> {
     let id = Value::from(correction.id.as_str());
     if !sql
-        .query("SELECT 1 FROM correction WHERE id = $1", std::slice::from_ref(&id))?
+        .query(
+            "SELECT 1 FROM correction WHERE id = $1",
+            std::slice::from_ref(&id),
+        )?
         .is_empty()
     {
         return Ok(None);
