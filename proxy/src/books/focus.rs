@@ -199,13 +199,12 @@ impl Row<'_> {
             "ChargePeriodStart" => Some(moment(self.start_ms)),
             "ChargePeriodEnd" => Some(moment(self.end_ms)),
             "InvoiceId" => self.invoice.clone(),
-            "InvoiceIssuerName" => text("Pareto"),
+            // Who sells to the tenant and is paid is who bills; the vendor published the model.
+            "InvoiceIssuerName" | "ProviderName" => text("Pareto"),
             "ServiceCategory" => text("AI and Machine Learning"),
             "ServiceSubcategory" => text("Generative AI"),
             "ServiceName" => text("Model API"),
-            "ProviderName" | "PublisherName" | "ServiceProviderName" | "HostProviderName" => {
-                Some(self.vendor())
-            }
+            "PublisherName" | "ServiceProviderName" | "HostProviderName" => Some(self.vendor()),
             "x_Requests" => Some(self.calls.to_string()),
             "x_BaselineCost" => Some(amount(self.baseline)),
             _ => self.priced(column).or_else(|| self.grouped(column)),
@@ -217,11 +216,7 @@ impl Row<'_> {
         let quantity = self.quantity?;
         let group = self.group?;
         let class = self.class.map(class_name)?;
-        let unit = if class == "web_searches" {
-            "Requests"
-        } else {
-            "Tokens"
-        };
+        let unit = ["Tokens", "Requests"][usize::from(class == "web_searches")];
         let answer = matches!(class, "output" | "reasoning" | "audio_output");
         let cache = match class {
             "cache_read" => "Read",
@@ -230,7 +225,8 @@ impl Row<'_> {
         };
         let direction = if answer { "Output" } else { "Input" };
         match column {
-            "ConsumedQuantity" | "PricingQuantity" => Some(quantity.to_string()),
+            // A column of whole numbers would be read as one of integers, and must be of decimals.
+            "ConsumedQuantity" | "PricingQuantity" => Some(format!("{quantity}.0")),
             "ConsumedUnit" | "PricingUnit" => Some(unit.to_owned()),
             "ListUnitPrice" | "PricingCurrencyListUnitPrice" => Some(amount(self.list_unit.into())),
             "ContractedUnitPrice" | "PricingCurrencyContractedUnitPrice" => {
