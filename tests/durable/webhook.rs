@@ -187,6 +187,12 @@ async fn a_listener_that_fails_at_first_is_told_all_of_it() {
         assert_eq!(reply.status, status, "{}", reply.text());
     }
     assert_eq!(admin.get(&url).await.json().as_array().unwrap().len(), 1);
+    let call = admin.get(&format!("/api/calls/{id}")).await.json();
+    assert_eq!(call["corrections"][0]["kind"], "late");
+    assert_eq!(
+        call["cost_usd"], "0.000019000",
+        "3 at 1 and 4 at 4 USD a million"
+    );
     let missing = admin
         .post(&url, late.replace("\"attempt\":0", "\"attempt\":9"))
         .await;

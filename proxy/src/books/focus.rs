@@ -6,6 +6,7 @@ mod names;
 
 use std::collections::HashMap;
 
+use meter::NanoUsd;
 use meter::books::Group;
 use meter::books::change::{CLASSES, half_even};
 use meter::books::split::split;
@@ -110,12 +111,8 @@ pub(super) fn rows<'a>(
         ),
         ..whole.clone()
     };
-    let part = |whole_nano: i64, cost_pico: i64| {
-        let product = i128::from(whole_nano) * i128::from(cost_pico);
-        half_even(product, i128::from(sum.cost.0)).unwrap_or(0)
-    };
     for it in split(sum, group.rows, units).parts {
-        let list_unit = part(sum.list.0, it.unit_pico);
+        let list_unit = portion(sum.list, it.unit_pico, sum.cost);
         let row = Row {
             description: format!("{} {} tokens", group.model, class_name(it.class)),
             class: Some(it.class),
@@ -124,7 +121,7 @@ pub(super) fn rows<'a>(
             unit: it.unit_pico,
             list: i128::from(list_unit) * i128::from(it.quantity),
             cost: i128::from(it.cost_pico),
-            billed: i128::from(part(sum.sell.0, it.cost_pico)),
+            billed: i128::from(portion(sum.sell, it.cost_pico, sum.cost)),
             calls: if found.is_empty() { whole.calls } else { 0 },
             baseline: if found.is_empty() { whole.baseline } else { 0 },
             ..whole.clone()
@@ -169,6 +166,20 @@ pub(super) fn credit<'a>(statement: &'a Statement, used: &Used) -> Row<'a> {
 
 fn class_name(class: usize) -> &'static str {
     CLASSES.get(class).copied().unwrap_or_default()
+}
+
+fn unit_name(class: &str) -> &'static str {
+    if class == "web_searches" {
+        "Requests"
+    } else {
+        "Tokens"
+    }
+}
+
+/// The part of an amount in nano-USD that goes with a part of the cost, both in pico-USD.
+fn portion(amount: NanoUsd, cost_pico: i64, cost: NanoUsd) -> i64 {
+    let product = i128::from(amount.0) * i128::from(cost_pico);
+    half_even(product, i128::from(cost.0)).unwrap_or(0)
 }
 
 impl Row<'_> {
@@ -216,7 +227,7 @@ impl Row<'_> {
         let quantity = self.quantity?;
         let group = self.group?;
         let class = self.class.map(class_name)?;
-        let unit = ["Tokens", "Requests"][usize::from(class == "web_searches")];
+        let unit = unit_name(class);
         let answer = matches!(class, "output" | "reasoning" | "audio_output");
         let cache = match class {
             "cache_read" => "Read",

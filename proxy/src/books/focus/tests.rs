@@ -1,6 +1,5 @@
 //! The sums of a group's rows are the group's; columns are those of each version.
 
-use meter::NanoUsd;
 use meter::books::change::Change;
 
 use super::*;

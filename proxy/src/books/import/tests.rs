@@ -2,7 +2,10 @@
 
 use super::*;
 
-fn days(format: Format, text: &str) -> Vec<(String, Option<[i64; 3]>, i64, Option<i64>)> {
+/// Model, tokens, requests and cost of a day.
+type Shown = (String, Option<[i64; 3]>, i64, Option<i64>);
+
+fn days(format: Format, text: &str) -> Vec<Shown> {
     let model = |name: &str| name.trim_end_matches("-2025-08-07").to_owned();
     let bill = read(format, text, &["openai".to_owned()], &model).unwrap();
     assert!(
