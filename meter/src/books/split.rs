@@ -11,7 +11,7 @@ pub struct Part {
     pub quantity: i64,
     pub unit_pico: i64,
     /// Quantity times unit price, exactly.
-    pub cost_pico: i64,
+    pub cost_pico: i128,
     pub cost: NanoUsd,
     pub list: NanoUsd,
     pub sell: NanoUsd,
@@ -31,12 +31,12 @@ pub struct Split {
 pub fn split(sum: &Change, rows: u64, units: Option<[i64; 9]>) -> Split {
     let mut rest = *sum;
     let mut parts = Vec::new();
-    let priced: i64 = (units.unwrap_or_default().iter())
+    let priced = (units.unwrap_or_default().iter())
         .zip(sum.counts)
-        .fold(0_i64, |all, (unit, count)| {
-            all.saturating_add(unit.saturating_mul(count))
+        .fold(0_i128, |all, (unit, count)| {
+            all.saturating_add(times(*unit, count))
         });
-    let whole = half_even(i128::from(priced), 1_000).unwrap_or(i64::MAX);
+    let whole = half_even(priced, 1_000).unwrap_or(i64::MAX);
     let room = i64::try_from(rows).unwrap_or(i64::MAX).saturating_add(10);
     let near = |a: i64, b: i64| a.saturating_sub(b).saturating_abs() <= room;
     // Where usage at these prices is not what was paid, the unit prices are not those of the sum.
@@ -51,8 +51,8 @@ pub fn split(sum: &Change, rows: u64, units: Option<[i64; 9]>) -> Split {
             continue;
         }
         let unit_pico = if explained { unit } else { 0 };
-        let cost_pico = unit_pico.saturating_mul(quantity);
-        let cost = half_even(i128::from(cost_pico), 1_000).unwrap_or(i64::MAX);
+        let cost_pico = times(unit_pico, quantity);
+        let cost = half_even(cost_pico, 1_000).unwrap_or(i64::MAX);
         let part = Part {
             class,
             quantity,
@@ -77,6 +77,11 @@ pub fn split(sum: &Change, rows: u64, units: Option<[i64; 9]>) -> Split {
         rest,
         is_rounding,
     }
+}
+
+/// Pico-USD of more than nine million USD do not fit into an `i64`.
+fn times(unit: i64, quantity: i64) -> i128 {
+    i128::from(unit).saturating_mul(i128::from(quantity))
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ pub(super) fn rows<'a>(
         ..whole.clone()
     };
     for it in split(sum, group.rows, units).parts {
-        let list_unit = portion(sum.list, it.unit_pico, sum.cost);
+        let list_unit = portion(sum.list, it.unit_pico.into(), sum.cost);
         let row = Row {
             description: format!("{} {} tokens", group.model, class_name(it.class)),
             class: Some(it.class),
@@ -120,7 +120,7 @@ pub(super) fn rows<'a>(
             list_unit,
             unit: it.unit_pico,
             list: i128::from(list_unit) * i128::from(it.quantity),
-            cost: i128::from(it.cost_pico),
+            cost: it.cost_pico,
             billed: i128::from(portion(sum.sell, it.cost_pico, sum.cost)),
             calls: if found.is_empty() { whole.calls } else { 0 },
             baseline: if found.is_empty() { whole.baseline } else { 0 },
@@ -177,8 +177,8 @@ fn unit_name(class: &str) -> &'static str {
 }
 
 /// The part of an amount in nano-USD that goes with a part of the cost, both in pico-USD.
-fn portion(amount: NanoUsd, cost_pico: i64, cost: NanoUsd) -> i64 {
-    let product = i128::from(amount.0) * i128::from(cost_pico);
+fn portion(amount: NanoUsd, cost_pico: i128, cost: NanoUsd) -> i64 {
+    let product = i128::from(amount.0).saturating_mul(cost_pico);
     half_even(product, i128::from(cost.0)).unwrap_or(0)
 }
 
