@@ -16,6 +16,7 @@
 
 mod account;
 mod alarm;
+pub mod books;
 pub mod budget;
 pub mod config;
 pub mod entry;

@@ -1,6 +1,8 @@
 //! The operators' listener: health, metrics, pages, and the admin API. Everything but health needs
 //! the admin token, as bearer or as the password of a browser's log-in.
 
+mod books;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
@@ -69,6 +71,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/keys/{id}", delete(revoke_key))
         .route("/api/config", get(config))
         .route("/api/reload", post(reload))
+        .merge(books::routes())
         .layer(from_fn_with_state(admin.clone(), authorised))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -241,12 +244,23 @@ async fn call(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Resp
     let wanted: RequestId = id
         .parse()
         .map_err(|error: wire::ParseRequestIdError| not_found(error.to_string()))?;
-    let (entries, _) = ask(&admin, move |ledger| ledger.call(wanted)).await?;
-    if entries.is_empty() {
+    let desk = admin.parts.desk.load_full();
+    let (entries, corrections) = ask(&admin, move |ledger| {
+        let (entries, _) = ledger.call(wanted)?;
+        Ok((entries, desk.books.corrections(wanted)?))
+    })
+    .await?;
+    if entries.is_empty() && corrections.is_empty() {
         return Err(not_found(format!("no settled call {id}")));
     }
-    let kind = [(CONTENT_TYPE, "application/json")];
-    Ok((kind, call_json(wanted, &entries)).into_response())
+    let mut json: Value = serde_json::from_str(&call_json(wanted, &entries)).unwrap_or_default();
+    if let Some(fields) = json.as_object_mut() {
+        let settled: meter::NanoUsd = entries.iter().map(|entry| entry.cost).sum();
+        let changed: meter::NanoUsd = corrections.iter().map(|it| it.change.cost).sum();
+        fields.insert("cost_usd".to_owned(), (settled + changed).to_usd().into());
+        fields.insert("corrections".to_owned(), json!(corrections));
+    }
+    Ok(Json(json).into_response())
 }
 
 /// A settled call with each of its attempts.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use meter::books::Books;
 use meter::ledger::UsageRow;
 use meter::{Entry, Journal, Ledger, Meter, Standing};
 use router::Split;
@@ -16,14 +17,17 @@ use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
 use crate::background;
+use crate::books::Desk;
+use crate::books::prices::Prices;
 use crate::clock::now_ms;
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, Secret};
 use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::leasing;
 use crate::runtime::Runtime;
 use crate::telemetry;
+use crate::webhook::Webhooks;
 
 /// How often keys made or revoked by another process are looked for.
 const KEYS_EVERY: Duration = Duration::from_millis(250);
@@ -41,6 +45,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
     pub admin_token: Secret,
+    pub(crate) desk: ArcSwap<Desk>,
+    webhooks: Vec<config::Webhook>,
+    patience: config::Upstream,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -105,10 +112,17 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
     };
+    let desk = Desk {
+        books: Arc::clone(&store.ledger) as Arc<dyn Books>,
+        prices: Arc::new(Prices::of(config)?),
+    };
     Ok(Parts {
         shared,
         store,
         admin_token,
+        desk: ArcSwap::from_pointee(desk),
+        webhooks: config.webhooks.clone(),
+        patience: config.upstream.clone(),
     })
 }
 
@@ -159,6 +173,10 @@ impl Parts {
             split.retarget(runtime.routing.deep_per_thousand);
         }
         self.shared.runtime.store(Arc::new(runtime));
+        self.desk.store(Arc::new(Desk {
+            books: Arc::clone(&self.desk.load().books),
+            prices: Arc::new(Prices::of(config)?),
+        }));
         Ok(())
     }
 
@@ -204,6 +222,7 @@ impl Parts {
         }
         self.start_telling(tasks, &stop_archive);
         self.start_archiving(tasks, &stop_archive);
+        self.start_webhooks(tasks, &stop_archive);
         // An encoding takes some 50 ms to read: before the first call that counts, not during it.
         let runtime = self.shared.runtime.load_full();
         tasks.spawn_blocking(move || {
@@ -254,6 +273,18 @@ impl Parts {
                 }
             }
         });
+    }
+
+    /// Tells those who want to know of budgets and entries.
+    fn start_webhooks(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        if self.webhooks.is_empty() {
+            return;
+        }
+        let books = Arc::clone(&self.desk.load().books);
+        match Webhooks::build(books, &self.webhooks, &self.patience) {
+            Ok(webhooks) => drop(tasks.spawn(webhooks.run(stop.clone()))),
+            Err(error) => tracing::error!(error, "webhooks can not be called"),
+        }
     }
 
     /// Writes the rest down and closes the store.
@@ -356,6 +387,16 @@ pub fn offline_meter(config: &Config, ledger: &dyn Ledger) -> anyhow::Result<Met
     let meter = Meter::new(Arc::new(store::journal::Nowhere));
     configure(&meter, ledger, config)?;
     Ok(meter)
+}
+
+/// The books alone, with the prices in force.
+pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
+    std::fs::create_dir_all(&config.store.dir)
+        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    Ok(Desk {
+        books: Arc::new(store::recorder::open_ledger(&config.store)?),
+        prices: Arc::new(Prices::of(config)?),
+    })
 }
 
 /// The pepper of key hashes.

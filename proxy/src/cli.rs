@@ -1,5 +1,6 @@
 //! The command line.
 
+mod books;
 mod budgets;
 mod demo;
 mod explain;
@@ -61,6 +62,18 @@ enum Command {
     Nodes(nodes::Nodes),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
+    /// Price past calls anew, where the price book has changed or had no price.
+    Rerate(books::Rerate),
+    /// Write down usage that became known late.
+    Correct(books::Correct),
+    /// Hold providers' bills against the ledger.
+    Reconcile(books::Reconcile),
+    /// Draft, close, show and verify tenants' monthly statements.
+    Statements(books::Statements),
+    /// Give tenants credits.
+    Credits(books::Credits),
+    /// Write entries as CSV, JSON lines, Parquet or FOCUS.
+    Export(books::Export),
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +112,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Budgets(budgets) => budgets.run()?,
         Command::Nodes(nodes) => nodes.run()?,
         Command::Explain(explain) => explain.run()?,
+        Command::Rerate(rerate) => rerate.run()?,
+        Command::Correct(correct) => correct.run()?,
+        Command::Reconcile(reconcile) => reconcile.run()?,
+        Command::Statements(statements) => statements.run()?,
+        Command::Credits(credits) => credits.run()?,
+        Command::Export(export) => export.run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -50,6 +50,8 @@ pub struct Config {
     pub prices: Vec<meter::config::PriceConfig>,
     #[serde(default, rename = "sell")]
     pub sells: Vec<meter::config::SellConfig>,
+    #[serde(default, rename = "webhook")]
+    pub webhooks: Vec<Webhook>,
 }
 
 /// `[server]`: where callers come in.
@@ -263,6 +265,17 @@ pub struct Model {
     /// and translations write a budget.
     #[serde(default)]
     pub thinking: Option<wire::dialect::ThinkingForm>,
+}
+
+/// `[[webhook]]`: somebody who is told of what happens, by signed posts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: String,
+    /// Signs each post.
+    pub secret: Secret,
+    /// What it is told of: `usage`, `budget.threshold`, `budget.*` and so on.
+    pub topics: Vec<String>,
 }
 
 /// A name, or a list of names.

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod assemble;
 mod attempt;
 mod background;
+mod books;
 pub mod boot;
 pub mod cli;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod telemetry;
 mod thrift;
 mod trace;
 mod upstream;
+mod webhook;
 
 pub use config::Config;
 pub use gateway::{Body, Gateway};

@@ -252,7 +252,8 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-fn client(
+/// A pool of connections.
+pub(crate) fn client(
     http2: bool,
     patience: &config::Upstream,
 ) -> Result<Client<HttpsConnector<HttpConnector>, Pieces>, String> {

@@ -1,7 +1,7 @@
 //! The ledger over either engine: what the port asks for, each statement written once.
 
 pub(crate) mod apply;
-mod ask;
+pub(crate) mod ask;
 pub(crate) mod sums;
 mod windows;
 
@@ -22,8 +22,12 @@ use crate::sql::{self, Engine, SqlError, Value};
 const SQLITE: &[&str] = &[
     include_str!("../migrations/sqlite/0001_ledger.sql"),
     include_str!("../migrations/sqlite/0002_finance.sql"),
+    include_str!("../migrations/sqlite/0003_books.sql"),
 ];
-const POSTGRES: &[&str] = &[include_str!("../migrations/postgres/0001_ledger.sql")];
+const POSTGRES: &[&str] = &[
+    include_str!("../migrations/postgres/0001_ledger.sql"),
+    include_str!("../migrations/postgres/0002_books.sql"),
+];
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 /// The name of this node in a ledger that is not shared.
@@ -33,7 +37,7 @@ pub const ALONE: &str = "local";
 #[derive(Debug)]
 pub struct SqlLedger {
     pub(crate) engine: Arc<dyn Engine>,
-    node: String,
+    pub(crate) node: String,
 }
 
 /// The ledger can not be opened.
@@ -137,7 +141,7 @@ impl SqlLedger {
 }
 
 /// Tells other processes that keys have changed.
-fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
+pub(crate) fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
     sql.execute(
         "INSERT INTO counter (name, value) VALUES ($1, 1)
          ON CONFLICT (name) DO UPDATE SET value = counter.value + 1",

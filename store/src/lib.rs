@@ -2,6 +2,7 @@
 //! The only place with SQL. [`open`] replays what an earlier process left before it returns.
 
 pub mod archive;
+mod books;
 pub mod config;
 pub mod journal;
 pub mod ledger;

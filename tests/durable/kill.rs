@@ -146,6 +146,7 @@ async fn killed_at_random_moments_it_loses_no_call_and_passes_no_budget() {
         bill.len(),
         meter::NanoUsd(short)
     );
+    reconciled(folder.path(), &config, &bill, &ledger);
     let by_tenant = "SELECT SUM(cost_nano) FROM usage_event";
     let raw: i64 = ledger.query_row(by_tenant, [], |row| row.get(0)).unwrap();
     let (ok, csv, error) = command(&["usage", "--by", "tenant", "--csv"], &config);
@@ -155,6 +156,56 @@ async fn killed_at_random_moments_it_loses_no_call_and_passes_no_budget() {
         raw,
         "SQL sums, rollups and `usage` agree"
     );
+}
+
+/// The endpoints' own bill makes every row equal to it, those charged by estimate among them.
+fn reconciled(
+    folder: &std::path::Path,
+    config: &std::path::Path,
+    bill: &[bench::upstream::Billed],
+    ledger: &rusqlite::Connection,
+) {
+    let file = crate::books::file(folder, "bill.csv", bill);
+    let mut import = vec![
+        "reconcile",
+        "import",
+        "--format",
+        "csv",
+        "--complete",
+        &file,
+    ];
+    import.extend(crate::books::ENDPOINTS);
+    for args in [&import[..], &["reconcile", "apply"]] {
+        let (ok, told, error) = command(args, config);
+        assert!(ok, "{error}\n{told}");
+    }
+    let mut left: HashMap<String, i64> = HashMap::new();
+    let sql = "SELECT request_id, attempt, SUM(cost_nano) FROM usage_event GROUP BY 1, 2";
+    let mut asked = ledger.prepare(sql).unwrap();
+    let rows = asked.query_map([], |row| {
+        let id = wire::RequestId::from_bytes(row.get(0)?);
+        Ok((format!("{id}/{}", row.get::<_, i64>(1)?), row.get(2)?))
+    });
+    left.extend(rows.unwrap().map(Result::unwrap));
+    for billed in bill {
+        let id = format!("{}/{}", billed.request, billed.attempt);
+        let cost = i64::try_from(billed.cost_pico / 1_000).unwrap();
+        assert_eq!(left.remove(&id), Some(cost), "{id}");
+    }
+    assert!(
+        left.values().all(|cost| *cost == 0),
+        "what is on no bill is free: {left:?}"
+    );
+    let waiting: i64 = ledger
+        .query_row(
+            "SELECT COUNT(*) FROM usage_event e WHERE kind = 'settle' AND source = 'estimated'
+             AND cost_nano <> 0 AND NOT EXISTS (SELECT 1 FROM usage_event c WHERE c.kind = 'reconcile'
+                 AND c.request_id = e.request_id AND c.attempt = e.attempt)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(waiting, 0, "no estimate waits any longer");
 }
 
 struct Row {

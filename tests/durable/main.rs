@@ -2,11 +2,13 @@
 //! proved: whenever it dies, every call that reached an upstream is in the ledger exactly once, no
 //! budget is exceeded, and the next start needs no repair.
 
+mod books;
 mod commands;
 mod context;
 mod drain;
 mod kill;
 mod nodes;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 

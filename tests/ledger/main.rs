@@ -1,6 +1,7 @@
 //! The conformance suite of the ledger's port: each rule is proved on SQLite and on a real PostgreSQL
 //! server, by the same code.
 
+mod books;
 mod port;
 
 use std::sync::Arc;

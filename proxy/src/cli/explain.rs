@@ -3,6 +3,8 @@
 use anyhow::ensure;
 use clap::Args;
 use comfy_table::Table;
+use meter::books::Correction;
+use meter::books::change::CLASSES;
 use meter::{Entry, Held, NanoUsd};
 use wire::RequestId;
 
@@ -22,8 +24,9 @@ impl Explain {
         quiet();
         let config = load(&self.file.config)?;
         let (entries, open) = assemble::ledger(&config)?.call(self.request)?;
+        let corrections = assemble::desk(&config)?.books.corrections(self.request)?;
         ensure!(
-            !entries.is_empty() || !open.is_empty(),
+            !entries.is_empty() || !open.is_empty() || !corrections.is_empty(),
             "no call {} in the ledger; a call that was refused before any upstream is only in the log",
             self.request
         );
@@ -39,12 +42,48 @@ impl Explain {
                 held.attempt, held.model, held.bound
             ))?;
         }
-        let cost: NanoUsd = entries.iter().map(|entry| entry.cost).sum();
+        if !corrections.is_empty() {
+            say(&corrected(&corrections))?;
+        }
+        let settled: NanoUsd = entries.iter().map(|entry| entry.cost).sum();
+        let changed: NanoUsd = corrections.iter().map(|it| it.change.cost).sum();
         say(&format!(
-            "total: {cost} USD over {} attempts",
+            "total: {} USD over {} attempts",
+            settled + changed,
             entries.len()
         ))
     }
+}
+
+/// What was changed since, by whom and why.
+fn corrected(corrections: &[Correction]) -> String {
+    let mut table = Table::new();
+    table.set_header([
+        "attempt",
+        "correction",
+        "cost, USD",
+        "tokens",
+        "by",
+        "why",
+        "reference",
+    ]);
+    for it in corrections {
+        let tokens = CLASSES.iter().zip(it.change.counts);
+        let tokens: Vec<String> = tokens
+            .filter(|(_, count)| *count != 0)
+            .map(|(class, count)| format!("{class} {count:+}"))
+            .collect();
+        table.add_row([
+            it.attempt.to_string(),
+            format!("{} {}", it.kind.as_str(), it.rev),
+            it.change.cost.to_usd(),
+            tokens.join(", "),
+            it.author.clone(),
+            it.reason.clone(),
+            it.reference.clone(),
+        ]);
+    }
+    table.to_string()
 }
 
 fn caller(held: &Held, deep_per_thousand: u16) -> String {

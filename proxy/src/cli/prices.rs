@@ -15,8 +15,9 @@ use meter::{NanoUsd, PriceBook};
 use serde::Serialize;
 use serde_json::json;
 
-use super::usage::{moment, quoted};
+use super::usage::moment;
 use super::{File, load, quiet, say};
+use crate::books::export::quoted;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::{assemble, runtime};

@@ -7,6 +7,7 @@ use meter::ledger::{UsageQuery, UsageRow};
 use wire::Usage as Tokens;
 
 use super::{File, load, quiet, say};
+use crate::books::export::quoted;
 use crate::{admin, assemble};
 
 #[derive(Debug, Args)]
@@ -150,20 +151,4 @@ fn csv(names: &[&str], rows: &[UsageRow]) -> String {
         .chain(lines)
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-/// A cell that a spreadsheet neither splits nor takes for a formula.
-pub(super) fn quoted(cell: &str) -> String {
-    let risky = cell.starts_with(['=', '+', '@', '\t', '\r'])
-        || (cell.starts_with('-') && cell.parse::<f64>().is_err());
-    let cell = if risky {
-        format!("'{cell}")
-    } else {
-        cell.to_owned()
-    };
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
-    } else {
-        cell
-    }
 }

@@ -28,6 +28,15 @@ pub(super) fn all(config: &Config) -> Findings {
     for wrong in meter::budget::check(&config.budgets, &config.rate_limits) {
         found.push((wrong.place, wrong.message));
     }
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        let is_http = webhook.url.parse::<Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+        });
+        if !is_http {
+            let message = format!("`{}` is no http address", webhook.url);
+            found.push((format!("webhook[{index}].url"), message));
+        }
+    }
     prices(config, &mut found);
     found
 }

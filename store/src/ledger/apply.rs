@@ -203,7 +203,7 @@ fn close(sql: &mut dyn Sql, rows: &[Vec<Value>]) -> Result<(), SqlError> {
 }
 
 /// The row of an entry.
-fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
+pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
     let Entry { held, usage, .. } = entry;
     let subject = &held.subject;
     let text = |text: &str| Value::from(text);

@@ -135,9 +135,14 @@ impl Sums {
     }
 
     /// Adds a correction of an earlier entry: `change` in the order of [`SUMS`], and `cost` to the
-    /// windows and the task that carried the entry.
-    #[expect(dead_code, reason = "corrections come next")]
-    pub(crate) fn correct(&mut self, entry: &Entry, change: &[i64], cost: NanoUsd, sell: NanoUsd) {
+    /// windows and the task that carried the entry; `released` is what is no longer in suspense.
+    pub(crate) fn correct(
+        &mut self,
+        entry: &Entry,
+        change: &[i64],
+        (cost, sell): (NanoUsd, NanoUsd),
+        released: NanoUsd,
+    ) {
         let Entry { held, .. } = entry;
         let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
         self.roll(&key, held.held_at_ms, change);
@@ -148,7 +153,7 @@ impl Sums {
                 .windows
                 .entry(at)
                 .or_insert_with(|| (subject.tenant.to_string(), 0));
-            window.1 += cost.0;
+            window.1 += (cost - released).0;
         }
         if !subject.task.is_empty() {
             let at = (subject.tenant.to_string(), subject.task.to_string());
