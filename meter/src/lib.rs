@@ -17,6 +17,7 @@
 pub mod budget;
 pub mod config;
 pub mod entry;
+pub mod finance;
 pub mod hold;
 pub mod ledger;
 pub mod money;
@@ -26,6 +27,7 @@ pub mod tokens;
 
 pub use config::Config;
 pub use entry::{Entry, Held, Outcome, Record, Subject};
+pub use finance::Finance;
 pub use hold::{Denied, Estimate, Hold, Meter};
 pub use ledger::{Journal, JournalError, Ledger, LedgerError, Position};
 pub use money::NanoUsd;

@@ -9,8 +9,9 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::budget::Budget;
-use meter::ledger::UsageRow;
-use meter::{Entry, Journal, Ledger, Meter};
+use meter::finance::{Allowance, Filter};
+use meter::ledger::Dimension;
+use meter::{Finance, Journal, Ledger, LedgerError, Meter, Standing, Unit};
 use router::Split;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
     pub admin_token: Secret,
+    /// Reads pages, use and metrics, and changes nothing.
+    pub finance_token: Secret,
+    desk: dashboards::Desk,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -95,10 +99,16 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
     };
+    let finance_token = match &config.admin.finance_token {
+        Some(token) => token.clone(),
+        None => kept_secret(&config.store.dir.join("finance.token"))?,
+    };
     Ok(Parts {
         shared,
         store,
         admin_token,
+        finance_token,
+        desk: dashboards::Desk::default(),
     })
 }
 
@@ -309,19 +319,125 @@ fn hex(half: u8) -> char {
     char::from_digit(u32::from(half), 16).unwrap_or('0')
 }
 
-/// The first page on the operators' listener.
-pub(crate) fn overview_page(
-    tenants: &[UsageRow],
-    models: &[UsageRow],
-    days: &[UsageRow],
-    latest: &[Entry],
-    budgets: &[(Arc<str>, Vec<Budget>)],
-) -> String {
-    dashboards::overview(&dashboards::Overview {
-        tenants,
-        models,
-        days,
-        latest,
-        budgets,
+/// A finance page, or a table of it.
+pub(crate) struct Shown {
+    pub(crate) kind: &'static str,
+    pub(crate) body: String,
+    /// What it is to be saved as.
+    pub(crate) file: Option<String>,
+}
+
+impl Parts {
+    /// The finance page at `path`, `None` where there is none. Asks the ledger, which blocks.
+    pub(crate) fn page(&self, path: &str, query: &str) -> Result<Option<Shown>, LedgerError> {
+        let now_ms = now_ms();
+        let asked = dashboards::Asked {
+            path,
+            query,
+            now_ms,
+        };
+        let budgets = allowances(&self.shared.meter.budgets(now_ms));
+        let finance: &dyn Finance = &*self.store.ledger;
+        let sources = dashboards::Sources {
+            finance,
+            budgets: &budgets,
+            in_flight: self.shared.calls_in_flight(),
+        };
+        let answer = self.desk.answer(asked, sources)?;
+        Ok(answer.map(|answer| Shown {
+            kind: answer.kind,
+            body: answer.body,
+            file: answer.file,
+        }))
+    }
+}
+
+/// A file that pages load: its kind and bytes.
+pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
+    dashboards::asset_at(path).map(|asset| (asset.kind, asset.bytes))
+}
+
+/// Budgets as the pages show them, each below the narrowest of the same window that holds it.
+fn allowances(budgets: &[(Arc<str>, Vec<Budget>)]) -> Vec<Allowance> {
+    let mut all = Vec::new();
+    for (tenant, budgets) in budgets {
+        let scopes: Vec<Filter> = budgets.iter().map(|one| scope(tenant, &one.name)).collect();
+        for (budget, scope) in budgets.iter().zip(&scopes) {
+            let wider = budgets.iter().zip(&scopes).filter(|(other, outer)| {
+                other.window == budget.window && *outer != scope && holds(outer, scope)
+            });
+            let parent = wider.max_by_key(|(_, outer)| named(outer));
+            let level = LEVELS
+                .iter()
+                .rev()
+                .find(|(level, _)| scope.named(*level).is_some());
+            all.push(Allowance {
+                standing: Standing {
+                    id: budget.name.clone(),
+                    tenant: tenant.to_string(),
+                    level: level.map_or("tenant", |(_, word)| word),
+                    name: budget.name.clone(),
+                    parent: parent.map(|(other, _)| other.name.clone()),
+                    unit: Unit::Usd,
+                    window: budget.window.as_str().to_owned(),
+                    hard: budget.hard,
+                    limit: budget.limit.0,
+                    extra: 0,
+                    settled: budget.settled.0,
+                    held: budget.held.0,
+                    leased: 0,
+                    start_ms: budget.start_ms,
+                    resets_at_ms: budget.resets_at_ms,
+                    thresholds: Vec::new(),
+                    state: if budget.hard && budget.left().0 == 0 {
+                        "deny"
+                    } else {
+                        "allow"
+                    },
+                    paced: false,
+                },
+                scope: Some(scope.clone()),
+            });
+        }
+    }
+    all
+}
+
+const LEVELS: [(Dimension, &str); 4] = [
+    (Dimension::Tenant, "tenant"),
+    (Dimension::Team, "team"),
+    (Dimension::Project, "project"),
+    (Dimension::Key, "key"),
+];
+
+/// What a budget covers, from its name: `tenant acme, team search, per month`.
+fn scope(tenant: &str, name: &str) -> Filter {
+    let mut scope = Filter::default().with(Dimension::Tenant, Some(tenant.to_owned()));
+    for part in name.split(", ").skip(1) {
+        for (level, word) in LEVELS {
+            if let Some(value) = part
+                .strip_prefix(word)
+                .and_then(|rest| rest.strip_prefix(' '))
+            {
+                scope = scope.with(level, Some(value.to_owned()));
+            }
+        }
+    }
+    scope
+}
+
+fn named(scope: &Filter) -> usize {
+    LEVELS
+        .iter()
+        .filter(|(level, _)| scope.named(*level).is_some())
+        .count()
+}
+
+/// Whether whatever lies in `inner` lies in `outer`.
+fn holds(outer: &Filter, inner: &Filter) -> bool {
+    LEVELS.iter().all(|(level, _)| {
+        outer
+            .named(*level)
+            .is_none_or(|name| inner.named(*level) == Some(name))
     })
 }

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod identify;
 mod intake;
 mod joined;
+mod pages;
 mod prepare;
 pub mod refusal;
 mod relay;

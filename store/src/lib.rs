@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod config;
+mod finance;
 pub mod journal;
 pub mod ledger;
 pub mod recorder;
