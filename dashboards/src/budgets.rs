@@ -30,7 +30,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
     let all: Vec<&Allowance> = sources.budgets.iter().filter(kept).collect();
     let mut table = Table::new(
         "budgets",
-        "Budgets now, each below the one it is part of",
+        "Each below the one it is part of",
         &[
             "Budget", "Window", "Kind", "Limit", "Settled", "Held", "Left", "Used", "Resets",
             "State",
@@ -48,7 +48,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
         title: "Budgets".to_owned(),
         lead: "Who will run out, and when?".to_owned(),
         body: html! {
-            (table.html(ask))
+            section { h2 { "Budgets now" } (table.html(ask)) }
             p.note { "A hard budget is never overspent: a call first holds the most it can cost. "
                 "Settled and held belong to each budget\u{2019}s own window; of the filters, only the tenant is heard." }
         },

@@ -95,7 +95,10 @@ impl Chart {
                 path fill={ "url(#" (self.id) "-" (n) ")" } d=(path) {}
             }
         };
-        self.figure(&scale, &drawing, &totals)
+        let swatch = |n: usize| {
+            html! { rect width="14" height="12" fill={ "url(#" (self.id) "-" (n) ")" } {} }
+        };
+        self.figure(&scale, &drawing, &totals, &self.legend(&swatch))
     }
 
     /// One line each; the table below feeds the chart that can be zoomed, where scripts run.
@@ -105,7 +108,7 @@ impl Chart {
         let half = self.step() / 2;
         let drawing = html! {
             @for (n, series) in self.series.iter().enumerate() {
-                path.line class={ "l" (n) } d=(line(series.values.iter().enumerate().map(|(place, value)| {
+                path class={ "line l" (n) } d=(line(series.values.iter().enumerate().map(|(place, value)| {
                     (self.x(place) + half, scale.y(*value))
                 }))) {}
             }
@@ -113,7 +116,8 @@ impl Chart {
         let firsts: Vec<i64> = (0..self.places.len())
             .map(|place| self.values_at(place).next().unwrap_or(0))
             .collect();
-        self.figure(&scale, &drawing, &firsts)
+        let swatch = |n: usize| html! { path class={ "line l" (n) } d="M0 6H18" {} };
+        self.figure(&scale, &drawing, &firsts, &self.legend(&swatch))
     }
 
     fn values_at(&self, place: usize) -> impl Iterator<Item = i64> {
@@ -132,7 +136,7 @@ impl Chart {
         LEFT + (WIDTH - LEFT) * i64::try_from(place).unwrap_or(0) / places
     }
 
-    fn figure(&self, scale: &Scale, drawing: &Markup, shown: &[i64]) -> Markup {
+    fn figure(&self, scale: &Scale, drawing: &Markup, shown: &[i64], legend: &Markup) -> Markup {
         let every = self.places.len().div_ceil(9).max(1);
         let step = self.step();
         html! {
@@ -151,21 +155,19 @@ impl Chart {
                         }
                     }
                 }
-                (self.legend())
+                (legend)
                 (self.numbers())
             }
         }
     }
 
-    fn legend(&self) -> Markup {
+    fn legend(&self, swatch: &dyn Fn(usize) -> Markup) -> Markup {
         html! {
             @if self.series.len() > 1 {
                 ul.legend {
                     @for (n, series) in self.series.iter().enumerate() {
                         li {
-                            svg width="14" height="14" viewBox="0 0 14 14" aria-hidden="true" {
-                                rect width="14" height="14" fill={ "url(#" (self.id) "-" (n) ")" } {}
-                            }
+                            svg width="18" height="12" viewBox="0 0 18 12" aria-hidden="true" { (swatch(n)) }
                             (series.name)
                         }
                     }

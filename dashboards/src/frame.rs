@@ -73,11 +73,11 @@ pub(crate) fn document(ask: &Ask, page: &Page, choices: &Choices) -> String {
                 meta name="htmx-config" content="includeIndicatorCSS:false";
                 title { (page.title) " \u{2013} Pareto" }
                 link rel="icon" type="image/svg+xml" href=(assets::path("icon", "svg"));
-                link rel="stylesheet" href=(assets::path("style", "css"));
                 @if page.zoom {
                     link rel="stylesheet" href=(assets::path("uplot", "css"));
                     script defer src=(assets::path("uplot", "js")) {}
                 }
+                link rel="stylesheet" href=(assets::path("style", "css"));
                 script defer src=(assets::path("htmx", "js")) {}
                 script defer src=(assets::path("pareto", "js")) {}
             }

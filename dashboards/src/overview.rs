@@ -302,7 +302,7 @@ fn trend(view: &Seen<'_>) -> Chart {
         places: view.days.places(&range),
         series: vec![
             Series {
-                name: "Day".to_owned(),
+                name: measure.title.to_owned(),
                 of: Some(String::new()),
                 values: values.get(range.clone()).unwrap_or_default().to_vec(),
             },

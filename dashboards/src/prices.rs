@@ -29,7 +29,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         @if unpriced > 0 {
             p.alert { strong { (number::count(unpriced)) } " requests had no price and stand in the ledger with their tokens and no cost. A [[price]] in the configuration gives later ones theirs." }
         }
-        (table.html(ask))
+        section { h2 { "Prices in use" } (table.html(ask)) }
         p.note { "A price is an offer of the price book, the start of the period in which it holds, and its lane; a period that has rated a call is never changed. "
             "\u{201c}Paid for a million\u{201d} is what tokens of all classes came to on average; below the list, discounts of one\u{2019}s own are in it." }
     };

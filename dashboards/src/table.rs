@@ -169,7 +169,12 @@ fn shown(cell: &Cell, digits: u32) -> Markup {
         @match cell {
             Cell::Blank => {},
             Cell::Text(text) => (text),
-            Cell::Link(text, href) => a href=(href) { (text) },
+            Cell::Link(text, href) => {
+                // What stands below another is moved in, without a line under the room.
+                @let name = text.trim_start_matches('\u{2003}');
+                (text.get(..text.len() - name.len()).unwrap_or_default())
+                a href=(href) { (name) }
+            },
             Cell::Money(nano, sum) => (money(*nano, digits, sum.as_deref())),
             Cell::Count(n, sum) => (count(*n, sum.as_deref())),
             Cell::Share(Some(share)) => (number::percent(*share)),

@@ -32,14 +32,16 @@
     const money = figure.dataset.unit === "usd";
     const text = (_, value) => value == null ? "–"
       : (money ? "$" : "") + value.toLocaleString("en", { maximumFractionDigits: money ? 2 : 0 });
-    const axis = { stroke: colour("--soft"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } };
+    const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+    const font = `11px ${colour("--sans")}`;
+    const axis = { font, stroke: colour("--soft"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } };
     const holder = document.createElement("div");
     figure.querySelector("figcaption").after(holder);
     figure.classList.add("plotted");
     const chart = new uPlot({
       width: holder.clientWidth, height: 260, tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "UTC"),
       scales: { y: { range: (_, low, high) => [Math.min(0, low), high * 1.08 || 1] } },
-      axes: [axis, { ...axis, size: 72, values: (u, marks) => marks.map((mark) => text(u, mark)) }],
+      axes: [{ ...axis, space: 70, values: (_, marks) => marks.map((mark) => day.format(new Date(mark * 1e3))) }, { ...axis, size: 72, values: (u, marks) => marks.map((mark) => text(u, mark)) }],
       series: [{ label: "Day", value: (_, at) => at == null ? "–" : new Date(at * 1e3).toISOString().slice(0, 10) }].concat(names.map((label, place) => ({
         label, value: text, stroke: colour(`--s${place}`), width: 2, dash: dashes[place], points: { show: false },
       }))),
