@@ -7,7 +7,7 @@ use meter::finance::{Allowance, Decided, Sums};
 use meter::ledger::Dimension;
 use meter::{LedgerError, Standing, Unit};
 
-use crate::ask::{self, Ask, encode};
+use crate::ask::{Ask, encode};
 use crate::chart::{self, Chart, Series};
 use crate::desk::Sources;
 use crate::figures::{Days, int};
@@ -217,67 +217,22 @@ fn tiles(standing: &Standing, ask: &Ask) -> Markup {
 /// What is left after each day of the window, beside an even plan.
 fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, LedgerError> {
     let standing = &one.standing;
-    let date = |ms: i64| -> Date {
-        Timestamp::from_millisecond(ms)
-            .unwrap_or_default()
-            .to_zoned(ask.period.zone.clone())
-            .date()
-    };
     let today = ask.period.today;
-    let first = if standing.start_ms > 0 {
-        date(standing.start_ms)
-    } else {
-        shift(today, -90)
-    };
-    let end = standing
-        .resets_at_ms
-        .map_or(shift(today, 1), |at| date(at - 1))
-        .max(today);
-    let end = shift(end, 1).min(shift(first, 400));
-    let span = ask.period.between(first, end);
-    let filter = one
-        .scope
-        .clone()
-        .unwrap_or_default()
-        .over(span.from_ms, span.until_ms);
-    let back = filter.clone().over(
-        ask.period
-            .between(shift(today, -forecast::BACK_DAYS), today)
-            .from_ms,
-        span.until_ms,
-    );
-    let lines = sources
-        .finance
-        .sums(&back, &[Dimension::Day], ask.grain())?;
-    let days = Days::new(
-        ask.period
-            .days(shift(today, -forecast::BACK_DAYS).min(first), end),
-        &lines,
-    );
-    let daily: Vec<i64> = days
-        .totals()
-        .iter()
-        .map(|sums: &Sums| sums.cost.0)
-        .collect();
+    let (first, end) = bounds(ask, standing);
+    let begin = shift(today, -forecast::BACK_DAYS).min(first);
+    let span = ask.period.between(begin, end);
+    let filter = one.scope.clone().unwrap_or_default();
+    let filter = filter.over(span.from_ms, span.until_ms);
+    let by = [Dimension::Day];
+    let lines = sources.finance.sums(&filter, &by, ask.grain())?;
+    let days = Days::new(ask.period.days(begin, end), &lines);
+    let costs = days.totals();
+    let daily: Vec<i64> = costs.iter().map(|sums: &Sums| sums.cost.0).collect();
     let range = days.range(first, end);
     let now = days.range(first, shift(today, 1)).len();
     let limit = standing.limit.saturating_add(standing.extra);
-    let length = int(u64::try_from(range.len()).unwrap_or(1)).max(1);
-    let mut spent = 0;
-    let (mut left, mut plan) = (Vec::new(), Vec::new());
-    for (n, cost) in daily
-        .get(range.clone())
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
-        spent += cost;
-        let done = int(u64::try_from(n).unwrap_or(0)) + 1;
-        plan.push(limit - number::ratio(limit, done, length).unwrap_or(0));
-        if n < now {
-            left.push((limit - spent).max(0));
-        }
-    }
+    let window = daily.get(range.clone()).unwrap_or_default();
+    let (left, plan) = course(window, now, limit);
     let rate: i64 = recent(&daily, days.range(today, today).start);
     let ends = (rate > 0).then(|| standing.left() / rate);
     let chart = Chart {
@@ -285,7 +240,7 @@ fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, Ledg
         caption: format!("Left of {} after each day", standing.name),
         unit: chart::Unit::Usd,
         measure: None,
-        of: ask::of(&filter),
+        of: String::new(),
         places: days.places(&range),
         series: vec![
             Series {
@@ -307,6 +262,37 @@ fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, Ledg
                 strong { (number::count(days)) @if days == 1 { " day" } @else { " days" } } "." }
         }
     })
+}
+
+/// The days of a budget's window, as far as a chart shows them; those of one without end are the last 90.
+fn bounds(ask: &Ask, standing: &Standing) -> (Date, Date) {
+    let date = |ms: i64| -> Date {
+        let at = Timestamp::from_millisecond(ms).unwrap_or_default();
+        at.to_zoned(ask.period.zone.clone()).date()
+    };
+    let today = ask.period.today;
+    let first = if standing.start_ms > 0 {
+        date(standing.start_ms)
+    } else {
+        shift(today, -90)
+    };
+    let last = standing.resets_at_ms.map_or(today, |at| date(at - 1));
+    (first, shift(last.max(today), 1).min(shift(first, 400)))
+}
+
+/// What is left after each of the first `now` days, and after each day of an even plan.
+fn course(costs: &[i64], now: usize, limit: i64) -> (Vec<i64>, Vec<i64>) {
+    let length = int(u64::try_from(costs.len()).unwrap_or(1)).max(1);
+    let (mut spent, mut left, mut plan) = (0, Vec::new(), Vec::new());
+    for (n, cost) in costs.iter().enumerate() {
+        spent += cost;
+        let done = int(u64::try_from(n).unwrap_or(0)) + 1;
+        plan.push(limit - number::ratio(limit, done, length).unwrap_or(0));
+        if n < now {
+            left.push((limit - spent).max(0));
+        }
+    }
+    (left, plan)
 }
 
 /// The mean of the last seven whole days.

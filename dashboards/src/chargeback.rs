@@ -61,27 +61,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
             (state(status, ask, &sums, &filter))
             (statement.html(ask)) }
     };
-    let selects = vec![
-        Select {
-            name: "month",
-            label: "Statement of",
-            options: all
-                .iter()
-                .rev()
-                .map(|one| (one.name.clone(), one.first.strftime("%B %Y").to_string()))
-                .collect(),
-            chosen: month.name.clone(),
-        },
-        Select {
-            name: "bill",
-            label: "For",
-            options: tenants
-                .iter()
-                .map(|&name| (name.to_owned(), named(name).to_owned()))
-                .collect(),
-            chosen: tenant,
-        },
-    ];
+    let selects = selects(&all, month, &tenants, &tenant);
     Ok(Page {
         title: "Chargeback".to_owned(),
         lead: "What do I invoice?".to_owned(),
@@ -90,6 +70,28 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         selects,
         ..Page::default()
     })
+}
+
+fn selects(all: &[Month], month: &Month, tenants: &[&str], tenant: &str) -> Vec<Select> {
+    let title = |one: &Month| one.first.strftime("%B %Y").to_string();
+    let months = all.iter().rev().map(|one| (one.name.clone(), title(one)));
+    let names = tenants
+        .iter()
+        .map(|&name| (name.to_owned(), named(name).to_owned()));
+    vec![
+        Select {
+            name: "month",
+            label: "Statement of",
+            options: months.collect(),
+            chosen: month.name.clone(),
+        },
+        Select {
+            name: "bill",
+            label: "For",
+            options: names.collect(),
+            chosen: tenant.to_owned(),
+        },
+    ]
 }
 
 /// A calendar month, as far as the period covers it.

@@ -196,17 +196,7 @@ fn pivot(
             .or_insert_with(Sums::default)
             .add(sums);
     }
-    let ordered = |groups: &BTreeMap<&str, Sums>| {
-        let mut order: Vec<String> = groups.keys().map(|&name| name.to_owned()).collect();
-        let size = |name: &String| {
-            groups
-                .get(name.as_str())
-                .map_or(0, |sums| (measure.read)(sums))
-        };
-        order.sort_by_key(|name| (std::cmp::Reverse(size(name)), name.clone()));
-        order
-    };
-    let (row_names, column_names) = (ordered(&by_row), ordered(&by_column));
+    let (row_names, column_names) = (ordered(&by_row, measure), ordered(&by_column, measure));
     let shown = column_names
         .get(..column_names.len().min(MOST_COLUMNS))
         .unwrap_or_default();
@@ -263,6 +253,16 @@ fn pivot(
         &total(by_row.values()),
     ));
     table
+}
+
+/// The names of groups, the largest first.
+fn ordered(groups: &BTreeMap<&str, Sums>, measure: Measure) -> Vec<String> {
+    let mut order: Vec<(&&str, &Sums)> = groups.iter().collect();
+    order.sort_by_key(|(name, sums)| (std::cmp::Reverse((measure.read)(sums)), **name));
+    order
+        .into_iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect()
 }
 
 /// A figure that is the sum of several groups has no name.

@@ -38,7 +38,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let held: i64 = sources
         .budgets
         .iter()
-        .filter(top)
+        .filter(|one| top(one))
         .map(|one| one.standing.held)
         .sum();
     let body = html! {
@@ -66,7 +66,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
 }
 
 /// Budgets of whole tenants: the others are parts of them.
-fn top(one: &&Allowance) -> bool {
+fn top(one: &Allowance) -> bool {
     one.standing.parent.is_none() && one.standing.unit == Unit::Usd
 }
 

@@ -83,7 +83,9 @@ fn table(ask: &Ask, filter: &Filter, priced: &[Priced]) -> Table {
             ] {
                 let set = word != "price" && name.contains(&format!("&{word}="));
                 if !set {
-                    name.push_str(&format!("&{word}={}", ask::encode(value)));
+                    for part in ["&", word, "=", &ask::encode(value)] {
+                        name.push_str(part);
+                    }
                 }
             }
             Some(format!("{name}&context={}", one.context_tier))

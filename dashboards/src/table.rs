@@ -51,7 +51,7 @@ impl Cell {
 
     fn csv(&self) -> String {
         match self {
-            Self::Blank => String::new(),
+            Self::Blank | Self::Share(None) | Self::Change(None) => String::new(),
             Self::Text(text) | Self::Link(text, _) | Self::Mark(_, text) => text.clone(),
             Self::Money(nano, _) => meter::NanoUsd(*nano).to_usd(),
             Self::Count(count, _) => count.to_string(),
@@ -60,7 +60,6 @@ impl Cell {
                 let share = share.unsigned_abs();
                 format!("{sign}{}.{}", share / 10, share % 10)
             }
-            Self::Share(None) | Self::Change(None) => String::new(),
         }
     }
 }
