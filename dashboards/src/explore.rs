@@ -200,22 +200,19 @@ fn pivot(
     let shown = column_names
         .get(..column_names.len().min(MOST_COLUMNS))
         .unwrap_or_default();
+    let (by, then) = (word(rows), word(columns));
     let caption = format!(
-        "{} by {} and {}, {}",
+        "{} by {by} and {then}, {}",
         measure.title,
-        word(rows),
-        word(columns),
         ask.period.title()
     );
     let mut table = Table::new("pivot", caption, &[title(rows)]);
     table
         .columns
         .extend(shown.iter().map(|name| named(name).to_owned()));
-    let more = column_names.len() > shown.len();
-    if more {
-        table
-            .columns
-            .push(format!("Other ({})", column_names.len() - shown.len()));
+    let more = column_names.get(shown.len()..).unwrap_or_default();
+    if !more.is_empty() {
+        table.columns.push(format!("Other ({})", more.len()));
     }
     table.columns.push("Total".to_owned());
     let line = |first: Cell, filter: &Filter, at: &dyn Fn(&str) -> Sums, all: &Sums| {
@@ -223,12 +220,8 @@ fn pivot(
         for name in shown {
             row.push(measure.cell(&at(name), &filter.clone().with(columns, Some(name.clone()))));
         }
-        if more {
-            let rest: Vec<Sums> = column_names
-                .iter()
-                .skip(shown.len())
-                .map(|name| at(name))
-                .collect();
+        if !more.is_empty() {
+            let rest: Vec<Sums> = more.iter().map(|name| at(name)).collect();
             row.push(unnamed(measure.cell(&total(&rest), filter)));
         }
         row.push(measure.cell(all, filter));

@@ -157,7 +157,7 @@ fn tiles(view: &Seen<'_>, tasks: &[Tasks], open: Open, budgets: &[Allowance]) ->
     let measure = view_word(ask.view);
     let of = |measure: &str| ask::key(measure, &ask.filter);
     let whole = |nano: i64| {
-        if nano.abs() >= 100_000_000_000 {
+        if nano.abs() >= 10_000_000_000_000 {
             0
         } else {
             number::digits(nano)
@@ -224,7 +224,7 @@ fn forecast_tile(view: &Seen<'_>, budgets: &[Allowance]) -> Markup {
             &html! { "needs a week of use" },
         );
     };
-    let digits = if expected >= 100_000_000_000 { 0 } else { 2 };
+    let digits = if expected >= 10_000_000_000_000 { 0 } else { 2 };
     let plan = (ask.view == View::Cost)
         .then(|| plan(ask, budgets))
         .flatten();

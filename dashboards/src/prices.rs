@@ -74,22 +74,7 @@ fn table(ask: &Ask, filter: &Filter, priced: &[Priced]) -> Table {
         let usage = &one.sums.usage;
         let tokens = int(usage.prompt().saturating_add(usage.answer()));
         let each = number::ratio(one.sums.cost.0, 1_000_000, tokens);
-        let sum = |measure: &str| {
-            let mut name = ask::key(measure, filter);
-            for (word, value) in [
-                ("model", &one.model),
-                ("lane", &one.lane),
-                ("price", &one.price),
-            ] {
-                let set = word != "price" && name.contains(&format!("&{word}="));
-                if !set {
-                    for part in ["&", word, "=", &ask::encode(value)] {
-                        name.push_str(part);
-                    }
-                }
-            }
-            Some(format!("{name}&context={}", one.context_tier))
-        };
+        let sum = |measure: &str| Some(name(measure, filter, one));
         table.rows.push(vec![
             Cell::name(&one.model),
             if one.price.is_empty() {
@@ -113,4 +98,22 @@ fn table(ask: &Ask, filter: &Filter, priced: &[Priced]) -> Table {
         ]);
     }
     table
+}
+
+/// The name of a sum under one price.
+fn name(measure: &str, filter: &Filter, one: &Priced) -> String {
+    let mut name = ask::key(measure, filter);
+    for (word, value) in [
+        ("model", &one.model),
+        ("lane", &one.lane),
+        ("price", &one.price),
+    ] {
+        // What is filtered by is in the name already, with the same value.
+        if !name.contains(&format!("&{word}=")) {
+            for part in ["&", word, "=", &ask::encode(value)] {
+                name.push_str(part);
+            }
+        }
+    }
+    format!("{name}&context={}", one.context_tier)
 }

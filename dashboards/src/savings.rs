@@ -67,7 +67,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
 fn tiles(ask: &Ask, all: &Sums, tiers: &BTreeMap<&str, Sums>) -> maud::Markup {
     let of = |word: &str| ask::key(word, &ask.filter);
     let digits = |nano: i64| {
-        if nano.abs() >= 100_000_000_000 {
+        if nano.abs() >= 10_000_000_000_000 {
             0
         } else {
             number::digits(nano)
