@@ -112,7 +112,7 @@ fn read<'a>(ask: &'a Ask, sources: Sources<'_>) -> Result<Seen<'a>, LedgerError>
     let span = period.between(first, end);
     let lines = sources
         .finance
-        .sums(&ask.during(span), &[Dimension::Day, by], ask.grain())?;
+        .amounts(&ask.during(span), &[Dimension::Day, by], ask.grain())?;
     let days = Days::new(period.days(first, end), &lines);
     let daily = days.totals();
     let (now, before) = (

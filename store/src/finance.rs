@@ -55,7 +55,20 @@ impl Finance for SqlLedger {
         by: &[Dimension],
         grain: Grain,
     ) -> Result<Vec<Line>, LedgerError> {
-        self.read("sum the use", |sql| sums::lines(sql, filter, by, grain))
+        self.read("sum the use", |sql| {
+            sums::lines(sql, filter, (by, grain), &sums::SUMS)
+        })
+    }
+
+    fn amounts(
+        &self,
+        filter: &Filter,
+        by: &[Dimension],
+        grain: Grain,
+    ) -> Result<Vec<Line>, LedgerError> {
+        self.read("sum amounts", |sql| {
+            sums::lines(sql, filter, (by, grain), &sums::AMOUNTS)
+        })
     }
 
     fn steps(&self, filter: &Filter, by: Option<Dimension>) -> Result<Vec<Step>, LedgerError> {

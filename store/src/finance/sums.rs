@@ -9,7 +9,7 @@ use super::Where;
 use crate::sql::{Row, Sql, SqlError};
 
 /// What is summed, in the order of [`read`].
-const SUMS: [&str; 24] = [
+pub(super) const SUMS: [&str; 24] = [
     "calls",
     "failed",
     "counted",
@@ -36,6 +36,9 @@ const SUMS: [&str; 24] = [
     "corrected_nano",
 ];
 
+/// Those that show how much was spent. Each sum costs every row of a long time its part.
+pub(super) const AMOUNTS: [&str; 4] = ["calls", "cost_nano", "sell_nano", "baseline_nano"];
+
 /// The column of a dimension; that of time is the same in all rollups.
 pub(super) fn column(dimension: Dimension) -> &'static str {
     match dimension {
@@ -54,12 +57,12 @@ pub(super) fn column(dimension: Dimension) -> &'static str {
     }
 }
 
-/// Sums by `by`.
+/// Sums by `by`; those that are not `wanted` are 0.
 pub(super) fn lines(
     sql: &mut dyn Sql,
     filter: &Filter,
-    by: &[Dimension],
-    grain: Grain,
+    (by, grain): (&[Dimension], Grain),
+    wanted: &[&str],
 ) -> Result<Vec<Line>, SqlError> {
     // End users are kept by the hour only.
     let table = if grain == Grain::Hour || by.contains(&Dimension::User) {
@@ -69,7 +72,7 @@ pub(super) fn lines(
     };
     let all = Where::of(filter, "start_ms", &FILTERED);
     let mut columns: Vec<String> = by.iter().map(|one| column(*one).to_owned()).collect();
-    columns.extend(sums());
+    columns.extend(sums(wanted));
     let text = format!(
         "SELECT {} FROM {table} {} {}",
         columns.join(", "),
@@ -98,9 +101,15 @@ fn line(row: &Row, by: &[Dimension]) -> Line {
     line
 }
 
-fn sums() -> impl Iterator<Item = String> {
-    SUMS.iter()
-        .map(|name| format!("CAST(SUM({name}) AS BIGINT)"))
+/// All sums in their order; those that are not `wanted` as nothing.
+fn sums(wanted: &[&str]) -> impl Iterator<Item = String> {
+    SUMS.iter().map(|name| {
+        if wanted.contains(name) {
+            format!("CAST(SUM({name}) AS BIGINT)")
+        } else {
+            "CAST(0 AS BIGINT)".to_owned()
+        }
+    })
 }
 
 fn grouped(columns: usize) -> String {
@@ -148,7 +157,7 @@ fn read(row: &Row, from: usize) -> Sums {
 /// Use by price, with the first and the last day of each.
 pub(super) fn priced(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<Priced>, SqlError> {
     let all = Where::of(filter, "start_ms", &FILTERED);
-    let sums: Vec<String> = sums().collect();
+    let sums: Vec<String> = sums(&SUMS).collect();
     let rows = sql.query(
         &format!(
             "SELECT price, model, lane, context_tier, MIN(start_ms), MAX(start_ms), {}
