@@ -530,6 +530,7 @@ impl Budget {
             id: self.id.to_string(),
             tenant: self.tenant.to_string(),
             level: self.scope.level(),
+            covers: self.scope.named(),
             name: self.name.clone(),
             parent: parent.map(|parent| parent.id.to_string()),
             unit: self.unit,

@@ -24,6 +24,8 @@ pub struct Standing {
     pub tenant: String,
     /// `tenant`, `team`, `project`, `key`, `user`, `task` or `model`: the narrowest thing it names.
     pub level: &'static str,
+    /// What it names below the tenant, widest first, and `model` for each of its models.
+    pub covers: Vec<(&'static str, String)>,
     /// What it limits, for people: `tenant acme, team search, per month`.
     pub name: String,
     /// The id of the budget above it, where there is one.

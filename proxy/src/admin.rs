@@ -1,5 +1,6 @@
 //! The operators' listener: health, metrics, pages, and the admin API. Everything but health needs
-//! the admin token, as bearer or as the password of a browser's log-in.
+//! the admin token, as bearer or as the password of a browser's log-in; what only reads sums takes the
+//! finance token as well.
 
 mod books;
 
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{Html, IntoResponse, Response};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use base64::Engine;
@@ -23,11 +24,11 @@ use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 use wire::RequestId;
 
-use crate::assemble::{self, Parts};
+use crate::assemble::Parts;
 use crate::boot::Reloads;
 use crate::clock::now_ms;
 use crate::identify::{self, Owner};
-use crate::telemetry;
+use crate::{pages, telemetry};
 
 /// What the admin API works on.
 #[derive(Clone)]
@@ -39,7 +40,7 @@ pub(crate) struct Admin {
 }
 
 /// A problem document (RFC 9457).
-struct Problem(StatusCode, String);
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -58,20 +59,31 @@ impl From<LedgerError> for Problem {
     }
 }
 
-/// All routes. A route added above the layer needs the token; health is below it on purpose.
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Operator,
+    /// Reads sums, and changes nothing.
+    Finance,
+}
+
+/// All routes. Those of `sums` take either token, all others above the layer the admin token alone;
+/// health is below it on purpose.
 pub(crate) fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/", get(page))
+    let sums = pages::routes()
         .route("/metrics", get(metrics))
         .route("/api/usage", get(usage))
         .route("/api/budgets", get(budgets))
+        .route("/api/calls/{id}", get(call));
+    let operators = Router::new()
         .route("/api/overrides", get(overrides).post(add_override))
-        .route("/api/calls/{id}", get(call))
         .route("/api/keys", get(keys).post(create_key))
         .route("/api/keys/{id}", delete(revoke_key))
         .route("/api/config", get(config))
         .route("/api/reload", post(reload))
         .merge(books::routes())
+        .layer(from_fn(operators_only));
+    sums.merge(operators)
         .layer(from_fn_with_state(admin.clone(), authorised))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -79,11 +91,19 @@ pub(crate) fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn authorised(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let token = admin.parts.admin_token.expose();
-    let same = presented(request.headers())
-        .is_some_and(|sent| bool::from(sent.as_bytes().ct_eq(token.as_bytes())));
-    if same {
+async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+    let sent = presented(request.headers()).unwrap_or_default();
+    let same =
+        |token: &str| !token.is_empty() && bool::from(sent.as_bytes().ct_eq(token.as_bytes()));
+    let operator = same(admin.parts.admin_token.expose());
+    let finance = same(admin.parts.finance_token.expose());
+    if operator || finance {
+        let role = if operator {
+            Role::Operator
+        } else {
+            Role::Finance
+        };
+        request.extensions_mut().insert(role);
         return next.run(request).await;
     }
     let detail = "send the admin token as bearer, or as the password of any user".to_owned();
@@ -91,6 +111,14 @@ async fn authorised(State(admin): State<Admin>, request: Request, next: Next) ->
     let ask = HeaderValue::from_static("Basic realm=\"pareto\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, ask);
     response
+}
+
+async fn operators_only(request: Request, next: Next) -> Response {
+    if request.extensions().get() == Some(&Role::Operator) {
+        return next.run(request).await;
+    }
+    let detail = "the finance token reads sums only; this needs the admin token".to_owned();
+    Problem(StatusCode::FORBIDDEN, detail).into_response()
 }
 
 fn presented(headers: &HeaderMap) -> Option<String> {
@@ -359,26 +387,4 @@ async fn reload(State(admin): State<Admin>) -> Result<StatusCode, Problem> {
             error.to_string(),
         )),
     }
-}
-
-async fn page(State(admin): State<Admin>) -> Result<Html<String>, Problem> {
-    let (tenants, models, days, latest) = ask(&admin, |ledger| {
-        let by = |by: Vec<Dimension>| {
-            ledger.usage(&UsageQuery {
-                by,
-                ..UsageQuery::default()
-            })
-        };
-        Ok((
-            by(vec![Dimension::Tenant, Dimension::Tier])?,
-            by(vec![Dimension::Model])?,
-            by(vec![Dimension::Day])?,
-            ledger.latest(20)?,
-        ))
-    })
-    .await?;
-    let budgets = admin.parts.shared.meter.standings(now_ms());
-    Ok(Html(assemble::overview_page(
-        &tenants, &models, &days, &latest, &budgets,
-    )))
 }

@@ -9,8 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
-use meter::ledger::UsageRow;
-use meter::{Entry, Journal, Ledger, Meter, Standing};
+use meter::{Finance, Journal, Ledger, LedgerError, Meter, Standing};
 use router::Split;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +24,7 @@ use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::leasing;
+use crate::pages;
 use crate::runtime::Runtime;
 use crate::telemetry;
 use crate::webhook::Webhooks;
@@ -48,6 +48,9 @@ pub struct Parts {
     pub(crate) desk: ArcSwap<Desk>,
     webhooks: Vec<config::Webhook>,
     patience: config::Upstream,
+    /// Reads pages, use and metrics, and changes nothing.
+    pub finance_token: Secret,
+    pages: dashboards::Desk,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -82,14 +85,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
         &config.store.dir.join("context.sqlite3"),
     )?);
-    let splits = DashMap::new();
-    for (name, value) in ledger.state()? {
-        if let Some(tenant) = name.strip_prefix("split/") {
-            let mut split: Split = serde_json::from_str(&value).context("reading a saved split")?;
-            split.retarget(runtime.routing.deep_per_thousand);
-            splits.insert(Arc::from(tenant), split);
-        }
-    }
+    let splits = splits(&*ledger, &runtime)?;
     let keys = Keys::new(pepper(config)?);
     keys.load(ledger.keys()?);
     let shared = Arc::new(Shared {
@@ -112,6 +108,10 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         Some(token) => token.clone(),
         None => kept_secret(&config.store.dir.join("admin.token"))?,
     };
+    let finance_token = match &config.admin.finance_token {
+        Some(token) => token.clone(),
+        None => kept_secret(&config.store.dir.join("finance.token"))?,
+    };
     let desk = Desk {
         books: Arc::clone(&store.ledger) as Arc<dyn Books>,
         prices: Arc::new(Prices::of(config)?),
@@ -123,7 +123,22 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         desk: ArcSwap::from_pointee(desk),
         webhooks: config.webhooks.clone(),
         patience: config.upstream.clone(),
+        finance_token,
+        pages: dashboards::Desk::default(),
     })
+}
+
+/// Takes up the splits that an earlier process saved.
+fn splits(ledger: &dyn Ledger, runtime: &Runtime) -> anyhow::Result<DashMap<Arc<str>, Split>> {
+    let splits = DashMap::new();
+    for (name, value) in ledger.state()? {
+        if let Some(tenant) = name.strip_prefix("split/") {
+            let mut split: Split = serde_json::from_str(&value).context("reading a saved split")?;
+            split.retarget(runtime.routing.deep_per_thousand);
+            splits.insert(Arc::from(tenant), split);
+        }
+    }
+    Ok(splits)
 }
 
 /// Takes the budgets and limits of `config`, with what the ledger knows of them.
@@ -438,19 +453,40 @@ fn hex(half: u8) -> char {
     char::from_digit(u32::from(half), 16).unwrap_or('0')
 }
 
-/// The first page on the operators' listener.
-pub(crate) fn overview_page(
-    tenants: &[UsageRow],
-    models: &[UsageRow],
-    days: &[UsageRow],
-    latest: &[Entry],
-    budgets: &[Standing],
-) -> String {
-    dashboards::overview(&dashboards::Overview {
-        tenants,
-        models,
-        days,
-        latest,
-        budgets,
-    })
+/// A finance page, or a table of it.
+pub(crate) struct Shown {
+    pub(crate) kind: &'static str,
+    pub(crate) body: String,
+    /// What it is to be saved as.
+    pub(crate) file: Option<String>,
+}
+
+impl Parts {
+    /// The finance page at `path`, `None` where there is none. Asks the ledger, which blocks.
+    pub(crate) fn page(&self, path: &str, query: &str) -> Result<Option<Shown>, LedgerError> {
+        let now_ms = now_ms();
+        let asked = dashboards::Asked {
+            path,
+            query,
+            now_ms,
+        };
+        let budgets = pages::allowances(self.shared.meter.standings(now_ms));
+        let finance: &dyn Finance = &*self.store.ledger;
+        let sources = dashboards::Sources {
+            finance,
+            budgets: &budgets,
+            in_flight: self.shared.calls_in_flight(),
+        };
+        let answer = self.pages.answer(asked, sources)?;
+        Ok(answer.map(|answer| Shown {
+            kind: answer.kind,
+            body: answer.body,
+            file: answer.file,
+        }))
+    }
+}
+
+/// A file that pages load: its kind and bytes.
+pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
+    dashboards::asset_at(path).map(|asset| (asset.kind, asset.bytes))
 }

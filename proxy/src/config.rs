@@ -85,6 +85,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Without one, a token is made at the first start and kept in the store's folder.
     pub token: Option<Secret>,
+    /// Reads pages, use and metrics, and changes nothing; made and kept in the same way.
+    pub finance_token: Option<Secret>,
 }
 
 impl Default for Admin {
@@ -92,6 +94,7 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             token: None,
+            finance_token: None,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod identify;
 mod intake;
 mod joined;
 mod leasing;
+mod pages;
 mod prepare;
 pub mod refusal;
 mod relay;

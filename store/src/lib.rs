@@ -4,6 +4,7 @@
 pub mod archive;
 mod books;
 pub mod config;
+mod finance;
 pub mod journal;
 pub mod ledger;
 pub mod recorder;

@@ -2,6 +2,7 @@
 //! program of its own, and clients that speak HTTP and raw bytes.
 
 pub mod client;
+pub mod fill;
 pub mod golden;
 pub mod postgres;
 pub mod process;

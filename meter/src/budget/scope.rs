@@ -84,6 +84,14 @@ impl Scope {
             && (self.models.is_empty() || self.models == other.models)
     }
 
+    /// What it names, by level, widest first; each model by itself.
+    pub(super) fn named(&self) -> Vec<(&'static str, String)> {
+        let levels = LEVELS.iter().zip(&self.names);
+        let names = levels.filter_map(|(level, name)| Some((*level, name.as_ref()?.to_string())));
+        let models = self.models.iter().map(|model| ("model", model.to_string()));
+        names.chain(models).collect()
+    }
+
     /// Its part of a name: `/team:search/key:0123`.
     pub(super) fn path(&self) -> String {
         let mut path = String::new();

@@ -1,0 +1,409 @@
+//! The questions that finance asks of the ledger, and the small types the answers come in. All sums come
+//! from rollups; `store` implements the port.
+
+use serde::{Deserialize, Serialize};
+use wire::Usage;
+
+use crate::ledger::Dimension;
+use crate::{LedgerError, NanoUsd, Standing};
+
+/// Which part of the use is meant. Times are milliseconds since 1970; `until_ms` is exclusive. A name
+/// that is `Some("")` means calls that name none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Filter {
+    pub from_ms: i64,
+    pub until_ms: i64,
+    pub tenant: Option<String>,
+    pub team: Option<String>,
+    pub project: Option<String>,
+    pub key: Option<String>,
+    pub workflow: Option<String>,
+    pub model: Option<String>,
+    /// The configured endpoint: the provider.
+    pub endpoint: Option<String>,
+    pub tier: Option<String>,
+    pub lane: Option<String>,
+}
+
+/// What can be filtered by, in the order in which pages show it.
+pub const FILTERED: [Dimension; 9] = [
+    Dimension::Tenant,
+    Dimension::Team,
+    Dimension::Project,
+    Dimension::Key,
+    Dimension::Workflow,
+    Dimension::Endpoint,
+    Dimension::Model,
+    Dimension::Tier,
+    Dimension::Lane,
+];
+
+impl Filter {
+    /// What `dimension` must be, where anything must.
+    pub fn named(&self, dimension: Dimension) -> Option<&str> {
+        match dimension {
+            Dimension::Tenant => self.tenant.as_deref(),
+            Dimension::Team => self.team.as_deref(),
+            Dimension::Project => self.project.as_deref(),
+            Dimension::Key => self.key.as_deref(),
+            Dimension::Workflow => self.workflow.as_deref(),
+            Dimension::Model => self.model.as_deref(),
+            Dimension::Endpoint => self.endpoint.as_deref(),
+            Dimension::Tier => self.tier.as_deref(),
+            Dimension::Lane => self.lane.as_deref(),
+            Dimension::User | Dimension::Price | Dimension::Day | Dimension::Hour => None,
+        }
+    }
+
+    /// The same with `dimension` as named; dimensions that can not be filtered by change nothing.
+    #[must_use]
+    pub fn with(mut self, dimension: Dimension, name: Option<String>) -> Self {
+        match dimension {
+            Dimension::Tenant => self.tenant = name,
+            Dimension::Team => self.team = name,
+            Dimension::Project => self.project = name,
+            Dimension::Key => self.key = name,
+            Dimension::Workflow => self.workflow = name,
+            Dimension::Model => self.model = name,
+            Dimension::Endpoint => self.endpoint = name,
+            Dimension::Tier => self.tier = name,
+            Dimension::Lane => self.lane = name,
+            Dimension::User | Dimension::Price | Dimension::Day | Dimension::Hour => {}
+        }
+        self
+    }
+
+    /// The same over another time.
+    #[must_use]
+    pub fn over(mut self, from_ms: i64, until_ms: i64) -> Self {
+        self.from_ms = from_ms;
+        self.until_ms = until_ms;
+        self
+    }
+}
+
+/// Which amount is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum View {
+    /// What providers get.
+    #[default]
+    Cost,
+    /// What tenants pay.
+    Sell,
+    /// What is left between the two.
+    Margin,
+}
+
+/// How finely time is cut where rows come by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grain {
+    /// Days in UTC.
+    Day,
+    /// Hours, from which days of any time zone can be put together.
+    Hour,
+}
+
+/// Sums over some attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub calls: i64,
+    /// Attempts that the upstream refused, which cost nothing.
+    pub failed: i64,
+    /// Attempts whose tokens the gateway counted itself.
+    pub counted: i64,
+    /// Attempts that are charged at their bound.
+    pub estimated: i64,
+    /// Attempts without a price.
+    pub unpriced: i64,
+    /// Attempts after the first of their call.
+    pub retries: i64,
+    pub usage: Usage,
+    pub cost: NanoUsd,
+    /// At list prices, before discounts of one's own.
+    pub list: NanoUsd,
+    pub sell: NanoUsd,
+    /// The same usage at the deep tier.
+    pub baseline: NanoUsd,
+    /// What the providers' caches saved, less the premium of their writes.
+    pub cache_saved: NanoUsd,
+    /// The part of `cost` that is charged at bounds.
+    pub estimated_cost: NanoUsd,
+    /// The part of `cost` that retries caused.
+    pub retry_cost: NanoUsd,
+    /// The part of `cost` whose answers did not arrive whole.
+    pub wasted_cost: NanoUsd,
+    /// What corrections changed, inside `cost`.
+    pub corrected: NanoUsd,
+}
+
+impl Sums {
+    /// The amount that `view` looks at.
+    pub fn amount(&self, view: View) -> NanoUsd {
+        match view {
+            View::Cost => self.cost,
+            View::Sell => self.sell,
+            View::Margin => self.sell - self.cost,
+        }
+    }
+
+    /// What routing saved against the deep tier.
+    pub fn routed(&self) -> NanoUsd {
+        self.baseline - self.cost
+    }
+
+    /// Takes `more` in.
+    pub fn add(&mut self, more: &Self) {
+        for (sum, more) in [
+            (&mut self.calls, more.calls),
+            (&mut self.failed, more.failed),
+            (&mut self.counted, more.counted),
+            (&mut self.estimated, more.estimated),
+            (&mut self.unpriced, more.unpriced),
+            (&mut self.retries, more.retries),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        for (sum, more) in [
+            (&mut self.usage.input, more.usage.input),
+            (&mut self.usage.cache_read, more.usage.cache_read),
+            (&mut self.usage.cache_write_5m, more.usage.cache_write_5m),
+            (&mut self.usage.cache_write_1h, more.usage.cache_write_1h),
+            (&mut self.usage.output, more.usage.output),
+            (&mut self.usage.reasoning, more.usage.reasoning),
+            (&mut self.usage.audio_input, more.usage.audio_input),
+            (&mut self.usage.audio_output, more.usage.audio_output),
+            (&mut self.usage.web_searches, more.usage.web_searches),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        for (sum, more) in [
+            (&mut self.cost, more.cost),
+            (&mut self.list, more.list),
+            (&mut self.sell, more.sell),
+            (&mut self.baseline, more.baseline),
+            (&mut self.cache_saved, more.cache_saved),
+            (&mut self.estimated_cost, more.estimated_cost),
+            (&mut self.retry_cost, more.retry_cost),
+            (&mut self.wasted_cost, more.wasted_cost),
+            (&mut self.corrected, more.corrected),
+        ] {
+            *sum += more;
+        }
+    }
+}
+
+/// One group of a table of sums.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The start of its day or hour where it is grouped by time; 0 otherwise.
+    pub at_ms: i64,
+    /// The value of each other dimension asked for, in order.
+    pub group: Vec<String>,
+    pub sums: Sums,
+}
+
+/// How many calls of one group cost how much, for percentiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The value of the dimension asked for; empty where there was none.
+    pub group: String,
+    /// See [`crate::money::step`].
+    pub step: i64,
+    pub calls: i64,
+}
+
+/// Tasks of one workflow that ended in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tasks {
+    pub workflow: String,
+    /// `open` until somebody tells how it ended; [`Tasks::succeeded`] knows the words for a success.
+    pub outcome: String,
+    pub tasks: i64,
+    pub calls: i64,
+    pub cost: NanoUsd,
+    pub sell: NanoUsd,
+    pub baseline: NanoUsd,
+}
+
+impl Tasks {
+    /// Whether these ended well.
+    pub fn succeeded(&self) -> bool {
+        matches!(self.outcome.as_str(), "success" | "succeeded" | "ok")
+    }
+
+    /// Whether nobody has told yet how these ended.
+    pub fn open(&self) -> bool {
+        matches!(self.outcome.as_str(), "" | "open")
+    }
+}
+
+/// How many tasks cost at most so much, but more than the bound before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bin {
+    pub workflow: String,
+    /// The place of the bound in [`BINS`]; one more than the last for what is above.
+    pub bin: usize,
+    pub tasks: i64,
+    /// The dearest of them.
+    pub most: NanoUsd,
+}
+
+/// Upper bounds of a histogram of tasks by cost, in nano-USD: 1, 2, 5 of each power of ten.
+pub const BINS: [i64; 16] = [
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// What a budget decided in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub at_ms: i64,
+    pub tenant: String,
+    pub budget: String,
+    /// `wait`, `degrade`, `deny` or `unavailable`.
+    pub decision: String,
+    pub calls: i64,
+}
+
+/// Use under one price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Priced {
+    /// Offer, period, lane; empty where there was none.
+    pub price: String,
+    pub model: String,
+    pub lane: String,
+    /// The number of prompt tokens above which it holds; 0 for the base prices.
+    pub context_tier: i64,
+    pub first_ms: i64,
+    pub last_ms: i64,
+    pub sums: Sums,
+}
+
+/// Holds that nothing has settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Open {
+    pub holds: i64,
+    /// When the ledger last took a call in, in milliseconds since 1970; 0 in an empty one.
+    pub latest_ms: i64,
+}
+
+/// How far a month's bill is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It may still change.
+    Draft,
+    /// It is closed, and later changes go into the next one.
+    Closed,
+}
+
+/// A month of a tenant that has been closed. Pages show any month without one as a draft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    pub tenant: String,
+    /// Written `2026-11`.
+    pub month: String,
+    pub status: Status,
+    pub version: u32,
+    pub usage: NanoUsd,
+    pub credits: NanoUsd,
+    pub adjustments: NanoUsd,
+    pub rounding: NanoUsd,
+}
+
+/// What a provider's bill and the ledger say of one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reconciled {
+    pub day_ms: i64,
+    pub provider: String,
+    pub billed: NanoUsd,
+    pub booked: NanoUsd,
+}
+
+/// A budget with what it covers, for the pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowance {
+    pub standing: Standing,
+    /// What it sums; the times are not set. `None` where rollups do not tell (users, tasks).
+    pub scope: Option<Filter>,
+}
+
+/// The values that each of [`FILTERED`] has had, for people to choose from.
+pub type Choices = Vec<Vec<String>>;
+
+/// What pages ask. All methods block; call them off the reactor.
+pub trait Finance: Send + Sync + std::fmt::Debug {
+    /// Sums by `by`, in which `Day` and `Hour` both mean `grain`.
+    fn sums(
+        &self,
+        filter: &Filter,
+        by: &[Dimension],
+        grain: Grain,
+    ) -> Result<Vec<Line>, LedgerError>;
+
+    /// The same, but of calls, cost, sell and baseline alone: faster over long times. The other sums are 0.
+    fn amounts(
+        &self,
+        filter: &Filter,
+        by: &[Dimension],
+        grain: Grain,
+    ) -> Result<Vec<Line>, LedgerError>;
+
+    /// Calls by what they cost; of the filter, only days, tenant and model are heard, because no
+    /// more is kept. `by` is tenant or model.
+    fn steps(&self, filter: &Filter, by: Option<Dimension>) -> Result<Vec<Step>, LedgerError>;
+
+    /// Tasks that began in the filter's time, by workflow and outcome; of the filter, tenant, team,
+    /// project and workflow are heard.
+    fn tasks(&self, filter: &Filter) -> Result<Vec<Tasks>, LedgerError>;
+
+    /// The same tasks by what they cost.
+    fn bins(&self, filter: &Filter) -> Result<Vec<Bin>, LedgerError>;
+
+    /// What budgets decided, newest hour first, at most `limit` rows.
+    fn decisions(
+        &self,
+        filter: &Filter,
+        budget: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Decided>, LedgerError>;
+
+    /// Use by price.
+    fn priced(&self, filter: &Filter) -> Result<Vec<Priced>, LedgerError>;
+
+    /// Settled amounts of the latest windows of a budget, newest first: start and amount.
+    fn history(&self, budget: &str, limit: u32) -> Result<Vec<(i64, i64)>, LedgerError>;
+
+    /// Open holds and how fresh the ledger is.
+    fn open(&self) -> Result<Open, LedgerError>;
+
+    /// The latest entries, newest first.
+    fn recent(&self, limit: u32) -> Result<Vec<crate::Entry>, LedgerError>;
+
+    /// What there is to filter by since `from_ms`.
+    fn choices(&self, from_ms: i64) -> Result<Choices, LedgerError>;
+
+    /// Months that are closed, by tenant. Until closing is a feature there are none.
+    fn statements(&self, _filter: &Filter) -> Result<Vec<Statement>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    /// What providers' bills said. Until bills are read there are none.
+    fn reconciled(&self, _filter: &Filter) -> Result<Vec<Reconciled>, LedgerError> {
+        Ok(Vec::new())
+    }
+}
