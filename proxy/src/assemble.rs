@@ -9,7 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
-use meter::{Finance, Journal, Ledger, LedgerError, Meter, Standing};
+use meter::{Finance, Journal, Ledger, LedgerError, Meter};
 use router::Split;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -82,9 +82,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     configure(&meter, &*ledger, config)?;
     meter.saw(ledger.latest_ms()?);
     let runtime = Runtime::build(config, None)?;
-    let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
-        &config.store.dir.join("context.sqlite3"),
-    )?);
+    let archive = archive_of(config)?;
     let splits = splits(&*ledger, &runtime)?;
     let keys = Keys::new(pepper(config)?);
     keys.load(ledger.keys()?);
@@ -126,6 +124,12 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         finance_token,
         pages: dashboards::Desk::default(),
     })
+}
+
+/// The archive of conversations in the store's folder.
+fn archive_of(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
+    let path = config.store.dir.join("context.sqlite3");
+    Ok(Arc::new(store::SqliteArchive::open(&path)?))
 }
 
 /// Takes up the splits that an earlier process saved.
