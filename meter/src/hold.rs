@@ -35,6 +35,8 @@ pub struct Meter {
     pub(crate) hungry: Notify,
     /// The latest moment at which anything was held.
     latest_ms: AtomicI64,
+    /// Settlements that the journal did not take, to be given to it again.
+    unwritten: Mutex<Vec<Record>>,
     /// What budgets decided since it was last asked, by tenant, budget and decision.
     pub(crate) decisions: Mutex<Vec<Decision>>,
 }
@@ -185,6 +187,7 @@ impl Meter {
             leased_at_ms: AtomicI64::new(i64::MIN),
             hungry: Notify::new(),
             latest_ms: AtomicI64::new(i64::MIN),
+            unwritten: Mutex::default(),
             decisions: Mutex::default(),
         }
     }
@@ -387,6 +390,26 @@ impl Meter {
         self.note(tenant, budget, decision, now_ms);
     }
 
+    /// Gives settlements that could not be written to the journal again, as long as it takes them;
+    /// returns how many are left. Their holds are in the journal, so that nothing is lost if this
+    /// process ends before: the next start charges them at their bound.
+    pub fn write_again(&self) -> usize {
+        let mut unwritten = self.lock_unwritten();
+        while let Some(record) = unwritten.last() {
+            if self.journal.append(record).is_err() {
+                break;
+            }
+            unwritten.pop();
+        }
+        unwritten.len()
+    }
+
+    fn lock_unwritten(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What budgets decided since this was last asked.
     pub fn take_decisions(&self) -> Vec<Decision> {
         std::mem::take(
@@ -500,6 +523,9 @@ impl Hold {
         };
         let record = Record::Settle(Box::new(entry));
         let written = self.meter.journal.append(&record);
+        if written.is_err() {
+            self.meter.lock_unwritten().push(record.clone());
+        }
         let Record::Settle(entry) = record else {
             return None;
         };

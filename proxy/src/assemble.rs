@@ -311,6 +311,7 @@ impl Parts {
         if let Err(error) = save_state(&self.shared) {
             tracing::warn!(%error, "the routers' state could not be saved");
         }
+        self.shared.meter.write_again();
         if let Err(error) = self.shared.memory.write() {
             tracing::error!(%error, "the last of the conversations could not be written down");
         }
@@ -320,6 +321,10 @@ impl Parts {
 
 /// Writes down decisions and alarms; what the ledger does not take is told again later.
 fn tell(shared: &Shared) -> Result<(), meter::LedgerError> {
+    let unwritten = shared.meter.write_again();
+    if unwritten > 0 {
+        tracing::error!(unwritten, "settlements wait for the journal");
+    }
     let decisions = shared.meter.take_decisions();
     if !decisions.is_empty() {
         shared.ledger.decided(&decisions)?;

@@ -58,7 +58,7 @@ fn project_key(config: &Path, tenant: &str) -> String {
 }
 
 /// A configuration of one node in a folder of its own.
-fn node(folder: &Path, url: &str, upstreams: [&Upstream; 2], tail: &str) -> PathBuf {
+pub(crate) fn node(folder: &Path, url: &str, upstreams: [&Upstream; 2], tail: &str) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
     let head = format!(
         "log.level = \"info,pareto=warn\"\nlog.format = \"json\"\nkeys.pepper = \"shared\"\n\
