@@ -37,6 +37,8 @@ pub struct Meter {
     latest_ms: AtomicI64,
     /// What budgets decided since it was last asked, by tenant, budget and decision.
     pub(crate) decisions: Mutex<Vec<Decision>>,
+    /// How many holds are open.
+    open: AtomicI64,
 }
 
 /// So many calls that a budget had its say on.
@@ -136,6 +138,18 @@ impl Denied {
             Self::Budget { waits: true, .. } | Self::Rate { waits: true, .. }
         )
     }
+
+    /// Which budget or limit turns a call away with it, and what that counts as.
+    fn decision(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Self::Budget { budget, .. } | Self::OnlyFree { budget, .. } => Some((budget, "deny")),
+            Self::Rate { limit, .. } => Some((limit, "deny")),
+            Self::Unavailable { budget } | Self::Clock { budget, .. } => {
+                Some((budget, "unavailable"))
+            }
+            Self::Unpriced { .. } | Self::Journal(_) => None,
+        }
+    }
 }
 
 /// A reservation for one attempt. Dropped unsettled, it settles itself: at nothing before
@@ -186,6 +200,7 @@ impl Meter {
             hungry: Notify::new(),
             latest_ms: AtomicI64::new(i64::MIN),
             decisions: Mutex::default(),
+            open: AtomicI64::new(0),
         }
     }
 
@@ -243,8 +258,7 @@ impl Meter {
         let taken = match &account {
             Some(account) => {
                 let admits = rates.is_some() || admits_unpriced;
-                let reserved = account.reserve(self, &held, admits, (now_ms, behind_ms));
-                reserved.inspect_err(|denied| self.told(&held.subject.tenant, denied, now_ms))?
+                account.reserve(self, &held, admits, (now_ms, behind_ms))?
             }
             None => Vec::new(),
         };
@@ -276,6 +290,7 @@ impl Meter {
             Ok(position) => {
                 hold.position = position;
                 hold.held = Some(*held);
+                self.open.fetch_add(1, Ordering::Relaxed);
                 Ok(hold)
             }
             Err(error) => {
@@ -315,13 +330,24 @@ impl Meter {
 
     /// Every budget and limit as it stands, by tenant and name.
     pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
-        let mut all: Vec<_> = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.value().standings(now_ms))
-            .collect();
+        self.sorted(|account| account.standings(now_ms))
+    }
+
+    /// The same without their parents: for who asks often.
+    pub fn standings_alone(&self, now_ms: i64) -> Vec<Standing> {
+        self.sorted(|account| account.standings_alone(now_ms))
+    }
+
+    fn sorted(&self, of: impl Fn(&Account) -> Vec<Standing>) -> Vec<Standing> {
+        let accounts = self.accounts.iter();
+        let mut all: Vec<_> = accounts.flat_map(|account| of(account.value())).collect();
         all.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         all
+    }
+
+    /// How many holds are open.
+    pub fn open_holds(&self) -> u64 {
+        u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// What is told to a call that no free model takes, when `budget` leaves money only for those.
@@ -370,21 +396,23 @@ impl Meter {
         }
     }
 
-    fn told(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
-        let (budget, decision) = match denied {
-            Denied::Budget {
-                budget,
-                waits: true,
-                ..
-            } => (budget, "wait"),
-            Denied::Budget { budget, .. } | Denied::OnlyFree { budget, .. } => (budget, "deny"),
-            Denied::Rate { limit, .. } => (limit, "deny"),
-            Denied::Unavailable { budget } | Denied::Clock { budget, .. } => {
-                (budget, "unavailable")
-            }
-            Denied::Unpriced { .. } | Denied::Journal(_) => return,
-        };
-        self.note(tenant, budget, decision, now_ms);
+    /// Notes that a call of `tenant` waits for what stands in its way.
+    pub fn note_wait(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, _)) = denied.decision() {
+            self.note_named(tenant, name, "wait", now_ms);
+        }
+    }
+
+    /// Notes that a call of `tenant` was turned away.
+    pub fn note_denied(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, decision)) = denied.decision() {
+            self.note_named(tenant, name, decision, now_ms);
+        }
+    }
+
+    fn note_named(&self, tenant: &Arc<str>, name: &str, decision: &'static str, now_ms: i64) {
+        let id = self.account(tenant).and_then(|account| account.id_of(name));
+        self.note(tenant, id.as_deref().unwrap_or(name), decision, now_ms);
     }
 
     /// What budgets decided since this was last asked.
@@ -451,6 +479,7 @@ impl Hold {
 
     fn settle(&mut self, settlement: &Settlement) -> Option<Settled> {
         let held = self.held.take()?;
+        self.meter.open.fetch_sub(1, Ordering::Relaxed);
         let Settlement {
             outcome,
             status,
