@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
 use crate::background;
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::config::{Config, Secret};
 use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
@@ -41,6 +41,8 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
     pub admin_token: Secret,
+    /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
+    pub reconciled: ArcSwap<Vec<telemetry::Reconciled>>,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -54,6 +56,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         Meter::new(journal)
     });
     let orphans = meter.recover(ledger.open_holds()?, now_ms())?;
+    telemetry::orphaned(orphans);
     if orphans > 0 {
         anyhow::ensure!(
             store.flush(Duration::from_mins(1)),
@@ -72,6 +75,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     configure(&meter, &*ledger, config)?;
     meter.saw(ledger.latest_ms()?);
     let runtime = Runtime::build(config, None)?;
+    telemetry::models(&runtime.targets);
     let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
         &config.store.dir.join("context.sqlite3"),
     )?);
@@ -109,6 +113,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         shared,
         store,
         admin_token,
+        reconciled: ArcSwap::default(),
     })
 }
 
@@ -158,8 +163,32 @@ impl Parts {
         for mut split in self.shared.splits.iter_mut() {
             split.retarget(runtime.routing.deep_per_thousand);
         }
+        telemetry::models(&runtime.targets);
         self.shared.runtime.store(Arc::new(runtime));
         Ok(())
+    }
+
+    /// How everything stands that is not told when it happens.
+    pub(crate) fn state(&self) -> telemetry::State {
+        let (meter, runtime) = (&self.shared.meter, self.shared.runtime.load());
+        let now_ms = now_ms();
+        let lag = self.store.lag();
+        for commit in self.store.take_commits() {
+            telemetry::committed(self.store.engine, commit.rows, commit.took);
+        }
+        telemetry::State {
+            budgets: meter.standings_alone(now_ms),
+            unapplied: lag.written.saturating_sub(lag.applied),
+            unsynced: lag.written.saturating_sub(lag.synced),
+            store: self.store.engine,
+            committed_ms: lag.committed_ms,
+            holds: meter.open_holds(),
+            calls: self.shared.calls_in_flight(),
+            ahead_ms: meter.is_shared().then(clock::ahead_ms),
+            book: runtime.book.version().to_owned(),
+            book_age_ms: runtime.book.as_of_ms().map(|at| now_ms - at),
+            reconciled: self.reconciled.load_full(),
+        }
     }
 
     /// Starts what runs beside the calls.
@@ -272,6 +301,10 @@ impl Parts {
 fn tell(shared: &Shared) -> Result<(), meter::LedgerError> {
     let decisions = shared.meter.take_decisions();
     if !decisions.is_empty() {
+        let budgets = shared.meter.standings_alone(now_ms());
+        for decision in &decisions {
+            telemetry::budget_decided(decision, &budgets);
+        }
         shared.ledger.decided(&decisions)?;
     }
     let alarms = shared.meter.alarms(now_ms());
