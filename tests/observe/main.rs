@@ -228,12 +228,25 @@ async fn a_budget_that_is_gone_has_no_series(world: &World) {
     let series = "pareto_budget_limit_usd{tenant=\"tiny\"";
     let metrics = world.admin().get("/metrics").await.text();
     assert!(metrics.contains(series), "{metrics}");
-    world.configure(|text| text.replace("tenant = \"tiny\"", "tenant = \"renamed\""));
+    let text = std::fs::read_to_string(&world.file).unwrap();
+    let reload = async |text: String| {
+        std::fs::write(&world.file, text).unwrap();
+        world.admin().post("/api/reload", "").await.status
+    };
+    assert_eq!(reload(format!("{text}\nwrong = 1\n")).await, 422);
+    let renamed = text.replace("tenant = \"tiny\"", "tenant = \"renamed\"");
+    assert_eq!(reload(renamed).await, 204);
     for _ in 0..100 {
         let metrics = world.admin().get("/metrics").await.text();
         if !metrics.contains(series) {
-            assert!(metrics.contains("pareto_budget_limit_usd{tenant=\"renamed\""));
-            assert!(metrics.contains("pareto_config_last_reload_ok 1"));
+            for line in [
+                "pareto_budget_limit_usd{tenant=\"renamed\"",
+                "pareto_config_last_reload_ok 1",
+                "pareto_config_reloads_total{result=\"refused\"} 1",
+                "pareto_config_reloads_total{result=\"taken\"} 1",
+            ] {
+                assert!(metrics.contains(line), "{line}");
+            }
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
