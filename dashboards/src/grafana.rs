@@ -114,36 +114,37 @@ fn panel(panel: &Panel, id: u32, place: &Value) -> Value {
     let targets: Vec<Value> = ('A'..='Z')
         .zip(&panel.queries)
         .map(|(letter, (expr, legend))| {
-            let mut target = json!({ "refId": letter.to_string(), "datasource": source,
-                "expr": expr, "legendFormat": legend });
-            if panel.is_instant() {
-                target["instant"] = true.into();
-                target["range"] = false.into();
-            }
-            if panel.kind == Kind::Table {
-                target["format"] = "table".into();
-            }
-            target
+            json!({
+                "refId": letter.to_string(), "datasource": source,
+                "expr": expr, "legendFormat": legend,
+                "instant": panel.is_instant(), "range": !panel.is_instant(),
+                "format": if panel.kind == Kind::Table { "table" } else { "time_series" },
+            })
         })
         .collect();
-    let mut value = json!({
+    json!({
         "id": id, "type": kind, "title": panel.title, "description": panel.description,
         "datasource": source, "gridPos": place,
         "fieldConfig": { "defaults": { "unit": panel.unit }, "overrides": [] },
+        "options": options(panel.kind),
+        "transformations": columns(panel),
         "targets": targets,
-    });
-    match panel.kind {
-        Kind::Table => value["transformations"] = columns(panel),
-        Kind::Lines => value["options"] = json!({ "legend": { "showLegend": true } }),
-        Kind::Figure | Kind::Bars => {
-            value["options"] = json!({ "reduceOptions": { "calcs": ["lastNotNull"] } });
-        }
-    }
-    value
+    })
 }
 
-/// Queries side by side, each under its own name.
+fn options(kind: Kind) -> Value {
+    match kind {
+        Kind::Lines => json!({ "legend": { "showLegend": true } }),
+        Kind::Figure | Kind::Bars => json!({ "reduceOptions": { "calcs": ["lastNotNull"] } }),
+        Kind::Table => json!({}),
+    }
+}
+
+/// Of a table: queries side by side, each under its own name.
 fn columns(panel: &Panel) -> Value {
+    if panel.kind != Kind::Table {
+        return json!([]);
+    }
     let names: serde_json::Map<String, Value> = ('A'..='Z')
         .zip(&panel.queries)
         .map(|(letter, (_, legend))| (format!("Value #{letter}"), Value::from(*legend)))
