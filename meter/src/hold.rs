@@ -54,6 +54,14 @@ pub struct Decision {
     pub calls: u64,
 }
 
+impl Decision {
+    /// Whether both are the same decision of one budget in one hour.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.start_ms, &self.tenant, &self.budget, self.decision)
+            == (other.start_ms, &other.tenant, &other.budget, other.decision)
+    }
+}
+
 /// What an attempt may cost, and how it will be rated.
 #[derive(Debug, Clone)]
 pub struct Estimate {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use meter::hold::Decision;
 use meter::ledger::UsageRow;
 use meter::{Entry, Journal, Ledger, Meter, Standing};
 use router::Split;
@@ -246,14 +247,21 @@ impl Parts {
     fn start_telling(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         tasks.spawn(async move {
+            let mut untold = Vec::new();
             while stop
                 .run_until_cancelled(tokio::time::sleep(TELL_EVERY))
                 .await
                 .is_some()
             {
                 let shared = Arc::clone(&shared);
-                let told = tokio::task::spawn_blocking(move || tell(&shared)).await;
-                if let Ok(Err(error)) = told {
+                let mut decisions = std::mem::take(&mut untold);
+                let told = tokio::task::spawn_blocking(move || {
+                    let told = tell(&shared, &mut decisions);
+                    (told, decisions)
+                });
+                let Ok((told, rest)) = told.await else { return };
+                untold = rest;
+                if let Err(error) = told {
                     tracing::warn!(%error, "what budgets have to tell could not be written down");
                 }
             }
@@ -298,14 +306,21 @@ impl Parts {
 }
 
 /// Writes down decisions and alarms; what the ledger does not take is told again later.
-fn tell(shared: &Shared) -> Result<(), meter::LedgerError> {
+fn tell(shared: &Shared, untold: &mut Vec<Decision>) -> Result<(), meter::LedgerError> {
     let decisions = shared.meter.take_decisions();
     if !decisions.is_empty() {
         let budgets = shared.meter.standings_alone(now_ms());
-        for decision in &decisions {
-            telemetry::budget_decided(decision, &budgets);
+        for decision in decisions {
+            telemetry::budget_decided(&decision, &budgets);
+            match untold.iter_mut().find(|it| it.is_like(&decision)) {
+                Some(known) => known.calls = known.calls.saturating_add(decision.calls),
+                None => untold.push(decision),
+            }
         }
-        shared.ledger.decided(&decisions)?;
+    }
+    if !untold.is_empty() {
+        shared.ledger.decided(untold)?;
+        untold.clear();
     }
     let alarms = shared.meter.alarms(now_ms());
     if alarms.is_empty() {
