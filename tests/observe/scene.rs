@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::prometheus::Prometheus;
 use bench::upstream::{Fault, Script, Upstream};
 use http::Method;
 use proxy::boot;
@@ -77,7 +78,7 @@ requests_per_minute = 2
 pub struct Scene {
     pub world: World,
     callers: Callers,
-    _server: Option<Postgres>,
+    server: Option<Postgres>,
 }
 
 struct Callers {
@@ -151,7 +152,7 @@ impl Scene {
         Self {
             world,
             callers,
-            _server: server,
+            server,
         }
     }
 
@@ -168,6 +169,27 @@ impl Scene {
             }
         });
         Traffic { stop, task }
+    }
+
+    /// Stops the shared ledger's server until a hard budget could not be asked for, and lets everything
+    /// recover; waits as long where the server is not our own.
+    pub async fn outage(self: &Arc<Self>, prometheus: &Prometheus) {
+        let server = |act: fn(&Postgres)| {
+            let scene = Arc::clone(self);
+            tokio::task::spawn_blocking(move || scene.server.iter().for_each(act))
+        };
+        server(Postgres::down).await.unwrap();
+        if self.server.is_some() {
+            for lost in [
+                "sum(pareto_budget_decisions_total{decision=\"unavailable\"}) > 0",
+                "sum(pareto_lease_rounds_total{result=\"failed\"}) > 0",
+            ] {
+                prometheus.has(lost).await;
+            }
+        }
+        server(Postgres::up).await.unwrap();
+        // Long enough for rates over ten seconds to know only what came after.
+        tokio::time::sleep(Duration::from_secs(12)).await;
     }
 
     pub async fn end(self: Arc<Self>) {
