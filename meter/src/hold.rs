@@ -39,6 +39,8 @@ pub struct Meter {
     unwritten: Mutex<Vec<Record>>,
     /// What budgets decided since it was last asked, by tenant, budget and decision.
     pub(crate) decisions: Mutex<Vec<Decision>>,
+    /// How many holds are open.
+    open: AtomicI64,
 }
 
 /// So many calls that a budget had its say on.
@@ -52,6 +54,14 @@ pub struct Decision {
     /// `wait`, `degrade`, `deny` or `unavailable`.
     pub decision: &'static str,
     pub calls: u64,
+}
+
+impl Decision {
+    /// Whether both are the same decision of one budget in one hour.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.start_ms, &self.tenant, &self.budget, self.decision)
+            == (other.start_ms, &other.tenant, &other.budget, other.decision)
+    }
 }
 
 /// What an attempt may cost, and how it will be rated.
@@ -138,6 +148,18 @@ impl Denied {
             Self::Budget { waits: true, .. } | Self::Rate { waits: true, .. }
         )
     }
+
+    /// Which budget or limit turns a call away with it, and what that counts as.
+    fn decision(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Self::Budget { budget, .. } | Self::OnlyFree { budget, .. } => Some((budget, "deny")),
+            Self::Rate { limit, .. } => Some((limit, "deny")),
+            Self::Unavailable { budget } | Self::Clock { budget, .. } => {
+                Some((budget, "unavailable"))
+            }
+            Self::Unpriced { .. } | Self::Journal(_) => None,
+        }
+    }
 }
 
 /// A reservation for one attempt. Dropped unsettled, it settles itself: at nothing before
@@ -189,6 +211,7 @@ impl Meter {
             latest_ms: AtomicI64::new(i64::MIN),
             unwritten: Mutex::default(),
             decisions: Mutex::default(),
+            open: AtomicI64::new(0),
         }
     }
 
@@ -246,8 +269,7 @@ impl Meter {
         let taken = match &account {
             Some(account) => {
                 let admits = rates.is_some() || admits_unpriced;
-                let reserved = account.reserve(self, &held, admits, (now_ms, behind_ms));
-                reserved.inspect_err(|denied| self.told(&held.subject.tenant, denied, now_ms))?
+                account.reserve(self, &held, admits, (now_ms, behind_ms))?
             }
             None => Vec::new(),
         };
@@ -279,6 +301,7 @@ impl Meter {
             Ok(position) => {
                 hold.position = position;
                 hold.held = Some(*held);
+                self.open.fetch_add(1, Ordering::Relaxed);
                 Ok(hold)
             }
             Err(error) => {
@@ -318,13 +341,24 @@ impl Meter {
 
     /// Every budget and limit as it stands, by tenant and name.
     pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
-        let mut all: Vec<_> = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.value().standings(now_ms))
-            .collect();
+        self.sorted(|account| account.standings(now_ms))
+    }
+
+    /// The same without their parents: for who asks often.
+    pub fn standings_alone(&self, now_ms: i64) -> Vec<Standing> {
+        self.sorted(|account| account.standings_alone(now_ms))
+    }
+
+    fn sorted(&self, of: impl Fn(&Account) -> Vec<Standing>) -> Vec<Standing> {
+        let accounts = self.accounts.iter();
+        let mut all: Vec<_> = accounts.flat_map(|account| of(account.value())).collect();
         all.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         all
+    }
+
+    /// How many holds are open.
+    pub fn open_holds(&self) -> u64 {
+        u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// What is told to a call that no free model takes, when `budget` leaves money only for those.
@@ -373,21 +407,23 @@ impl Meter {
         }
     }
 
-    fn told(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
-        let (budget, decision) = match denied {
-            Denied::Budget {
-                budget,
-                waits: true,
-                ..
-            } => (budget, "wait"),
-            Denied::Budget { budget, .. } | Denied::OnlyFree { budget, .. } => (budget, "deny"),
-            Denied::Rate { limit, .. } => (limit, "deny"),
-            Denied::Unavailable { budget } | Denied::Clock { budget, .. } => {
-                (budget, "unavailable")
-            }
-            Denied::Unpriced { .. } | Denied::Journal(_) => return,
-        };
-        self.note(tenant, budget, decision, now_ms);
+    /// Notes that a call of `tenant` waits for what stands in its way.
+    pub fn note_wait(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, _)) = denied.decision() {
+            self.note_named(tenant, name, "wait", now_ms);
+        }
+    }
+
+    /// Notes that a call of `tenant` was turned away.
+    pub fn note_denied(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, decision)) = denied.decision() {
+            self.note_named(tenant, name, decision, now_ms);
+        }
+    }
+
+    fn note_named(&self, tenant: &Arc<str>, name: &str, decision: &'static str, now_ms: i64) {
+        let id = self.account(tenant).and_then(|account| account.id_of(name));
+        self.note(tenant, id.as_deref().unwrap_or(name), decision, now_ms);
     }
 
     /// Gives settlements that could not be written to the journal again, as long as it takes them;
@@ -474,6 +510,7 @@ impl Hold {
 
     fn settle(&mut self, settlement: &Settlement) -> Option<Settled> {
         let held = self.held.take()?;
+        self.meter.open.fetch_sub(1, Ordering::Relaxed);
         let Settlement {
             outcome,
             status,
