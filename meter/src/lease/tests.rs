@@ -524,3 +524,45 @@ fn what_a_node_does_not_use_comes_back_to_who_waits() {
     assert!(spent > 120_000, "{spent} of the rolling budget's 150,000");
     world.judge();
 }
+
+#[test]
+fn a_window_that_ends_during_an_outage_keeps_what_was_held_in_it() {
+    for shared in [true, false] {
+        let mut world = World::new(shared);
+        // Where budgets are shared, the first try only asks for a slice.
+        while world.bills.is_empty() {
+            world.hold(0, 40, 0);
+            world.round(0, true);
+        }
+        // The process dies, the day ends, and it starts again while the ledger is away.
+        world.crash(0);
+        world.now_ms += 86_400_000;
+        world.start(0);
+        world.round(0, false);
+        let day = Window::utc(Period::Day);
+        let settled = |world: &World, at_ms: i64| -> i64 {
+            let start = day.at(at_ms).start_ms;
+            let rows = world.book.windows.iter();
+            rows.filter(|((budget, at, _), _)| &**budget == "acme/day" && *at == start)
+                .map(|(_, (_, settled))| *settled)
+                .sum()
+        };
+        assert_eq!(
+            settled(&world, NOW),
+            40_000,
+            "it is charged to the day it began in"
+        );
+        assert_eq!(settled(&world, world.now_ms), 0);
+        while world.bills.len() < 2 {
+            world.hold(0, 40, 1);
+            world.round(0, true);
+        }
+        world.end(0, 0, 0);
+        assert!(
+            settled(&world, NOW) == 40_000,
+            "and the new day has a budget of its own"
+        );
+        world.settle();
+        world.judge();
+    }
+}
