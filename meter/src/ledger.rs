@@ -209,6 +209,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// When the ledger does not answer, or a person has retired this node.
     fn lease(&self, wants: &[Want], now_ms: i64) -> Result<Leased, LedgerError>;
 
+    /// Forgets slices of minutes before `before_ms`: rates are not accounts. Returns how many.
+    fn forget_minutes(&self, before_ms: i64) -> Result<u64, LedgerError>;
+
     /// Who this process is among the nodes that share the ledger.
     fn node(&self) -> &str;
 

@@ -438,6 +438,7 @@ fn archive(shared: &Shared, prune: bool) -> anyhow::Result<()> {
     if prune {
         let days = i64::from(context.keep_days);
         shared.memory.prune(now_ms() - days * DAY_MS)?;
+        shared.ledger.forget_minutes(now_ms() - DAY_MS)?;
     }
     let most = context.max_mb.saturating_mul(1_000_000);
     telemetry::context_bytes(shared.memory.shrink(most)?);

@@ -266,6 +266,16 @@ impl Ledger for SqlLedger {
         })
     }
 
+    fn forget_minutes(&self, before_ms: i64) -> Result<u64, LedgerError> {
+        self.write("forget minutes of rate limits", |sql| {
+            sql.execute(
+                "DELETE FROM budget_window WHERE start_ms > 0 AND start_ms < $1
+                     AND (budget LIKE '%/requests/minute%' OR budget LIKE '%/tokens/minute%')",
+                &[before_ms.into()],
+            )
+        })
+    }
+
     fn node(&self) -> &str {
         &self.node
     }

@@ -210,7 +210,22 @@ fn windows_alarms_changes_and_decisions_are_kept_once(at: &Subjected) {
     };
     ledger.begin_windows(std::slice::from_ref(&begun)).unwrap();
     ledger.begin_windows(&[later]).unwrap();
-    assert_eq!(ledger.windows(NOW).unwrap(), [begun], "the first stays");
+    assert_eq!(
+        ledger.windows(NOW).unwrap(),
+        std::slice::from_ref(&begun),
+        "the first stays"
+    );
+    let minute = Known {
+        budget: Arc::from("even/requests/minute"),
+        ..begun.clone()
+    };
+    ledger.begin_windows(&[minute]).unwrap();
+    assert_eq!(ledger.forget_minutes(NOW + 1).unwrap(), 1);
+    assert_eq!(
+        ledger.windows(NOW).unwrap(),
+        [begun],
+        "minutes are forgotten, months are not"
+    );
     let tell = Tell {
         id: "budget.threshold/even/month/1/50".into(),
         topic: "budget.threshold".into(),
