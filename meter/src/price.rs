@@ -21,7 +21,7 @@ use build::{Offer, Span, State};
 pub use document::Document;
 pub use overrides::FixedCost;
 pub use rates::{Line, Rated, Rates};
-pub use view::{ClassPrice, OfferView, PeriodView, SearchFee};
+pub use view::{ClassPrice, Listing, ModelView, OfferView, PeriodView, SearchFee};
 
 /// The ordinary service tier.
 pub const STANDARD: &str = "standard";
@@ -34,6 +34,7 @@ pub struct PriceBook {
     by_id: HashMap<Arc<str>, Arc<Rates>>,
     fixed: Vec<FixedCost>,
     version: String,
+    as_of: Option<String>,
 }
 
 /// Why a call has no price.
@@ -105,6 +106,7 @@ impl PriceBook {
             by_id: HashMap::new(),
             fixed: Vec::new(),
             version: document::fingerprint(&document.canonical()),
+            as_of: document.as_of.clone(),
             offers,
         };
         book.index();
@@ -173,6 +175,11 @@ impl PriceBook {
     /// one's own, of that and their canonical list. Empty for the empty book.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// When its sources were read, as the document says it.
+    pub fn as_of(&self) -> Option<&str> {
+        self.as_of.as_deref()
     }
 
     /// Costs that arise by the hour, to be shared out at the month's close.
