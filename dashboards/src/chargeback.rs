@@ -59,10 +59,10 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let done = register(ask, &closed);
     let body = html! {
         section { h2 { "Months" } (matrix.html(ask)) }
+        section { h2 { "Closed statements" } (done.html(ask)) }
         section #statement { h2 { (named(&tenant)) ", " (month.first.strftime("%B %Y")) }
             (state(status, ask, &sums, &filter))
             (statement.html(ask)) }
-        section { h2 { "Closed statements" } (done.html(ask)) }
         p.note { "Statements are of calendar months in UTC; what became known after the close stands in the month\u{2019}s figures here, and comes as a note on the next statement. "
             "Due is what was used, less what waits for a provider\u{2019}s bill, with notes, less credits. " code { "pareto statements" } " drafts, closes and verifies them." }
     };

@@ -74,7 +74,7 @@ fn tiles(list: &Listing) -> Markup {
     let whole = |n: usize| count(i64::try_from(n).unwrap_or(0), None);
     html! {
         dl.tiles {
-            (tile("Price book", &html! { @match list.version.get(..12) { Some(version) => code { (version) }, None => "\u{2013}" } },
+            (tile("Price book", &html! { @match list.version.get(..12) { Some(version) => (version), None => "\u{2013}" } },
                 &html! { "its version; " (whole(list.offers)) " offers" }))
             (tile("Sources read", &html! { @match list.age_days { Some(0) => "today", Some(1) => "1 day ago", Some(days) => { (number::count(days)) " days ago" }, None => "\u{2013}" } },
                 &html! { (list.as_of.as_deref().unwrap_or("the book does not say when")) }))
@@ -158,7 +158,7 @@ fn history(ask: &Ask, list: &Listing) -> Table {
 fn period(ask: &Ask, model: &ModelView, one: &PeriodView) -> Vec<Cell> {
     let class = |name: &str| {
         let found = one.classes.iter().find(|class| class.class == name);
-        found.map_or(Cell::Blank, |class| Cell::Price(class.price.clone()))
+        found.map_or(Cell::Blank, |class| Cell::Price(cents(&class.price)))
     };
     let day = |at: Option<i64>, open: &str| {
         Cell::text(at.map_or_else(|| open.to_owned(), |ms| date(ms).to_string()))
@@ -172,8 +172,9 @@ fn period(ask: &Ask, model: &ModelView, one: &PeriodView) -> Vec<Cell> {
     } else {
         ("", "ended")
     };
-    let own = if one.is_own { "own price; " } else { "" };
     let why = one.why.as_deref().or(one.source.as_deref());
+    let own = one.is_own.then_some("own price");
+    let reasons: Vec<&str> = own.into_iter().chain(why).collect();
     vec![
         Cell::name(&model.model),
         Cell::text(model.price.as_deref().unwrap_or_default()),
@@ -189,8 +190,18 @@ fn period(ask: &Ask, model: &ModelView, one: &PeriodView) -> Vec<Cell> {
         class("cache_write_5m"),
         class("output"),
         Cell::Mark(mark, state.to_owned()),
-        Cell::text(format!("{own}{}", why.unwrap_or_default())),
+        Cell::text(reasons.join("; ")),
     ]
+}
+
+/// A decimal with two places at least.
+fn cents(text: &str) -> String {
+    let places = text.split_once('.').map_or(0, |(_, rest)| rest.len());
+    let point = if places == 0 { "." } else { "" };
+    format!(
+        "{text}{point}{}",
+        "0".repeat(2_usize.saturating_sub(places))
+    )
 }
 
 /// The day of a moment, in UTC.

@@ -203,10 +203,10 @@ fn bills(ask: &Ask, all: &[Reconciled]) -> Table {
             Cell::Money(one.booked.0, of("cost")),
             Cell::Money((one.billed - one.booked).0, None),
             Cell::Share(number::permille(one.booked.0, one.billed.0)),
-            if one.cause.is_empty() {
-                Cell::Blank
-            } else {
-                Cell::Mark("fair", one.cause.replace('_', " "))
+            match one.cause.as_str() {
+                "" => Cell::Blank,
+                "none" => Cell::Mark("good", "agrees".to_owned()),
+                cause => Cell::Mark("fair", cause.to_owned()),
             },
         ]);
     }

@@ -7,6 +7,7 @@
 //! the tests in the browser fail, unless `PARETO_SKIP` names `browser`. `PARETO_SCREENSHOTS` names a
 //! folder for pictures of all pages.
 
+mod events;
 mod roles;
 mod sums;
 
@@ -36,7 +37,10 @@ const PATHS: &[&str] = &[
     "/explore?by=tenant&measure=percentiles&period=28d&chart=lines",
     "/explore?by=team&then=workflow&measure=calls&team=(none)&zone=Asia/Kolkata",
     "/budgets",
-    "/budgets/acme%2Fmonth",
+    "/budgets/acme/month",
+    "/budgets/acme%2Fmonth?limit=1&zone=Europe/Berlin",
+    "/budgets/acme/user:%2A/month/bob",
+    "/?period=fiscal-year&fiscal_start=10&tenant=acme",
     "/units?period=28d",
     "/savings",
     "/savings?period=quarter&model=gpt-5.4",
@@ -83,6 +87,7 @@ impl Filled {
                     until_ms,
                 },
             );
+            events::happen(&ledger, until_ms);
             // The journal of the gateway is new, and so is its place in it.
             if server.is_none() {
                 ledger.apply(&[], Position(0)).unwrap();
@@ -100,7 +105,7 @@ impl Filled {
         }
         let mut tail = String::new();
         for (place, (tenant, share)) in TENANTS.iter().enumerate() {
-            let limit = rows * share / 4_000 + 1;
+            let limit = rows * share / 26_000 + 1;
             write!(tail, "[[budget]]\ntenant = \"{tenant}\"\nlimit_usd = \"{limit}\"\nwindow = \"month\"\nhard = true\n").unwrap();
             if place < 2 {
                 for (team, part) in [("search", 2), ("support", 3)] {
@@ -108,6 +113,8 @@ impl Filled {
                 }
             }
         }
+        // Named as those that a pattern makes: with slashes, a colon and a star.
+        tail.push_str("[[budget]]\ntenant = \"acme\"\nproject = \"lab\"\nname = \"user:*/month/bob\"\nlimit_usd = \"9\"\nwindow = \"week\"\nhard = false\n");
         let text = tests::world::config(folder.path(), &head, &fast, &deep, &tail);
         let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
         let running = boot::start(config, None).await.unwrap();
