@@ -242,7 +242,7 @@ fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, Ledg
         (chart.lines())
         @if let Some(last) = made.last() {
             p.note {
-                "By the end of its window " (money(last.expected, number::digits(last.expected), None)) " are expected, 80\u{a0}% between "
+                "By the end of its window " (money(last.expected, number::digits(last.expected), None)) " are expected to be spent, 80\u{a0}% between "
                 (money(last.low, number::digits(last.low), None)) " and " (money(last.high, number::digits(last.high), None)) ". "
                 @match out {
                     Some(date) => { "At this pace it is used up on " strong { (date.strftime("%-d %B")) } "." },

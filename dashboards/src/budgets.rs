@@ -23,19 +23,13 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
         "budgets",
         "Each below the one it is part of",
         &[
-            "Budget",
-            "Window",
-            "Kind",
-            "Limit",
-            "Settled",
-            "Held",
-            "By other nodes",
-            "Left",
-            "Used",
-            "Resets",
+            "Budget", "Window", "Kind", "Limit", "Settled", "Held", "Left", "Used", "Resets",
             "State",
         ],
     );
+    if is_shared(&all) {
+        table.columns.insert(6, "With other nodes".to_owned());
+    }
     table.empty = "No budget is configured. A [[budget]] in the configuration makes one.";
     let here = |id: &str| all.iter().any(|one| one.standing.id == id);
     let roots = all
@@ -57,6 +51,11 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
     }
 }
 
+/// Whether other nodes may spend from any of these.
+fn is_shared(all: &[&Allowance]) -> bool {
+    all.iter().any(|one| one.standing.leased != 0)
+}
+
 fn branch(ask: &Ask, all: &[&Allowance], one: &Allowance, depth: usize, table: &mut Table) {
     let standing = &one.standing;
     let indent = "\u{2003}".repeat(depth);
@@ -75,10 +74,9 @@ fn branch(ask: &Ask, all: &[&Allowance], one: &Allowance, depth: usize, table: &
         unit => figure(unit, standing.settled),
     });
     row.push(figure(standing.unit, standing.held));
-    row.push(match standing.leased {
-        0 => Cell::Blank,
-        leased => figure(standing.unit, leased),
-    });
+    if is_shared(all) {
+        row.push(figure(standing.unit, standing.leased));
+    }
     row.push(figure(standing.unit, standing.left()));
     row.push(Cell::Bar(used(standing)));
     row.push(standing.resets_at_ms.map_or(Cell::text("never"), |at| {

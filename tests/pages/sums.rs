@@ -81,7 +81,11 @@ impl Book {
 
 /// Entries and corrections, with what the corrections of an attempt make of it: whether the row begins
 /// one, where its usage is from now, what all of it cost, and what of it waits for a bill.
-const ROWS: &str = "CREATE TEMP TABLE row AS SELECT e.*,
+const ROWS: &str = "CREATE TEMP TABLE row AS SELECT
+    e.request_id, e.attempt, e.kind, e.rev, e.tenant, e.team, e.project, e.key, e.task, e.workflow,
+    e.model, e.endpoint, e.tier, e.lane, e.price, e.context_tier, e.held_at_ms, e.outcome, e.input,
+    e.cache_read, e.cache_write_5m, e.cache_write_1h, e.output, e.reasoning, e.audio_input,
+    e.audio_output, e.cost_nano, e.list_nano, e.sell_nano, e.baseline_nano, e.cache_saved_nano,
     CASE WHEN e.kind = 'settle' OR (e.kind = 'late' AND e.rev = 1 AND NOT EXISTS (
         SELECT 1 FROM usage_event s WHERE s.request_id = e.request_id AND s.attempt = e.attempt
         AND s.kind = 'settle')) THEN 1 ELSE 0 END AS begins,
@@ -91,7 +95,8 @@ const ROWS: &str = "CREATE TEMP TABLE row AS SELECT e.*,
         AND c.attempt = e.attempt) AS whole,
     CASE WHEN EXISTS (SELECT 1 FROM usage_event c WHERE c.request_id = e.request_id
         AND c.attempt = e.attempt AND c.kind = 'reconcile') THEN 0 ELSE e.suspense_nano END AS waits
-    FROM usage_event e";
+    FROM usage_event e;
+    CREATE INDEX row_by_time ON row (held_at_ms)";
 
 /// The statement of a figure that is in another table than the entries.
 fn elsewhere(measure: &str, over: &str) -> Option<String> {
