@@ -29,7 +29,36 @@ pub use ask::Asked;
 pub use assets::{Asset, asset_at};
 pub use desk::{Answer, Desk, Sources};
 
-/// The Grafana dashboard.
-pub const GRAFANA: &str = include_str!("../grafana/pareto.json");
+pub mod grafana;
+
+/// The Grafana dashboards, by the names of their files.
+pub const GRAFANA: &[(&str, &str)] = &[
+    (
+        "pareto-spend.json",
+        include_str!("../grafana/pareto-spend.json"),
+    ),
+    (
+        "pareto-tenant.json",
+        include_str!("../grafana/pareto-tenant.json"),
+    ),
+    (
+        "pareto-budgets.json",
+        include_str!("../grafana/pareto-budgets.json"),
+    ),
+    (
+        "pareto-routing.json",
+        include_str!("../grafana/pareto-routing.json"),
+    ),
+    (
+        "pareto-metering.json",
+        include_str!("../grafana/pareto-metering.json"),
+    ),
+    (
+        "pareto-traffic.json",
+        include_str!("../grafana/pareto-traffic.json"),
+    ),
+];
+/// Prometheus recording rules.
+pub const RECORDS: &str = include_str!("../prometheus/records.yml");
 /// Prometheus alert rules.
-pub const RULES: &str = include_str!("../prometheus/rules.yml");
+pub const ALERTS: &str = include_str!("../prometheus/alerts.yml");

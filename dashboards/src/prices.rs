@@ -77,7 +77,7 @@ fn tiles(list: &Listing) -> Markup {
             (tile("Price book", &html! { @match list.version.get(..12) { Some(version) => (version), None => "\u{2013}" } },
                 &html! { "its version; " (whole(list.offers)) " offers" }))
             (tile("Sources read", &html! { @match list.age_days { Some(0) => "today", Some(1) => "1 day ago", Some(days) => { (number::count(days)) " days ago" }, None => "\u{2013}" } },
-                &html! { (list.as_of.as_deref().unwrap_or("the book does not say when")) }))
+                &html! { @match list.as_of_ms { Some(ms) => (date(ms)), None => "the book does not say when" } }))
             (tile("Models without a price", &count(kinds(FindingKind::Unpriced), None), &html! { "of " (whole(list.models.len())) " configured" }))
             (tile("Sources differ", &count(kinds(FindingKind::Conflict), None), &html! { "offers in use" }))
             (tile("Changes to come", &count(kinds(FindingKind::Upcoming), None), &html! {

@@ -337,14 +337,35 @@ impl Account {
 
     /// Every budget as it stands.
     pub(crate) fn standings(&self, now_ms: i64) -> Vec<Standing> {
-        let mut books = self.lock();
-        for budget in books.budgets.values_mut() {
-            budget.roll(now_ms);
-        }
+        let books = self.rolled(now_ms);
         let present = books.budgets.values().filter(|it| !it.retired);
         present
             .map(|it| it.standing(now_ms, books.parent(it)))
             .collect()
+    }
+
+    /// The same without their parents, which take looking at each pair of them.
+    pub(crate) fn standings_alone(&self, now_ms: i64) -> Vec<Standing> {
+        let books = self.rolled(now_ms);
+        let present = books.budgets.values().filter(|it| !it.retired);
+        present.map(|it| it.standing(now_ms, None)).collect()
+    }
+
+    fn rolled(&self, now_ms: i64) -> MutexGuard<'_, Books> {
+        let mut books = self.lock();
+        for budget in books.budgets.values_mut() {
+            budget.roll(now_ms);
+        }
+        books
+    }
+
+    /// The id of the budget or limit that people are told of as `name`.
+    pub(crate) fn id_of(&self, name: &str) -> Option<Arc<str>> {
+        let books = self.lock();
+        let mut present = books.budgets.values().filter(|it| !it.retired);
+        present
+            .find(|it| it.name == name)
+            .map(|it| Arc::clone(&it.id))
     }
 }
 

@@ -546,6 +546,13 @@ impl Budget {
                 .saturating_sub(self.settled().max(self.lease.settled))
                 .max(0),
             start_ms: self.span.start_ms,
+            window_ms: match self.window.period {
+                Period::Rolling(length) => Some(length),
+                _ => self
+                    .span
+                    .end_ms
+                    .map(|end| end.saturating_sub(self.span.start_ms)),
+            },
             resets_at_ms: self
                 .span
                 .end_ms

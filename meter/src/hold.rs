@@ -1,10 +1,13 @@
 //! Holds: a bound is reserved on every level of the path in one step, before the upstream sees the
 //! call, and each hold ends in exactly one settlement.
 
+mod denied;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
+pub use denied::Denied;
 use tokio::sync::{Notify, watch};
 use wire::{Usage, UsageSource};
 
@@ -35,8 +38,12 @@ pub struct Meter {
     pub(crate) hungry: Notify,
     /// The latest moment at which anything was held.
     latest_ms: AtomicI64,
+    /// Settlements that the journal did not take, to be given to it again.
+    unwritten: Mutex<Vec<Record>>,
     /// What budgets decided since it was last asked, by tenant, budget and decision.
     pub(crate) decisions: Mutex<Vec<Decision>>,
+    /// How many holds are open.
+    open: AtomicI64,
 }
 
 /// So many calls that a budget had its say on.
@@ -50,6 +57,14 @@ pub struct Decision {
     /// `wait`, `degrade`, `deny` or `unavailable`.
     pub decision: &'static str,
     pub calls: u64,
+}
+
+impl Decision {
+    /// Whether both are the same decision of one budget in one hour.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.start_ms, &self.tenant, &self.budget, self.decision)
+            == (other.start_ms, &other.tenant, &other.budget, other.decision)
+    }
 }
 
 /// What an attempt may cost, and how it will be rated.
@@ -73,68 +88,6 @@ impl Estimate {
         let usage = &self.held.bound_usage;
         let rates = self.rates.as_ref()?;
         Some(rates.bound(usage.prompt(), usage.answer()))
-    }
-}
-
-/// Why there is no hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    #[error(
-        "budget of {budget} is used up: limit {limit} USD, settled {settled}, held {held}, \
-         this call may cost {needed}"
-    )]
-    Budget {
-        budget: String,
-        limit: NanoUsd,
-        settled: NanoUsd,
-        held: NanoUsd,
-        needed: NanoUsd,
-        /// Only other calls' holds stand in the way: waiting for their end may help.
-        waits: bool,
-        /// When the budget's next window begins, in milliseconds since 1970.
-        resets_at_ms: Option<i64>,
-    },
-    #[error("limit of {limit}: {allowed}, and this call needs {needed} more than is left")]
-    Rate {
-        limit: String,
-        unit: Unit,
-        allowed: i64,
-        needed: i64,
-        /// Only calls under way stand in its way.
-        waits: bool,
-        /// When the minute ends, in milliseconds since 1970.
-        resets_at_ms: Option<i64>,
-    },
-    #[error(
-        "budget of {budget} leaves money only for models that cost nothing: limit {limit} USD, \
-         settled {settled}; name a free model, or ask for a higher limit"
-    )]
-    OnlyFree {
-        budget: String,
-        limit: NanoUsd,
-        settled: NanoUsd,
-        resets_at_ms: Option<i64>,
-    },
-    #[error("model `{model}` has no price, and {budget} is a hard budget; add a [[price]] for it")]
-    Unpriced { model: String, budget: String },
-    #[error("what is left of {budget} can not be asked for at the moment; try again later")]
-    Unavailable { budget: String },
-    #[error(
-        "the gateway's clock is {behind_ms} ms behind what it has seen, and {budget} is a hard \
-         budget; try again later"
-    )]
-    Clock { budget: String, behind_ms: i64 },
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-impl Denied {
-    /// Whether only other calls' holds stand in the way, so that waiting for their end may help.
-    pub fn waits(&self) -> bool {
-        matches!(
-            self,
-            Self::Budget { waits: true, .. } | Self::Rate { waits: true, .. }
-        )
     }
 }
 
@@ -185,7 +138,9 @@ impl Meter {
             leased_at_ms: AtomicI64::new(i64::MIN),
             hungry: Notify::new(),
             latest_ms: AtomicI64::new(i64::MIN),
+            unwritten: Mutex::default(),
             decisions: Mutex::default(),
+            open: AtomicI64::new(0),
         }
     }
 
@@ -243,8 +198,7 @@ impl Meter {
         let taken = match &account {
             Some(account) => {
                 let admits = rates.is_some() || admits_unpriced;
-                let reserved = account.reserve(self, &held, admits, (now_ms, behind_ms));
-                reserved.inspect_err(|denied| self.told(&held.subject.tenant, denied, now_ms))?
+                account.reserve(self, &held, admits, (now_ms, behind_ms))?
             }
             None => Vec::new(),
         };
@@ -276,6 +230,7 @@ impl Meter {
             Ok(position) => {
                 hold.position = position;
                 hold.held = Some(*held);
+                self.open.fetch_add(1, Ordering::Relaxed);
                 Ok(hold)
             }
             Err(error) => {
@@ -315,13 +270,24 @@ impl Meter {
 
     /// Every budget and limit as it stands, by tenant and name.
     pub fn standings(&self, now_ms: i64) -> Vec<Standing> {
-        let mut all: Vec<_> = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.value().standings(now_ms))
-            .collect();
+        self.sorted(|account| account.standings(now_ms))
+    }
+
+    /// The same without their parents: for who asks often.
+    pub fn standings_alone(&self, now_ms: i64) -> Vec<Standing> {
+        self.sorted(|account| account.standings_alone(now_ms))
+    }
+
+    fn sorted(&self, of: impl Fn(&Account) -> Vec<Standing>) -> Vec<Standing> {
+        let accounts = self.accounts.iter();
+        let mut all: Vec<_> = accounts.flat_map(|account| of(account.value())).collect();
         all.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         all
+    }
+
+    /// How many holds are open.
+    pub fn open_holds(&self) -> u64 {
+        u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// What is told to a call that no free model takes, when `budget` leaves money only for those.
@@ -370,21 +336,43 @@ impl Meter {
         }
     }
 
-    fn told(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
-        let (budget, decision) = match denied {
-            Denied::Budget {
-                budget,
-                waits: true,
-                ..
-            } => (budget, "wait"),
-            Denied::Budget { budget, .. } | Denied::OnlyFree { budget, .. } => (budget, "deny"),
-            Denied::Rate { limit, .. } => (limit, "deny"),
-            Denied::Unavailable { budget } | Denied::Clock { budget, .. } => {
-                (budget, "unavailable")
+    /// Notes that a call of `tenant` waits for what stands in its way.
+    pub fn note_wait(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, _)) = denied.decision() {
+            self.note_named(tenant, name, "wait", now_ms);
+        }
+    }
+
+    /// Notes that a call of `tenant` was turned away.
+    pub fn note_denied(&self, tenant: &Arc<str>, denied: &Denied, now_ms: i64) {
+        if let Some((name, decision)) = denied.decision() {
+            self.note_named(tenant, name, decision, now_ms);
+        }
+    }
+
+    fn note_named(&self, tenant: &Arc<str>, name: &str, decision: &'static str, now_ms: i64) {
+        let id = self.account(tenant).and_then(|account| account.id_of(name));
+        self.note(tenant, id.as_deref().unwrap_or(name), decision, now_ms);
+    }
+
+    /// Gives settlements that could not be written to the journal again, as long as it takes them;
+    /// returns how many are left. Their holds are in the journal, so that nothing is lost if this
+    /// process ends before: the next start charges them at their bound.
+    pub fn write_again(&self) -> usize {
+        let mut unwritten = self.lock_unwritten();
+        while let Some(record) = unwritten.last() {
+            if self.journal.append(record).is_err() {
+                break;
             }
-            Denied::Unpriced { .. } | Denied::Journal(_) => return,
-        };
-        self.note(tenant, budget, decision, now_ms);
+            unwritten.pop();
+        }
+        unwritten.len()
+    }
+
+    fn lock_unwritten(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What budgets decided since this was last asked.
@@ -451,6 +439,7 @@ impl Hold {
 
     fn settle(&mut self, settlement: &Settlement) -> Option<Settled> {
         let held = self.held.take()?;
+        self.meter.open.fetch_sub(1, Ordering::Relaxed);
         let Settlement {
             outcome,
             status,
@@ -500,6 +489,9 @@ impl Hold {
         };
         let record = Record::Settle(Box::new(entry));
         let written = self.meter.journal.append(&record);
+        if written.is_err() {
+            self.meter.lock_unwritten().push(record.clone());
+        }
         let Record::Settle(entry) = record else {
             return None;
         };

@@ -34,7 +34,7 @@ pub struct PriceBook {
     by_id: HashMap<Arc<str>, Arc<Rates>>,
     fixed: Vec<FixedCost>,
     version: String,
-    as_of: Option<String>,
+    as_of_ms: Option<i64>,
 }
 
 /// Why a call has no price.
@@ -106,7 +106,7 @@ impl PriceBook {
             by_id: HashMap::new(),
             fixed: Vec::new(),
             version: document::fingerprint(&document.canonical()),
-            as_of: document.as_of.clone(),
+            as_of_ms: document.as_of.as_deref().and_then(day),
             offers,
         };
         book.index();
@@ -177,9 +177,9 @@ impl PriceBook {
         &self.version
     }
 
-    /// When its sources were read, as the document says it.
-    pub fn as_of(&self) -> Option<&str> {
-        self.as_of.as_deref()
+    /// When its document says that its prices were looked up, in milliseconds since 1970.
+    pub fn as_of_ms(&self) -> Option<i64> {
+        self.as_of_ms
     }
 
     /// Costs that arise by the hour, to be shared out at the month's close.
@@ -251,6 +251,15 @@ fn time(id: &str, text: Option<&str>) -> Result<Option<i64>, ReadBookError> {
             .map_err(|_| wrong(text))
     })
     .transpose()
+}
+
+/// A moment, or the start of a day in UTC; `None` where the text is neither.
+fn day(text: &str) -> Option<i64> {
+    let moment = || text.parse().ok();
+    let midnight = || format!("{text}T00:00:00Z").parse().ok();
+    moment()
+        .or_else(midnight)
+        .map(jiff::Timestamp::as_millisecond)
 }
 
 /// A moment as the book writes it.

@@ -43,6 +43,8 @@ pub struct Standing {
     /// What other nodes may still spend of it; 0 where the ledger is not shared.
     pub leased: i64,
     pub start_ms: i64,
+    /// How long its window is; `None` where it never ends.
+    pub window_ms: Option<i64>,
     /// When its next window begins; `None` where it never does, or rolls.
     pub resets_at_ms: Option<i64>,
     /// Per cent of the limit at which something happens: tell, force the fast tier, free models only.

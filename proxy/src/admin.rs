@@ -141,13 +141,10 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(admin): State<Admin>) -> String {
-    let lag = admin.parts.store.lag();
-    let budgets = admin.parts.shared.meter.standings(now_ms());
-    let unapplied = lag.written.saturating_sub(lag.applied);
-    telemetry::state(&budgets, unapplied, lag.written.saturating_sub(lag.synced));
-    telemetry::in_flight(admin.parts.shared.calls_in_flight());
-    admin.metrics.run_upkeep();
-    admin.metrics.render()
+    telemetry::state(&admin.parts.state());
+    let text = admin.metrics.render();
+    telemetry::scraped();
+    text
 }
 
 /// Asks the ledger, which blocks, off the reactor.

@@ -9,6 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
+use meter::hold::Decision;
 use meter::price::Listing;
 use meter::{Finance, Journal, Ledger, LedgerError, Meter};
 use router::Split;
@@ -19,7 +20,7 @@ use wire::archive::Archive;
 use crate::background;
 use crate::books::Desk;
 use crate::books::prices::Prices;
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::config::{self, Config, Secret};
 use crate::context::{Memory, Sessions};
 use crate::gateway::Shared;
@@ -52,6 +53,8 @@ pub struct Parts {
     /// Reads pages, use and metrics, and changes nothing.
     pub finance_token: Secret,
     pages: dashboards::Desk,
+    /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
+    pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
@@ -59,33 +62,12 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
     let journal: Arc<dyn Journal> = Arc::clone(&store.journal) as Arc<dyn Journal>;
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
-    let meter = Arc::new(if config.store.postgres.is_some() {
-        Meter::shared(journal)
-    } else {
-        Meter::new(journal)
-    });
-    let orphans = meter.recover(ledger.open_holds()?, now_ms())?;
-    if orphans > 0 {
-        anyhow::ensure!(
-            store.flush(Duration::from_mins(1)),
-            "the ledger does not take entries"
-        );
-    }
-    let report = store.report;
-    if report.replayed > 0 || report.cut_bytes > 0 || orphans > 0 {
-        tracing::info!(
-            replayed = report.replayed,
-            cut_bytes = report.cut_bytes,
-            orphans,
-            "took up what an earlier process left"
-        );
-    }
+    let meter = Arc::new(recovered(config, &store, journal)?);
     configure(&meter, &*ledger, config)?;
     meter.saw(ledger.latest_ms()?);
     let runtime = Runtime::build(config, None)?;
-    let archive: Arc<dyn Archive> = Arc::new(store::SqliteArchive::open(
-        &config.store.dir.join("context.sqlite3"),
-    )?);
+    telemetry::models(&runtime.targets);
+    let archive = archive_of(config)?;
     let splits = splits(&*ledger, &runtime)?;
     let keys = Keys::new(pepper(config)?);
     keys.load(ledger.keys()?);
@@ -126,7 +108,45 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         patience: config.upstream.clone(),
         finance_token,
         pages: dashboards::Desk::default(),
+        reconciled: Arc::default(),
     })
+}
+
+/// A meter that has settled what an earlier process left open.
+fn recovered(
+    config: &Config,
+    store: &store::Store,
+    journal: Arc<dyn Journal>,
+) -> anyhow::Result<Meter> {
+    let meter = if config.store.postgres.is_some() {
+        Meter::shared(journal)
+    } else {
+        Meter::new(journal)
+    };
+    let orphans = meter.recover(store.ledger.open_holds()?, now_ms())?;
+    telemetry::orphaned(orphans);
+    if orphans > 0 {
+        anyhow::ensure!(
+            store.flush(Duration::from_mins(1)),
+            "the ledger does not take entries"
+        );
+    }
+    let report = store.report;
+    if report.replayed > 0 || report.cut_bytes > 0 || orphans > 0 {
+        tracing::info!(
+            replayed = report.replayed,
+            cut_bytes = report.cut_bytes,
+            orphans,
+            "took up what an earlier process left"
+        );
+    }
+    Ok(meter)
+}
+
+/// The archive of conversations in the store's folder.
+fn archive_of(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
+    let path = config.store.dir.join("context.sqlite3");
+    Ok(Arc::new(store::SqliteArchive::open(&path)?))
 }
 
 /// Takes up the splits that an earlier process saved.
@@ -188,12 +208,36 @@ impl Parts {
         for mut split in self.shared.splits.iter_mut() {
             split.retarget(runtime.routing.deep_per_thousand);
         }
+        telemetry::models(&runtime.targets);
         self.shared.runtime.store(Arc::new(runtime));
         self.desk.store(Arc::new(Desk {
             books: Arc::clone(&self.desk.load().books),
             prices: Arc::new(Prices::of(config)?),
         }));
         Ok(())
+    }
+
+    /// How everything stands that is not told when it happens.
+    pub(crate) fn state(&self) -> telemetry::State {
+        let (meter, runtime) = (&self.shared.meter, self.shared.runtime.load());
+        let now_ms = now_ms();
+        let lag = self.store.lag();
+        for commit in self.store.take_commits() {
+            telemetry::committed(self.store.engine, commit.rows, commit.took);
+        }
+        telemetry::State {
+            budgets: meter.standings_alone(now_ms),
+            unapplied: lag.written.saturating_sub(lag.applied),
+            unsynced: lag.written.saturating_sub(lag.synced),
+            store: self.store.engine,
+            committed_ms: lag.committed_ms,
+            holds: meter.open_holds(),
+            calls: self.shared.calls_in_flight(),
+            ahead_ms: meter.is_shared().then(clock::ahead_ms),
+            book: runtime.book.version().to_owned(),
+            book_age_ms: runtime.book.as_of_ms().map(|at| now_ms - at),
+            reconciled: self.reconciled.load_full(),
+        }
     }
 
     /// Starts what runs beside the calls.
@@ -251,15 +295,28 @@ impl Parts {
     /// Writes down what budgets decided, and what they have to tell.
     fn start_telling(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        let (books, reconciled) = (
+            Arc::clone(&self.desk.load().books),
+            Arc::clone(&self.reconciled),
+        );
         tasks.spawn(async move {
+            let mut untold = Vec::new();
             while stop
                 .run_until_cancelled(tokio::time::sleep(TELL_EVERY))
                 .await
                 .is_some()
             {
-                let shared = Arc::clone(&shared);
-                let told = tokio::task::spawn_blocking(move || tell(&shared)).await;
-                if let Ok(Err(error)) = told {
+                let (shared, books) = (Arc::clone(&shared), Arc::clone(&books));
+                let reconciled = Arc::clone(&reconciled);
+                let mut decisions = std::mem::take(&mut untold);
+                let told = tokio::task::spawn_blocking(move || {
+                    let told = tell(&shared, &mut decisions)
+                        .and_then(|()| look_at_bills(&*books, &reconciled));
+                    (told, decisions)
+                });
+                let Ok((told, rest)) = told.await else { return };
+                untold = rest;
+                if let Err(error) = told {
                     tracing::warn!(%error, "what budgets have to tell could not be written down");
                 }
             }
@@ -308,6 +365,7 @@ impl Parts {
         if let Err(error) = save_state(&self.shared) {
             tracing::warn!(%error, "the routers' state could not be saved");
         }
+        self.shared.meter.write_again();
         if let Err(error) = self.shared.memory.write() {
             tracing::error!(%error, "the last of the conversations could not be written down");
         }
@@ -315,11 +373,39 @@ impl Parts {
     }
 }
 
+/// Takes up how the ledger compares with providers' bills, once somebody has looked.
+fn look_at_bills(
+    books: &dyn Books,
+    reconciled: &ArcSwap<Vec<telemetry::Reconciled>>,
+) -> Result<(), LedgerError> {
+    let captures = books.captures()?;
+    if !captures.is_empty() {
+        let known = captures.into_iter().map(telemetry::Reconciled::from);
+        reconciled.store(Arc::new(known.collect()));
+    }
+    Ok(())
+}
+
 /// Writes down decisions and alarms; what the ledger does not take is told again later.
-fn tell(shared: &Shared) -> Result<(), meter::LedgerError> {
+fn tell(shared: &Shared, untold: &mut Vec<Decision>) -> Result<(), meter::LedgerError> {
+    let unwritten = shared.meter.write_again();
+    if unwritten > 0 {
+        tracing::error!(unwritten, "settlements wait for the journal");
+    }
     let decisions = shared.meter.take_decisions();
     if !decisions.is_empty() {
-        shared.ledger.decided(&decisions)?;
+        let budgets = shared.meter.standings_alone(now_ms());
+        for decision in decisions {
+            telemetry::budget_decided(&decision, &budgets);
+            match untold.iter_mut().find(|it| it.is_like(&decision)) {
+                Some(known) => known.calls = known.calls.saturating_add(decision.calls),
+                None => untold.push(decision),
+            }
+        }
+    }
+    if !untold.is_empty() {
+        shared.ledger.decided(untold)?;
+        untold.clear();
     }
     let alarms = shared.meter.alarms(now_ms());
     if alarms.is_empty() {

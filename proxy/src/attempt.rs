@@ -265,7 +265,7 @@ impl Dispatch<'_> {
             .and(prepared.scan(self.inbound).max_output);
         let cap = written.map_or(cap, |written| written.max(cap));
         let mut bounds = Bounds { prompt, cap };
-        let mut is_counted = false;
+        let (mut is_counted, mut has_waited) = (false, false);
         loop {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
@@ -289,7 +289,9 @@ impl Dispatch<'_> {
                 }
             }
             if let (true, Some(mut releases)) = (denied.waits(), releases) {
-                telemetry::waited_for_holds();
+                if !std::mem::replace(&mut has_waited, true) {
+                    self.note_wait(&denied, now);
+                }
                 if timeout_at(deadline, releases.changed()).await.is_ok() {
                     continue;
                 }
@@ -299,12 +301,32 @@ impl Dispatch<'_> {
                 bounds.cap = smaller;
                 continue;
             }
-            return Err(match denied {
-                TooMuch::Meter(denied) => Failed::Last(refusal::denied(&denied, now_ms())),
-                TooMuch::Caller { most, needed } => {
-                    Failed::Next(refusal::too_dear(&target.name, most, needed))
+            return Err(self.too_much(target, &denied));
+        }
+    }
+
+    /// Notes, once for each call, that it waits.
+    fn note_wait(&self, denied: &TooMuch, now: i64) {
+        if let TooMuch::Meter(denied) = denied {
+            let meter = &self.shared.meter;
+            meter.note_wait(&self.subject.tenant, denied, now);
+        }
+    }
+
+    /// Notes that there is no hold for the call, and tells why.
+    fn too_much(&self, target: &Target, denied: &TooMuch) -> Failed {
+        match denied {
+            TooMuch::Meter(denied) => {
+                let (tenant, now) = (&self.subject.tenant, now_ms());
+                self.shared.meter.note_denied(tenant, denied, now);
+                if let Denied::Rate { unit, .. } = denied {
+                    telemetry::rate_limited(tenant, *unit);
                 }
-            });
+                Failed::Last(refusal::denied(denied, now))
+            }
+            TooMuch::Caller { most, needed } => {
+                Failed::Next(refusal::too_dear(&target.name, *most, *needed))
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -100,6 +101,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
         CancellationToken::new(),
         CancellationToken::new(),
     );
+    tasks.spawn(upkeep(metrics.clone(), stop.clone()));
     let reloads = Arc::new(Reloads {
         path,
         parts: Arc::clone(&parts),
@@ -175,6 +177,14 @@ impl Running {
     /// Reads the configuration file again; see [`Reloads::reload`].
     pub fn reload(&self) -> Result<(), String> {
         self.reloads.reload()
+    }
+}
+
+/// Sorts what histograms were told into their buckets: between two scrapes it takes memory.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let pause = || tokio::time::sleep(Duration::from_secs(5));
+    while stop.run_until_cancelled(pause()).await.is_some() {
+        metrics.run_upkeep();
     }
 }
 

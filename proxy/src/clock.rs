@@ -17,6 +17,11 @@ pub(crate) fn follow(now_ms: i64) {
     AHEAD_MS.store(now_ms.saturating_sub(machine_ms()), Ordering::Relaxed);
 }
 
+/// What the clock that is followed is ahead of this machine's, in milliseconds.
+pub(crate) fn ahead_ms() -> i64 {
+    AHEAD_MS.load(Ordering::Relaxed)
+}
+
 fn machine_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::gateway::Shared;
+use crate::telemetry;
 
 /// The time between rounds, and the least time when calls wait for slices.
 const EVERY: Duration = Duration::from_millis(200);
@@ -28,7 +29,9 @@ pub(crate) async fn rounds(shared: Arc<Shared>, stop: CancellationToken) {
         let elapsed = last.elapsed();
         last = Instant::now();
         let for_round = Arc::clone(&shared);
+        let began = Instant::now();
         let done = tokio::task::spawn_blocking(move || round(&for_round, elapsed)).await;
+        telemetry::leased(matches!(done, Ok(Ok(()))), began.elapsed());
         match done {
             Ok(Ok(())) => {
                 if is_down {

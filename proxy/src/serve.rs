@@ -65,11 +65,13 @@ pub(crate) async fn accept(listener: Listener) {
         match accepted {
             Ok((stream, peer)) => {
                 let for_task = Arc::clone(&listener);
-                let open = listener.limits.connections - free.available_permits();
-                telemetry::connections(open);
+                let most = listener.limits.connections;
+                telemetry::connections(most - free.available_permits());
+                let free = Arc::clone(&free);
                 listener.tasks.spawn(async move {
                     connection(&for_task, stream, peer).await;
                     drop(slot);
+                    telemetry::connections(most - free.available_permits());
                 });
             }
             Err(error) => {

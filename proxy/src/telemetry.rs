@@ -5,104 +5,26 @@
     reason = "this is the file that may name metrics"
 )]
 
+mod names;
+mod series;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use meter::Entry;
-use meter::{Standing, Unit};
-use metrics::{counter, gauge, histogram};
+use meter::hold::Decision;
+use meter::{Entry, NanoUsd, Outcome, Standing, Unit};
+use metrics::{Label, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use wire::{Losses, Refusal, Tier, UsageSource};
 
-use crate::trace::{Phase, Trace};
+pub use names::NAMES;
 
-/// Every metric that this file writes, with what it means; the tidy test holds it against the
-/// dashboards and against this file.
-pub const NAMES: &[(&str, &str)] = &[
-    ("pareto_build_info", "always 1, with the version as label"),
-    (
-        "pareto_requests_total",
-        "calls answered by an endpoint, by how they ended",
-    ),
-    (
-        "pareto_refusals_total",
-        "calls refused by the gateway, by code and whose fault",
-    ),
-    (
-        "pareto_route_decisions_total",
-        "routing decisions by tier and reason",
-    ),
-    (
-        "pareto_upstream_attempts_total",
-        "attempts by endpoint and how they ended",
-    ),
-    (
-        "pareto_tokens_total",
-        "tokens by class; classes are disjoint",
-    ),
-    ("pareto_cost_nanousd_total", "settled cost in nano-USD"),
-    (
-        "pareto_baseline_nanousd_total",
-        "the same usage rated at the deep tier, in nano-USD",
-    ),
-    (
-        "pareto_usage_source_total",
-        "settled attempts by where their usage figures come from",
-    ),
-    (
-        "pareto_unpriced_calls_total",
-        "attempts at models without a price",
-    ),
-    ("pareto_budget_denials_total", "calls that a budget refused"),
-    (
-        "pareto_budget_waits_total",
-        "calls that waited for other calls' holds",
-    ),
-    (
-        "pareto_budget_overspend_nanousd_total",
-        "cost above a hold's bound; must stay zero",
-    ),
-    ("pareto_budget_limit_usd", "limit of each budget"),
-    ("pareto_budget_settled_usd", "settled in the present window"),
-    ("pareto_budget_held_usd", "held by calls under way"),
-    ("pareto_phase_seconds", "time by phase of a call"),
-    (
-        "pareto_overhead_seconds",
-        "what the gateway itself adds up to the first byte",
-    ),
-    ("pareto_first_byte_seconds", "arrival to first content"),
-    ("pareto_request_seconds", "arrival to the end of the answer"),
-    ("pareto_in_flight", "calls under way"),
-    ("pareto_connections", "callers' connections open"),
-    (
-        "pareto_ledger_lag_bytes",
-        "journal bytes that the ledger does not have yet",
-    ),
-    (
-        "pareto_journal_unsynced_bytes",
-        "journal bytes that are not on the disk yet",
-    ),
-    (
-        "pareto_translation_losses_total",
-        "things that a translation could not carry, by how they were lost",
-    ),
-    (
-        "pareto_context_bytes",
-        "what is kept of conversations; context.max_mb bounds it",
-    ),
-    (
-        "pareto_context_forgotten_total",
-        "documents lost because the archive did not keep up; must stay zero",
-    ),
-    ("pareto_panics_total", "calls that ended in a panic"),
-    (
-        "pareto_config_reloads_total",
-        "configuration reloads by result",
-    ),
-    (
-        "pareto_config_last_reload_ok",
-        "1 while the last reload was taken",
-    ),
-];
+use crate::runtime::Target;
+use crate::trace::{Phase, Trace};
+use series::Name;
 
 /// Seconds from 10 microseconds to 10 minutes: the gateway's own time and a model's.
 const BUCKETS: &[f64] = &[
@@ -110,38 +32,86 @@ const BUCKETS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
+/// Shares of a bound: most calls use a small part of it.
+const SHARES: &[f64] = &[
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
+];
+const ROWS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 512.0];
+
+/// A gauge that a scrape did not renew is dropped at the next one after so long: its budget is gone.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
+/// Figures that are told when they change, for the scrapes in between.
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+static CONTEXT_BYTES: AtomicU64 = AtomicU64::new(0);
+static RELOAD_REFUSED: AtomicBool = AtomicBool::new(false);
+/// Holds found open at the start, which are counted after the first scrape: of a counter that begins
+/// above zero Prometheus sees no increase.
+static ORPHANS: AtomicU64 = AtomicU64::new(0);
+/// Budgets with series of decisions. First come, first served: a counter must keep its name.
+static DECIDED: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
+
 /// Installs the recorder for this process and returns what renders `/metrics`. In a process that
 /// has one already (a test that boots twice) the new one stays unused and renders nothing.
 pub(crate) fn install() -> PrometheusHandle {
-    let suffix = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new();
-    let builder = builder
-        .set_buckets_for_metric(suffix, BUCKETS)
-        .unwrap_or_else(|_| PrometheusBuilder::new());
-    let recorder = builder.build_recorder();
+    let recorder = builder()
+        .unwrap_or_else(|_| PrometheusBuilder::new())
+        .idle_timeout(MetricKindMask::GAUGE, Some(GONE_AFTER))
+        .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
         for (name, help) in NAMES {
             metrics::with_recorder(|recorder| match name.rsplit('_').next() {
                 Some("total") => recorder.describe_counter((*name).into(), None, (*help).into()),
-                Some("seconds") => {
-                    recorder.describe_histogram((*name).into(), None, (*help).into());
-                }
                 _ => recorder.describe_gauge((*name).into(), None, (*help).into()),
             });
         }
-        gauge!("pareto_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
+        begin_at_zero();
     }
     handle
+}
+
+fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?
+        .set_buckets_for_metric(full("pareto_hold_accuracy_ratio"), SHARES)?
+        .set_buckets_for_metric(full("pareto_ledger_batch_rows"), ROWS)
+}
+
+/// Of a counter that is not there before its first event, alerts would miss that event.
+fn begin_at_zero() {
+    counter!("pareto_budget_overspend_nanousd_total").increment(0);
+    counter!("pareto_hold_expired_total").increment(0);
+    counter!("pareto_context_forgotten_total").increment(0);
+    counter!("pareto_panics_total").increment(0);
+    for result in ["taken", "refused"] {
+        counter!("pareto_config_reloads_total", "result" => result).increment(0);
+    }
+}
+
+/// The models that may be called from now on.
+pub(crate) fn models(targets: &[Target]) {
+    for target in targets {
+        counter!("pareto_unpriced_calls_total", "model" => Arc::clone(&target.name)).increment(0);
+    }
+}
+
+/// An open hold that an earlier process left was charged, `count` times.
+pub(crate) fn orphaned(count: usize) {
+    ORPHANS.fetch_add(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// A scrape was rendered.
+pub(crate) fn scraped() {
+    let orphans = ORPHANS.swap(0, Ordering::Relaxed);
+    counter!("pareto_hold_expired_total").increment(orphans);
 }
 
 pub(crate) fn refused(refusal: &Refusal, dialect: &'static str) {
     let fault = refusal.fault.as_str();
     counter!("pareto_refusals_total", "code" => refusal.code, "fault" => fault, "dialect" => dialect)
         .increment(1);
-    if refusal.code == "budget_exceeded" {
-        counter!("pareto_budget_denials_total").increment(1);
-    }
 }
 
 pub(crate) fn decided(tenant: &str, tier: Tier, reason: &'static str) {
@@ -150,17 +120,84 @@ pub(crate) fn decided(tenant: &str, tier: Tier, reason: &'static str) {
         .increment(1);
 }
 
-pub(crate) fn waited_for_holds() {
-    counter!("pareto_budget_waits_total").increment(1);
+/// What a budget of `budgets` decided of some calls. Limits on rates have their own metric.
+pub(crate) fn budget_decided(decision: &Decision, budgets: &[Standing]) {
+    let budget = budgets
+        .iter()
+        .find(|it| it.id == *decision.budget && it.tenant == *decision.tenant);
+    let name = match budget {
+        Some(budget) if budget.unit == Unit::Usd => Name::of(budget),
+        Some(_) => return,
+        None if &*decision.budget == "pacing" => Name {
+            tenant: decision.tenant.to_string(),
+            level: "tenant",
+            budget: "pacing".to_owned(),
+        },
+        None => Name::other(),
+    };
+    let decided = [("decision", decision.decision)];
+    let labels = labels_of(&admitted(name), &decided);
+    counter!("pareto_budget_decisions_total", labels).increment(decision.calls);
+}
+
+/// The name itself, as long as there is room for its series.
+fn admitted(name: Name) -> Name {
+    let mut known = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.contains(&name) {
+        return name;
+    }
+    if known.len() >= series::MOST {
+        return Name::other();
+    }
+    known.insert(name.clone());
+    name
+}
+
+fn labels_of(name: &Name, more: &[(&'static str, &'static str)]) -> Vec<Label> {
+    let mut labels = vec![
+        Label::new("tenant", name.tenant.clone()),
+        Label::new("level", name.level),
+        Label::new("budget", name.budget.clone()),
+    ];
+    labels.extend(more.iter().map(|(key, value)| Label::new(*key, *value)));
+    labels
+}
+
+/// A call of `tenant` was refused by a limit on `unit`.
+pub(crate) fn rate_limited(tenant: &Arc<str>, unit: Unit) {
+    let unit = match unit {
+        Unit::Usd => "usd",
+        Unit::Requests => "requests",
+        Unit::Tokens => "tokens",
+        Unit::Concurrency => "concurrency",
+    };
+    counter!("pareto_rate_limit_denials_total", "tenant" => Arc::clone(tenant), "unit" => unit)
+        .increment(1);
+}
+
+/// One round that shares budgets between nodes.
+pub(crate) fn leased(taken: bool, took: Duration) {
+    let result = if taken { "ok" } else { "failed" };
+    for each in ["ok", "failed"] {
+        counter!("pareto_lease_rounds_total", "result" => each)
+            .increment(u64::from(each == result));
+    }
+    histogram!("pareto_lease_round_seconds").record(took);
+}
+
+/// One transaction that the ledger took.
+pub(crate) fn committed(store: &'static str, rows: usize, took: Duration) {
+    histogram!("pareto_ledger_commit_seconds", "store" => store).record(took);
+    histogram!("pareto_ledger_batch_rows", "store" => store).record(number(rows));
 }
 
 /// One settled attempt.
 pub(crate) fn settled(entry: &Entry) {
     let held = &entry.held;
-    let labels = [
-        ("tenant", held.subject.tenant.to_string()),
-        ("model", held.model.to_string()),
-        ("tier", held.tier.as_str().to_owned()),
+    let labels = vec![
+        Label::new("tenant", Arc::clone(&held.subject.tenant)),
+        Label::new("model", Arc::clone(&held.model)),
+        Label::new("tier", held.tier.as_str()),
     ];
     let usage = &entry.usage;
     for (class, tokens) in [
@@ -172,26 +209,57 @@ pub(crate) fn settled(entry: &Entry) {
         ("audio", usage.audio()),
     ] {
         if tokens > 0 && entry.source != UsageSource::Estimated {
-            let class = [("class", class.to_owned())];
-            let labels: Vec<_> = labels.iter().chain(&class).cloned().collect();
-            counter!("pareto_tokens_total", &labels).increment(tokens);
+            let mut labels = labels.clone();
+            labels.push(Label::new("class", class));
+            counter!("pareto_tokens_total", labels).increment(tokens);
         }
     }
-    let nano = |amount: meter::NanoUsd| u64::try_from(amount.0).unwrap_or(0);
-    counter!("pareto_cost_nanousd_total", &labels).increment(nano(entry.cost));
-    counter!("pareto_baseline_nanousd_total", &labels).increment(nano(entry.baseline));
-    counter!("pareto_usage_source_total", "source" => entry.source.as_str()).increment(1);
-    let endpoint = held.endpoint.to_string();
+    charged(entry, labels);
+    counter!(
+        "pareto_usage_source_total",
+        "source" => entry.source.as_str(), "model" => Arc::clone(&held.model)
+    )
+    .increment(1);
+    let endpoint = Arc::clone(&held.endpoint);
     counter!("pareto_upstream_attempts_total", "endpoint" => endpoint, "outcome" => entry.outcome.as_str())
         .increment(1);
     if held.price.is_empty() {
-        counter!("pareto_unpriced_calls_total", "model" => held.model.to_string()).increment(1);
+        counter!("pareto_unpriced_calls_total", "model" => Arc::clone(&held.model)).increment(1);
+        return;
     }
-    if entry.cost > held.bound && !held.price.is_empty() {
+    if entry.cost > held.bound {
         let over = entry.cost - held.bound;
         tracing::error!(request = %held.request, %over, "a call cost more than its hold");
         counter!("pareto_budget_overspend_nanousd_total").increment(nano(over));
     }
+    if entry.outcome == Outcome::Completed && held.bound > NanoUsd::ZERO {
+        histogram!("pareto_hold_accuracy_ratio", "tier" => held.tier.as_str())
+            .record(usd(entry.cost) / usd(held.bound));
+    }
+}
+
+/// The money of one settled attempt.
+fn charged(entry: &Entry, labels: Vec<Label>) {
+    let held = &entry.held;
+    let tenant = || Label::new("tenant", Arc::clone(&held.subject.tenant));
+    for (kind, saved) in [
+        ("routing", entry.baseline - entry.cost),
+        ("provider_cache", entry.cache_saved),
+    ] {
+        let labels = vec![tenant(), Label::new("kind", kind)];
+        counter!("pareto_savings_nanousd_total", labels).increment(nano(saved));
+    }
+    counter!("pareto_baseline_nanousd_total", labels.clone()).increment(nano(entry.baseline));
+    let mut labels = labels;
+    labels.push(Label::new("team", Arc::clone(&held.subject.team)));
+    labels.push(Label::new("lane", Arc::clone(&held.lane)));
+    counter!("pareto_sell_nanousd_total", labels.clone()).increment(nano(entry.sell));
+    counter!("pareto_cost_nanousd_total", labels).increment(nano(entry.cost));
+}
+
+/// An amount as counters take it: they can not fall.
+fn nano(amount: NanoUsd) -> u64 {
+    u64::try_from(amount.0).unwrap_or(0)
 }
 
 /// One call that an endpoint answered, at its end.
@@ -238,15 +306,11 @@ pub(crate) fn forgotten() {
 }
 
 pub(crate) fn context_bytes(bytes: u64) {
-    gauge!("pareto_context_bytes").set(number(usize::try_from(bytes).unwrap_or(usize::MAX)));
-}
-
-pub(crate) fn in_flight(calls: usize) {
-    gauge!("pareto_in_flight").set(number(calls));
+    CONTEXT_BYTES.store(bytes, Ordering::Relaxed);
 }
 
 pub(crate) fn connections(open: usize) {
-    gauge!("pareto_connections").set(number(open));
+    CONNECTIONS.store(open, Ordering::Relaxed);
 }
 
 pub(crate) fn panicked() {
@@ -256,24 +320,117 @@ pub(crate) fn panicked() {
 pub(crate) fn reloaded(taken: bool) {
     let result = if taken { "taken" } else { "refused" };
     counter!("pareto_config_reloads_total", "result" => result).increment(1);
-    gauge!("pareto_config_last_reload_ok").set(if taken { 1.0 } else { 0.0 });
+    RELOAD_REFUSED.store(!taken, Ordering::Relaxed);
 }
 
-/// Budgets and storage as they stand, written whenever metrics are asked for.
-pub(crate) fn state(budgets: &[Standing], unapplied: u64, unsynced: u64) {
-    for budget in budgets.iter().filter(|it| it.unit == Unit::Usd) {
-        let labels = [
-            ("tenant", budget.tenant.clone()),
-            ("budget", budget.name.clone()),
-        ];
-        let usd = |nano: i64| usd(meter::NanoUsd(nano));
-        gauge!("pareto_budget_limit_usd", &labels).set(usd(budget.limit + budget.extra));
-        gauge!("pareto_budget_settled_usd", &labels).set(usd(budget.settled));
-        gauge!("pareto_budget_held_usd", &labels).set(usd(budget.held));
+/// How an endpoint's bill compares with the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reconciled {
+    pub endpoint: String,
+    /// Cost in the ledger against that on the bill.
+    pub capture_ratio: f64,
+    /// When it was looked at, in seconds since 1970.
+    pub at_s: i64,
+}
+
+impl From<meter::books::Capture> for Reconciled {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is for looking at, not for accounts"
+    )]
+    fn from(capture: meter::books::Capture) -> Self {
+        Self {
+            endpoint: capture.endpoint,
+            capture_ratio: capture.ratio_ppm as f64 / 1e6,
+            at_s: capture.reconciled_at_ms.div_euclid(1_000),
+        }
     }
-    gauge!("pareto_ledger_lag_bytes").set(number(usize::try_from(unapplied).unwrap_or(usize::MAX)));
-    gauge!("pareto_journal_unsynced_bytes")
-        .set(number(usize::try_from(unsynced).unwrap_or(usize::MAX)));
+}
+
+/// How everything stands that is not told when it happens.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) budgets: Vec<Standing>,
+    /// Journal bytes that are not in the ledger, or not on the disk.
+    pub(crate) unapplied: u64,
+    pub(crate) unsynced: u64,
+    pub(crate) store: &'static str,
+    pub(crate) committed_ms: i64,
+    pub(crate) holds: u64,
+    pub(crate) calls: usize,
+    /// What the shared ledger's clock is ahead; `None` where the ledger is this node's alone.
+    pub(crate) ahead_ms: Option<i64>,
+    pub(crate) book: String,
+    pub(crate) book_age_ms: Option<i64>,
+    pub(crate) reconciled: Arc<Vec<Reconciled>>,
+}
+
+/// Writes every gauge, whenever metrics are asked for; see [`GONE_AFTER`].
+pub(crate) fn state(state: &State) {
+    budgets(&state.budgets);
+    gauge!("pareto_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
+    gauge!("pareto_in_flight").set(number(state.calls));
+    gauge!("pareto_connections").set(number(CONNECTIONS.load(Ordering::Relaxed)));
+    gauge!("pareto_context_bytes").set(count(CONTEXT_BYTES.load(Ordering::Relaxed)));
+    let reload_ok = !RELOAD_REFUSED.load(Ordering::Relaxed);
+    gauge!("pareto_config_last_reload_ok").set(u8::from(reload_ok));
+    gauge!("pareto_holds_inflight").set(count(state.holds));
+    gauge!("pareto_ledger_lag_bytes").set(count(state.unapplied));
+    gauge!("pareto_journal_unsynced_bytes").set(count(state.unsynced));
+    gauge!("pareto_ledger_last_commit_timestamp_seconds", "store" => state.store)
+        .set(seconds(state.committed_ms));
+    if let Some(ahead_ms) = state.ahead_ms {
+        gauge!("pareto_node_clock_ahead_ms").set(seconds(ahead_ms) * 1e3);
+    }
+    gauge!("pareto_pricebook_info", "version" => state.book.clone()).set(1);
+    if let Some(age_ms) = state.book_age_ms {
+        gauge!("pareto_pricebook_age_seconds").set(seconds(age_ms));
+    }
+    for it in state.reconciled.iter() {
+        reconciled(&it.endpoint, it.capture_ratio, it.at_s);
+    }
+}
+
+/// How the bill of `endpoint` compared with the ledger at `at_s`.
+fn reconciled(endpoint: &str, ratio: f64, at_s: i64) {
+    let endpoint = endpoint.to_owned();
+    gauge!("pareto_reconcile_capture_ratio", "endpoint" => endpoint.clone()).set(ratio);
+    gauge!("pareto_reconcile_last_success_timestamp_seconds", "endpoint" => endpoint)
+        .set(seconds(at_s.saturating_mul(1_000)));
+}
+
+fn budgets(budgets: &[Standing]) {
+    for row in series::rows(budgets) {
+        let labels = labels_of(&row.name, &[]);
+        let usd = |nano: i64| usd(NanoUsd(nano));
+        gauge!("pareto_budget_limit_usd", labels.clone()).set(usd(row.limit));
+        gauge!("pareto_budget_settled_usd", labels.clone()).set(usd(row.settled));
+        gauge!("pareto_budget_held_usd", labels.clone()).set(usd(row.held));
+        gauge!("pareto_budget_remaining_usd", labels.clone()).set(usd(row.left));
+        if let Some(length_ms) = row.window_ms {
+            gauge!("pareto_budget_window_seconds", labels.clone()).set(seconds(length_ms));
+        }
+        if let Some(at_ms) = row.resets_at_ms {
+            gauge!("pareto_budget_reset_timestamp_seconds", labels).set(seconds(at_ms));
+        }
+        if row.hard {
+            let decided = [("decision", "unavailable")];
+            let labels = labels_of(&admitted(row.name), &decided);
+            counter!("pareto_budget_decisions_total", labels).increment(0);
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are for looking at, not for accounts"
+)]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1e3
+}
+
+fn count(value: u64) -> f64 {
+    number(usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 #[expect(
@@ -289,7 +446,7 @@ fn number(count: usize) -> f64 {
     clippy::cast_precision_loss,
     reason = "gauges are for looking at, not for accounts"
 )]
-fn usd(amount: meter::NanoUsd) -> f64 {
+fn usd(amount: NanoUsd) -> f64 {
     amount.0 as f64 / 1e9
 }
 

@@ -14,4 +14,4 @@ pub use archive::SqliteArchive;
 pub use config::Config;
 pub use journal::FileJournal;
 pub use ledger::SqlLedger;
-pub use recorder::{Lag, OpenError, Report, Store, open};
+pub use recorder::{Commit, Lag, OpenError, Report, Store, open};

@@ -1,11 +1,12 @@
 //! The batcher: it follows the journal and applies it to the ledger, group by group. Starting up is
 //! the same loop run until nothing is left.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meter::{LedgerError, Position};
 
@@ -17,6 +18,9 @@ use crate::ledger::{OpenLedgerError, SqlLedger};
 const GROUP: usize = 512;
 /// How long the batcher waits for more before it looks again.
 const LINGER: Duration = Duration::from_millis(20);
+/// Commits remembered for [`Store::take_commits`]: a minute of them at the most that happens. Where nobody
+/// asks, the oldest are forgotten.
+const COMMITS: usize = 4_096;
 /// Pauses between tries when the ledger fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -28,6 +32,8 @@ pub struct Store {
     pub ledger: Arc<SqlLedger>,
     /// What was found at the start.
     pub report: Report,
+    /// What the ledger is kept in: `sqlite` or `postgres`.
+    pub engine: &'static str,
     follower: Arc<Follower>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -47,6 +53,15 @@ pub struct Lag {
     pub written: u64,
     pub synced: u64,
     pub applied: u64,
+    /// When entries were last committed, or the store was opened, in milliseconds since 1970.
+    pub committed_ms: i64,
+}
+
+/// One transaction that the ledger took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    pub rows: usize,
+    pub took: Duration,
 }
 
 /// The store can not be opened.
@@ -77,6 +92,8 @@ struct Follower {
     ledger: Arc<SqlLedger>,
     sync: Sync,
     applied: AtomicU64,
+    committed_ms: AtomicI64,
+    commits: Mutex<VecDeque<Commit>>,
     stopping: AtomicBool,
 }
 
@@ -134,6 +151,8 @@ pub fn open(config: &Config) -> Result<Store, OpenError> {
         ledger: Arc::clone(&ledger),
         sync: config.journal_sync,
         applied: AtomicU64::new(applied.0),
+        committed_ms: AtomicI64::new(now_ms()),
+        commits: Mutex::default(),
         stopping: AtomicBool::new(false),
     });
     let mut replayed = 0;
@@ -160,6 +179,10 @@ pub fn open(config: &Config) -> Result<Store, OpenError> {
         journal,
         ledger,
         report,
+        engine: match config.postgres {
+            Some(_) => "postgres",
+            None => "sqlite",
+        },
         follower,
         thread: Mutex::new(Some(thread)),
     })
@@ -172,7 +195,13 @@ impl Store {
             written: self.journal.written().0,
             synced: self.journal.synced_to().0,
             applied: self.follower.applied.load(Ordering::Acquire),
+            committed_ms: self.follower.committed_ms.load(Ordering::Relaxed),
         }
+    }
+
+    /// The transactions since this was last asked, as far as they are remembered.
+    pub fn take_commits(&self) -> Vec<Commit> {
+        self.follower.commits().drain(..).collect()
     }
 
     /// Waits, blocking, until all that is written now is applied; `false` when `patience` is over.
@@ -245,7 +274,12 @@ impl Follower {
         let records = reader.read(until, GROUP)?;
         let cursor = reader.position();
         if !records.is_empty() {
+            let began = Instant::now();
             self.ledger.apply(&records, cursor)?;
+            self.committed(Commit {
+                rows: records.len(),
+                took: began.elapsed(),
+            });
             self.applied.store(cursor.0, Ordering::Release);
             if let Err(error) = self.journal.forget_before(cursor) {
                 tracing::warn!(%error, "an old journal segment can not be removed");
@@ -253,6 +287,24 @@ impl Follower {
         }
         Ok(records.len())
     }
+
+    fn committed(&self, commit: Commit) {
+        self.committed_ms.store(now_ms(), Ordering::Relaxed);
+        let mut commits = self.commits();
+        if commits.len() >= COMMITS {
+            commits.pop_front();
+        }
+        commits.push_back(commit);
+    }
+
+    fn commits(&self) -> MutexGuard<'_, VecDeque<Commit>> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

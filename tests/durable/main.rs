@@ -8,6 +8,7 @@ mod context;
 mod drain;
 mod kill;
 mod nodes;
+mod outage;
 mod webhook;
 
 use std::path::{Path, PathBuf};

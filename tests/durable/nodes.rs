@@ -58,7 +58,7 @@ fn project_key(config: &Path, tenant: &str) -> String {
 }
 
 /// A configuration of one node in a folder of its own.
-fn node(folder: &Path, url: &str, upstreams: [&Upstream; 2], tail: &str) -> PathBuf {
+pub(crate) fn node(folder: &Path, url: &str, upstreams: [&Upstream; 2], tail: &str) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
     let head = format!(
         "log.level = \"info,pareto=warn\"\nlog.format = \"json\"\nkeys.pepper = \"shared\"\n\
@@ -134,6 +134,7 @@ async fn nodes_that_share_a_budget_never_pass_it_whatever_dies() {
     let bill = settle(&configs, [&fast, &deep]).await;
     let rows = rows(&server.url("postgres")).await;
     judge(&bill, &rows);
+    reconcile(folder.path(), &configs[0], &bill, &server).await;
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     println!(
         "{kills} kills, {} calls at endpoints, {} answered, {} denied, {} unavailable, {} left early",
@@ -301,6 +302,54 @@ async fn rows(url: &str) -> HashMap<String, Row> {
         found
     };
     tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+/// The endpoints' bill is imported and applied, after which the ledger equals it, row for row, and
+/// budgets have back what was charged to them by estimate.
+async fn reconcile(folder: &Path, config: &Path, bill: &[Billed], server: &Postgres) {
+    let file = crate::books::file(folder, "bill.csv", bill);
+    let mut import = vec![
+        "reconcile",
+        "import",
+        "--format",
+        "csv",
+        "--complete",
+        &file,
+    ];
+    import.extend(crate::books::ENDPOINTS);
+    for args in [&import[..], &["reconcile", "apply"]] {
+        let (ok, told, error) = tokio::task::block_in_place(|| command(args, config));
+        assert!(ok, "{error}\n{told}");
+    }
+    let mut left: HashMap<String, i64> = rows(&server.url("postgres"))
+        .await
+        .into_iter()
+        .map(|(id, row)| (id, row.cost))
+        .collect();
+    for billed in bill {
+        let id = format!("{}/{}", billed.request, billed.attempt);
+        let cost = i64::try_from(billed.cost_pico / 1_000).unwrap();
+        assert_eq!(left.remove(&id), Some(cost), "{id}");
+    }
+    assert!(
+        left.values().all(|cost| *cost == 0),
+        "what is on no bill is free"
+    );
+    let url = server.url("postgres");
+    let windows = move || {
+        let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+        let sql = "SELECT w.sum, e.sum FROM
+            (SELECT SUM(settled_nano)::BIGINT AS sum FROM budget_window WHERE budget = 'whole/total') w,
+            (SELECT SUM(cost_nano)::BIGINT AS sum FROM usage_event WHERE tenant = 'whole') e";
+        let row = client.query_one(sql, &[]).unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    let (window, entries) = tokio::task::spawn_blocking(windows).await.unwrap();
+    assert_eq!(
+        window, entries,
+        "the budget has settled what was billed, and no more"
+    );
+    println!("after reconciliation {} rows equal the bill", bill.len());
 }
 
 /// Holds the bill against the ledger and every budget.

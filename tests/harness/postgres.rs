@@ -92,6 +92,12 @@ impl Postgres {
         assert!(stopped, "the server did not stop");
     }
 
+    /// The id of its first process, the parent of the others.
+    pub fn process(&self) -> u32 {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().trim().parse().unwrap()
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

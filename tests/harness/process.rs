@@ -17,9 +17,15 @@ pub struct Process {
 impl Process {
     /// Starts `program` on `config`, whose log must be JSON at level info, and waits until it listens.
     pub async fn start(program: &str, config: &Path) -> Self {
+        Self::start_with(program, config, &[]).await
+    }
+
+    /// The same with more in its environment.
+    pub async fn start_with(program: &str, config: &Path, with: &[(&str, &str)]) -> Self {
         let mut child = Command::new(program)
             .args(["serve", "--config"])
             .arg(config)
+            .envs(with.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

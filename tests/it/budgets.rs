@@ -199,7 +199,11 @@ async fn rates_and_calls_at_once_are_limited_and_told_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_raises_a_limit_for_some_time_and_alarms_are_told_once() {
-    let world = World::start("meter.hold_wait_ms = 50", &budget("0.0002", "")).await;
+    let world = World::start(
+        "meter.hold_wait_ms = 50",
+        &budget("0.0002", "thresholds = [25]\n"),
+    )
+    .await;
     while call(&world, "fast", &[], ",\"max_tokens\":20").await.status == 200 {}
     for _ in 0..100 {
         if !told(&world).is_empty() {
@@ -222,7 +226,7 @@ async fn a_person_raises_a_limit_for_some_time_and_alarms_are_told_once() {
     assert_eq!(shown[0]["budget"]["extra"], 10_000_000);
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     let told = told(&world);
-    let half = told.iter().filter(|id| id.ends_with("/50")).count();
+    let half = told.iter().filter(|id| id.ends_with("/25")).count();
     assert_eq!(half, 1, "{told:?}");
 }
 
@@ -246,4 +250,27 @@ async fn a_team_borrows_what_its_tenant_has_given_to_nobody() {
     let spent: i64 = world.entries().await.iter().map(|it| it.cost.0).sum();
     assert!(spent > 650_000, "beyond its own limit: {spent}");
     assert!(spent <= 900_000, "0.0004 were free to borrow: {spent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_runs_past_its_cap_is_cut() {
+    let world = World::start("", &budget("1", "")).await;
+    let text = "Go on <<script {\"fault\":\"ignores_cap\",\"output_tokens\":5000,\"gap_us\":200}>>";
+    for path in [CHAT, "/v1/messages"] {
+        let body = chat("fast", text, ",\"max_tokens\":30,\"stream\":true");
+        let reply = world.client.post(path, body).await;
+        assert!(reply.broken, "it ends visibly: {}", reply.text());
+        assert!(reply.text().contains("output cap"), "{}", reply.text());
+    }
+    for entry in world.entries().await {
+        assert!(entry.cost <= entry.held.bound, "{entry:?}");
+    }
+    world
+        .until("both calls are billed", |world| {
+            world.fast.bill().len() == 2
+        })
+        .await;
+    for billed in world.fast.bill() {
+        assert!(billed.output_tokens < 1_000, "it was cancelled: {billed:?}");
+    }
 }

@@ -2,6 +2,7 @@
 //! server, by the same code.
 
 mod books;
+mod nodes;
 mod port;
 
 use std::sync::Arc;
@@ -43,6 +44,17 @@ impl Subjected {
             folder: tempfile::tempdir().unwrap(),
             _server: server,
         }
+    }
+
+    /// Lets the lease of a node end now, as time would.
+    pub fn end_lease(&self, node: &str) {
+        let (url, node) = (self.url.clone().unwrap(), node.to_owned());
+        let end = std::thread::spawn(move || {
+            let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+            let sql = "UPDATE node SET lease_until_ms = 0 WHERE node = $1";
+            client.execute(sql, &[&node]).unwrap();
+        });
+        end.join().unwrap();
     }
 
     /// The same ledger as another process sees it.

@@ -101,7 +101,7 @@ impl Filled {
         let mut head =
             "log.level = \"warn\"\nadmin.finance_token = \"finance-secret\"\n".to_owned();
         if let Some(url) = url {
-            write!(head, "store.postgres = \"{url}\"\n").unwrap();
+            writeln!(head, "store.postgres = \"{url}\"").unwrap();
         }
         let mut tail = String::new();
         for (place, (tenant, share)) in TENANTS.iter().enumerate() {

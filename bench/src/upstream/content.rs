@@ -95,7 +95,9 @@ impl Content {
     /// What `asked` is answered with.
     pub(super) fn of(asked: &Asked<'_>) -> Self {
         let Asked { script, billed, .. } = asked;
-        let cap = asked.dialect.cap(asked.request).unwrap_or(u64::MAX);
+        let cap = asked.dialect.cap(asked.request);
+        let heeds = asked.fault != Some(&Fault::IgnoresCap);
+        let cap = cap.filter(|_| heeds).unwrap_or(u64::MAX);
         let silent = script.reasoning_tokens.min(cap);
         let thought = script.thinking.as_deref().unwrap_or_default();
         let thought: Vec<String> = pieces(thought);

@@ -133,6 +133,8 @@ pub enum Fault {
     Garbage(usize),
     /// `cut_in_utf8:N`: after N content events half of a character, then the connection breaks.
     CutInUtf8(usize),
+    /// `ignores_cap`: the caller's output cap is not heeded.
+    IgnoresCap,
     /// `no_usage`: usage is not reported.
     NoUsage,
     /// `no_end`: the stream ends cleanly, without its last event.
@@ -176,6 +178,7 @@ impl std::str::FromStr for Fault {
             ("malformed_after", Some(_)) => Self::MalformedAfter(count.unwrap_or(0)),
             ("garbage", Some(_)) => Self::Garbage(count.unwrap_or(0)),
             ("cut_in_utf8", Some(_)) => Self::CutInUtf8(count.unwrap_or(0)),
+            ("ignores_cap", None) => Self::IgnoresCap,
             ("no_usage", None) => Self::NoUsage,
             ("no_end", None) => Self::NoEnd,
             ("extra_after_end", None) => Self::ExtraAfterEnd,

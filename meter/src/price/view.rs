@@ -79,8 +79,8 @@ pub struct SearchFee {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     pub version: String,
-    /// When its sources were read, and how many whole days ago.
-    pub as_of: Option<String>,
+    /// When its prices were looked up, in milliseconds since 1970, and how many whole days ago.
+    pub as_of_ms: Option<i64>,
     pub age_days: Option<i64>,
     /// How many offers it has.
     pub offers: usize,
@@ -120,11 +120,6 @@ impl PeriodView {
 impl PriceBook {
     /// What is to be shown of it at `now_ms`; `models` are those configured, each with its offer.
     pub fn listing(&self, models: &[(String, Option<String>)], now_ms: i64) -> Listing {
-        let read = |text: &str| {
-            let midnight = format!("{text}T00:00:00Z");
-            let at = text.parse().or_else(|_| midnight.parse());
-            at.map(jiff::Timestamp::as_millisecond).ok()
-        };
         let age = |at: i64| now_ms.saturating_sub(at).div_euclid(86_400_000);
         let model = |(model, price): &(String, Option<String>)| ModelView {
             model: model.clone(),
@@ -133,8 +128,8 @@ impl PriceBook {
         };
         Listing {
             version: self.version.clone(),
-            as_of: self.as_of.clone(),
-            age_days: self.as_of.as_deref().and_then(read).map(age),
+            as_of_ms: self.as_of_ms,
+            age_days: self.as_of_ms.map(age),
             offers: self.len(),
             models: models.iter().map(model).collect(),
             findings: diff::check(self, models, now_ms),

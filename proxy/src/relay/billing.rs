@@ -137,6 +137,16 @@ impl Billing {
         self.hold.as_ref()?.held().map(|held| held.bound_usage)
     }
 
+    /// Whether an answer of so many events has passed the output cap that was held for, beyond what
+    /// may be in the way of counting: from here on nobody has reserved the money.
+    pub(crate) fn is_over_cap(&self, content_events: u64) -> bool {
+        let held = self.hold.as_ref().and_then(|hold| hold.held());
+        held.is_some_and(|held| {
+            let cap = held.bound_usage.output;
+            cap > 0 && content_events > cap.saturating_add(IN_FLIGHT_TOKENS)
+        })
+    }
+
     /// The tokens of what was sent, as the model may count them; long prompts by their bytes.
     fn counted_prompt(&self) -> u64 {
         match std::str::from_utf8(&self.sent) {

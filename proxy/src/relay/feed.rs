@@ -82,6 +82,11 @@ impl Feed {
         facts
     }
 
+    /// Events so far that carried a piece of the answer: each has a token at least.
+    pub(super) fn content_events(&self) -> u64 {
+        self.watch.facts().content_events
+    }
+
     /// What the upstream said of its failure.
     pub(super) fn told(&self) -> Option<&str> {
         match &self.way {

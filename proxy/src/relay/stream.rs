@@ -117,6 +117,9 @@ impl Stream {
                 self.break_off(&told.unwrap_or_else(|| known.to_owned()));
             }
             Seen::Broken => self.break_off("the upstream sent what is no event of its dialect"),
+            Seen::Content if self.billing.is_over_cap(self.feed.content_events()) => {
+                self.break_off("the upstream wrote more than the output cap it was given");
+            }
             Seen::Quiet | Seen::Content | Seen::UsageOnly => {}
         }
     }

@@ -1,0 +1,415 @@
+//! How it runs: the dashboards of routing, metering and traffic.
+
+use super::{BYTES, COUNT, PER_SECOND, SECONDS, SHARE, Sheet, USD};
+use crate::grafana::Kind::{Bars, Figure, Lines};
+
+pub(super) const ROUTING: Sheet = Sheet {
+    uid: "pareto-routing",
+    title: "Pareto: routing and savings",
+    description: "Where calls are sent, why, and what that saves.",
+    panels: &[
+        (
+            Figure,
+            ("Saved in the range", USD),
+            "What the same use would have cost at the deep tier, less what it cost.",
+            &[(
+                "(sum(increase(pareto_baseline_nanousd_total{%F}[$__range])) - sum(increase(pareto_cost_nanousd_total{%F}[$__range]))) / 1e9",
+                "saved",
+            )],
+        ),
+        (
+            Figure,
+            ("Saved share", SHARE),
+            "The same as a share of what all deep would have cost.",
+            &[(
+                "1 - sum(increase(pareto_cost_nanousd_total{%F}[$__range])) / sum(increase(pareto_baseline_nanousd_total{%F}[$__range]))",
+                "saved",
+            )],
+        ),
+        (
+            Figure,
+            ("Deep share of scored calls", SHARE),
+            "Of the calls that the router had a free hand with; routing.deep_per_thousand is the target.",
+            &[(
+                "sum(increase(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__range])) / sum(increase(pareto_route_decisions_total{reason=~\"score|split\",%T}[$__range]))",
+                "deep",
+            )],
+        ),
+        (
+            Figure,
+            ("Saved by providers' caches", USD),
+            "What cache reads cost less than plain input, less the premium of cache writes.",
+            &[(
+                "sum(increase(pareto_savings_nanousd_total{kind=\"provider_cache\",%T}[$__range])) / 1e9",
+                "cache",
+            )],
+        ),
+        (
+            Lines,
+            ("Savings by kind, USD an hour", USD),
+            "By routing to the fast tier, and by providers' caches. Calls that cost more count as nothing.",
+            &[(
+                "sum by (kind) (rate(pareto_savings_nanousd_total{%T}[$__rate_interval])) * 3600 / 1e9",
+                "{{kind}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Cost and all deep, USD an hour", USD),
+            "What calls cost, and what the same use would have cost at the deep tier.",
+            &[
+                (
+                    "sum(rate(pareto_cost_nanousd_total{%F}[$__rate_interval])) * 3600 / 1e9",
+                    "cost",
+                ),
+                (
+                    "sum(rate(pareto_baseline_nanousd_total{%F}[$__rate_interval])) * 3600 / 1e9",
+                    "all deep",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Decisions by tier and reason, calls a second", PER_SECOND),
+            "Why calls go where they go.",
+            &[(
+                "sum by (tier, reason) (rate(pareto_route_decisions_total{tier=~\"$tier\",%T}[$__rate_interval]))",
+                "{{tier}} {{reason}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Deep share of scored calls", SHARE),
+            "As above, over time.",
+            &[(
+                "sum(rate(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__rate_interval])) / sum(rate(pareto_route_decisions_total{reason=~\"score|split\",%T}[$__rate_interval]))",
+                "deep",
+            )],
+        ),
+        (
+            Lines,
+            ("Share of the prompt that was cached", SHARE),
+            "Tokens read from providers' caches, of all tokens of prompts.",
+            &[(
+                "sum by (model) (rate(pareto_tokens_total{class=\"cache_read\",%F}[$__rate_interval])) / sum by (model) (rate(pareto_tokens_total{class=~\"input|cache_read|cache_write\",%F}[$__rate_interval]))",
+                "{{model}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Attempts by endpoint and outcome, a second", PER_SECOND),
+            "More than one attempt for a call is failover.",
+            &[(
+                "sum by (endpoint, outcome) (rate(pareto_upstream_attempts_total[$__rate_interval]))",
+                "{{endpoint}} {{outcome}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Translation losses a second", PER_SECOND),
+            "What could not be carried into another dialect, by how it was lost.",
+            &[(
+                "sum by (kind) (rate(pareto_translation_losses_total[$__rate_interval]))",
+                "{{kind}}",
+            )],
+        ),
+    ],
+};
+
+pub(super) const METERING: Sheet = Sheet {
+    uid: "pareto-metering",
+    title: "Pareto: metering health",
+    description: "Whether what is counted is right, complete and written down.",
+    panels: &[
+        (
+            Figure,
+            ("Ledger's last commit", SECONDS),
+            "Time since the ledger took entries; grows while there is no traffic.",
+            &[(
+                "time() - max by (store) (pareto_ledger_last_commit_timestamp_seconds)",
+                "{{store}}",
+            )],
+        ),
+        (
+            Figure,
+            ("Capture ratio", SHARE),
+            "Cost in the ledger against the endpoint's bill, at the last reconciliation.",
+            &[(
+                "min by (endpoint) (pareto_reconcile_capture_ratio)",
+                "{{endpoint}}",
+            )],
+        ),
+        (
+            Figure,
+            ("Age of the price book", SECONDS),
+            "Time since its prices were looked up.",
+            &[("max(pareto_pricebook_age_seconds)", "age")],
+        ),
+        (
+            Figure,
+            ("Expired holds in the range", COUNT),
+            "Calls whose end nobody saw, charged at their bound.",
+            &[(
+                "sum(increase(pareto_hold_expired_total[$__range]))",
+                "expired",
+            )],
+        ),
+        (
+            Lines,
+            ("Where usage figures come from, calls a second", PER_SECOND),
+            "provider: reported; counted: by us; estimated: the bound.",
+            &[(
+                "sum by (source) (rate(pareto_usage_source_total{model=~\"$model\"}[$__rate_interval]))",
+                "{{source}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Calls without a price a second", PER_SECOND),
+            "Their tokens are metered, their cost is not.",
+            &[(
+                "sum by (model) (rate(pareto_unpriced_calls_total{model=~\"$model\"}[$__rate_interval]))",
+                "{{model}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Ledger commits", SECONDS),
+            "Time of a transaction.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le, store) (rate(pareto_ledger_commit_seconds_bucket[$__rate_interval])))",
+                    "{{store}} p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le, store) (rate(pareto_ledger_commit_seconds_bucket[$__rate_interval])))",
+                    "{{store}} p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Records in a commit", COUNT),
+            "How many journal records share a transaction.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le, store) (rate(pareto_ledger_batch_rows_bucket[$__rate_interval])))",
+                    "{{store}} p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le, store) (rate(pareto_ledger_batch_rows_bucket[$__rate_interval])))",
+                    "{{store}} p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Journal that is behind", BYTES),
+            "Bytes that the ledger does not have yet, and bytes that are not on the disk yet.",
+            &[
+                (
+                    "sum by (instance) (pareto_ledger_lag_bytes)",
+                    "{{instance}} not in the ledger",
+                ),
+                (
+                    "sum by (instance) (pareto_journal_unsynced_bytes)",
+                    "{{instance}} not on the disk",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Lease rounds a second", PER_SECOND),
+            "Rounds that share budgets between nodes; only with a shared ledger.",
+            &[(
+                "sum by (result) (rate(pareto_lease_rounds_total[$__rate_interval]))",
+                "{{result}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Time of a lease round", SECONDS),
+            "One round trip to the shared ledger.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le) (rate(pareto_lease_round_seconds_bucket[$__rate_interval])))",
+                    "p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le) (rate(pareto_lease_round_seconds_bucket[$__rate_interval])))",
+                    "p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Clock of the shared ledger ahead of the node's", "ms"),
+            "Windows and leases follow the ledger's clock.",
+            &[(
+                "max by (instance) (pareto_node_clock_ahead_ms)",
+                "{{instance}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Time since reconciliation", SECONDS),
+            "Since the endpoint's bill was last compared with the ledger.",
+            &[(
+                "time() - max by (endpoint) (pareto_reconcile_last_success_timestamp_seconds)",
+                "{{endpoint}}",
+            )],
+        ),
+        (
+            Bars,
+            ("Price books in force", COUNT),
+            "Nodes by the version of their price book: one version is how it should be.",
+            &[("count by (version) (pareto_pricebook_info)", "{{version}}")],
+        ),
+    ],
+};
+
+pub(super) const TRAFFIC: Sheet = Sheet {
+    uid: "pareto-traffic",
+    title: "Pareto: traffic and latency",
+    description: "Calls, refusals, the gateway's own time, and what it holds.",
+    panels: &[
+        (
+            Figure,
+            ("Calls a second", PER_SECOND),
+            "Calls that an endpoint answered.",
+            &[(
+                "sum(rate(pareto_requests_total{%F}[$__rate_interval]))",
+                "calls",
+            )],
+        ),
+        (
+            Figure,
+            ("Under way", COUNT),
+            "Calls under way.",
+            &[("sum(pareto_in_flight)", "calls")],
+        ),
+        (
+            Figure,
+            ("Connections", COUNT),
+            "Callers' connections open.",
+            &[("sum(pareto_connections)", "connections")],
+        ),
+        (
+            Figure,
+            ("Panics in the range", COUNT),
+            "Calls that ended in a panic: each is a bug.",
+            &[("sum(increase(pareto_panics_total[$__range]))", "panics")],
+        ),
+        (
+            Lines,
+            ("Calls by outcome, a second", PER_SECOND),
+            "How calls ended that an endpoint answered.",
+            &[(
+                "sum by (outcome) (rate(pareto_requests_total{%F}[$__rate_interval]))",
+                "{{outcome}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Refusals by code, a second", PER_SECOND),
+            "Calls that the gateway refused, and whose fault it was.",
+            &[(
+                "sum by (code, fault) (rate(pareto_refusals_total[$__rate_interval]))",
+                "{{code}} ({{fault}})",
+            )],
+        ),
+        (
+            Lines,
+            ("What the gateway adds up to the first byte", SECONDS),
+            "Its own time, without the endpoint's.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le) (rate(pareto_overhead_seconds_bucket[$__rate_interval])))",
+                    "p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le) (rate(pareto_overhead_seconds_bucket[$__rate_interval])))",
+                    "p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Time by phase, p99", SECONDS),
+            "Where the time of a call goes.",
+            &[(
+                "histogram_quantile(0.99, sum by (le, phase) (rate(pareto_phase_seconds_bucket[$__rate_interval])))",
+                "{{phase}}",
+            )],
+        ),
+        (
+            Lines,
+            ("First content", SECONDS),
+            "From the call's arrival to the first content of its answer.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le) (rate(pareto_first_byte_seconds_bucket[$__rate_interval])))",
+                    "p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le) (rate(pareto_first_byte_seconds_bucket[$__rate_interval])))",
+                    "p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Whole call", SECONDS),
+            "From the call's arrival to the end of its answer.",
+            &[
+                (
+                    "histogram_quantile(0.5, sum by (le) (rate(pareto_request_seconds_bucket[$__rate_interval])))",
+                    "p50",
+                ),
+                (
+                    "histogram_quantile(0.99, sum by (le) (rate(pareto_request_seconds_bucket[$__rate_interval])))",
+                    "p99",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Kept of conversations", BYTES),
+            "context.max_mb bounds it.",
+            &[("sum by (instance) (pareto_context_bytes)", "{{instance}}")],
+        ),
+        (
+            Figure,
+            ("Forgotten in the range", COUNT),
+            "Documents lost because the archive did not keep up. Must stay zero.",
+            &[(
+                "sum(increase(pareto_context_forgotten_total[$__range]))",
+                "forgotten",
+            )],
+        ),
+        (
+            Figure,
+            ("Reloads in the range", COUNT),
+            "Configuration reloads by result.",
+            &[(
+                "sum by (result) (increase(pareto_config_reloads_total[$__range]))",
+                "{{result}}",
+            )],
+        ),
+        (
+            Figure,
+            ("Configuration in force", COUNT),
+            "1 while the file is in force, 0 after a reload that was refused.",
+            &[(
+                "min by (instance) (pareto_config_last_reload_ok)",
+                "{{instance}}",
+            )],
+        ),
+        (
+            Figure,
+            ("Versions", COUNT),
+            "Nodes by version of the gateway.",
+            &[("count by (version) (pareto_build_info)", "{{version}}")],
+        ),
+    ],
+};
