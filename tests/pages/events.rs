@@ -77,7 +77,7 @@ fn correction(n: usize, balance: &Balance) -> Correction {
     let kinds = [Kind::Correct, Kind::Late, Kind::Reconcile];
     let kind = kinds[n % 3];
     let held = &balance.entry.held;
-    let cost = balance.now.cost.0 / if n % 2 == 0 { -10 } else { 20 };
+    let cost = balance.now.cost.0 / if n.is_multiple_of(2) { -10 } else { 20 };
     Correction {
         id: format!("{kind:?}/{}/{}", held.request, held.attempt),
         kind,
@@ -89,7 +89,7 @@ fn correction(n: usize, balance: &Balance) -> Correction {
         reference: "ticket 17".to_owned(),
         at_ms: balance.entry.settled_at_ms + DAY_MS,
         change: Change {
-            counts: [0, 0, 0, 0, i64::from(n % 2 == 1) * 9, 0, 0, 0, 0],
+            counts: [0, 0, 0, 0, i64::from(!n.is_multiple_of(2)) * 9, 0, 0, 0, 0],
             cost: NanoUsd(cost),
             list: NanoUsd(cost),
             sell: NanoUsd(cost * 13 / 10),
