@@ -229,28 +229,30 @@ fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, Ledg
         places: days.places(&range),
         series: lines,
     };
-    let out = made.iter().zip(
-        days.days
-            .get(range.start + now.saturating_sub(1)..)
-            .unwrap_or_default(),
-    );
-    let out = out
-        .clone()
-        .find(|(one, _)| one.expected >= limit)
-        .map(|(_, day)| day.date);
-    Ok(html! {
-        (chart.lines())
-        @if let Some(last) = made.last() {
+    let ahead = days.days.iter().skip(range.start + now.saturating_sub(1));
+    let ahead: Vec<(Date, forecast::Forecast)> = ahead
+        .map(|day| day.date)
+        .zip(made.iter().copied())
+        .collect();
+    Ok(html! { (chart.lines()) (outlook(&ahead, limit)) })
+}
+
+/// What a window will come to, and when it is used up.
+fn outlook(ahead: &[(Date, forecast::Forecast)], limit: i64) -> Markup {
+    let amount = |nano: i64| money(nano, number::digits(nano), None);
+    let out = ahead.iter().find(|(_, one)| one.expected >= limit);
+    html! {
+        @if let Some((_, last)) = ahead.last() {
             p.note {
-                "By the end of its window " (money(last.expected, number::digits(last.expected), None)) " are expected to be spent, 80\u{a0}% between "
-                (money(last.low, number::digits(last.low), None)) " and " (money(last.high, number::digits(last.high), None)) ". "
+                "By the end of its window " (amount(last.expected)) " are expected to be spent, 80\u{a0}% between "
+                (amount(last.low)) " and " (amount(last.high)) ". "
                 @match out {
-                    Some(date) => { "At this pace it is used up on " strong { (date.strftime("%-d %B")) } "." },
+                    Some((date, _)) => { "At this pace it is used up on " strong { (date.strftime("%-d %B")) } "." },
                     None => "At this pace it lasts.",
                 }
             }
         }
-    })
+    }
 }
 
 fn series(name: &str, values: Vec<i64>) -> Series {
