@@ -22,7 +22,13 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         &[Dimension::Day, Dimension::Tenant],
         ask.grain(),
     )?;
-    let all = calendar(ask);
+    let mut all = calendar(ask);
+    // Months before the first use would be columns of nothing.
+    let used = bills(&all, &lines)
+        .values()
+        .filter_map(|months| months.keys().min().copied())
+        .min();
+    all.drain(..used.unwrap_or(0).min(all.len().saturating_sub(1)));
     let closed = closed(ask, sources, &all)?;
     let bills = bills(&all, &lines);
     let matrix = matrix(ask, &all, &bills, &closed);
