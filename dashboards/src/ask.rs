@@ -47,7 +47,9 @@ impl Ask {
         } else {
             "month"
         });
-        let period = Period::read(preset, dates, (zone, zone_name), asked.now_ms);
+        let fiscal = find("fiscal_start").and_then(|text| text.parse().ok());
+        let fiscal = fiscal.filter(|month| (1..=12).contains(month)).unwrap_or(1);
+        let period = Period::read(preset, dates, (zone, zone_name), fiscal, asked.now_ms);
         let mut filter = Filter::default().over(period.span.from_ms, period.span.until_ms);
         for dimension in FILTERED {
             let named = find(word(dimension));
@@ -126,8 +128,10 @@ impl Ask {
 
 /// Whether a parameter means the same on every page.
 fn global(name: &str) -> bool {
-    matches!(name, "period" | "from" | "until" | "zone" | "view")
-        || FILTERED.iter().any(|one| word(*one) == name)
+    matches!(
+        name,
+        "period" | "from" | "until" | "zone" | "view" | "fiscal_start"
+    ) || FILTERED.iter().any(|one| word(*one) == name)
 }
 
 /// The word of a dimension in URLs.
@@ -197,6 +201,11 @@ fn decode(query: &str) -> Vec<(String, String)> {
             (decoded(name), decoded(value))
         })
         .collect()
+}
+
+/// Reads a part of a path, where a plus sign is itself.
+pub(crate) fn decoded_path(text: &str) -> String {
+    decoded(&text.replace('+', "%2B"))
 }
 
 fn decoded(text: &str) -> String {

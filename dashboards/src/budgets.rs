@@ -1,24 +1,15 @@
 //! Budgets: who will run out, and when?
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use maud::{Markup, html};
-use meter::finance::{Allowance, Decided, Sums};
-use meter::ledger::Dimension;
-use meter::{LedgerError, Standing, Unit};
+use maud::html;
+use meter::finance::{Allowance, Decided};
+use meter::{Standing, Unit};
 
 use crate::ask::{Ask, encode};
-use crate::chart::{self, Chart, Series};
 use crate::desk::Sources;
-use crate::figures::{Days, int};
-use crate::forecast;
-use crate::frame::{Page, tile};
+use crate::frame::Page;
 use crate::number;
-use crate::period::{self, shift};
-use crate::table::{Cell, Table, money};
-
-const DECISIONS: u32 = 50;
-const WINDOWS: u32 = 12;
+use crate::period;
+use crate::table::{Cell, Table};
 
 pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
     let kept = |one: &&Allowance| {
@@ -36,6 +27,9 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
             "State",
         ],
     );
+    if is_shared(&all) {
+        table.columns.insert(6, "With other nodes".to_owned());
+    }
     table.empty = "No budget is configured. A [[budget]] in the configuration makes one.";
     let here = |id: &str| all.iter().any(|one| one.standing.id == id);
     let roots = all
@@ -57,6 +51,11 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Page {
     }
 }
 
+/// Whether other nodes may spend from any of these.
+fn is_shared(all: &[&Allowance]) -> bool {
+    all.iter().any(|one| one.standing.leased != 0)
+}
+
 fn branch(ask: &Ask, all: &[&Allowance], one: &Allowance, depth: usize, table: &mut Table) {
     let standing = &one.standing;
     let indent = "\u{2003}".repeat(depth);
@@ -70,8 +69,14 @@ fn branch(ask: &Ask, all: &[&Allowance], one: &Allowance, depth: usize, table: &
         standing.unit,
         standing.limit.saturating_add(standing.extra),
     ));
-    row.push(figure(standing.unit, standing.settled));
+    row.push(match standing.unit {
+        Unit::Usd => Cell::Money(standing.settled, settled(standing)),
+        unit => figure(unit, standing.settled),
+    });
     row.push(figure(standing.unit, standing.held));
+    if is_shared(all) {
+        row.push(figure(standing.unit, standing.leased));
+    }
     row.push(figure(standing.unit, standing.left()));
     row.push(Cell::Bar(used(standing)));
     row.push(standing.resets_at_ms.map_or(Cell::text("never"), |at| {
@@ -94,7 +99,18 @@ fn href(ask: &Ask, standing: &Standing) -> String {
     ask.link(&format!("/budgets/{}", encode(&standing.id)), &[])
 }
 
-fn figure(unit: Unit, amount: i64) -> Cell {
+/// The name of what is settled in a budget's window; a rolling one has many.
+pub(crate) fn settled(standing: &Standing) -> Option<String> {
+    let is_rolling = standing.window.starts_with("rolling");
+    (standing.unit == Unit::Usd && !is_rolling).then(|| window(&standing.id, standing.start_ms))
+}
+
+/// The name of what is settled in the window that begins at `start_ms`.
+pub(crate) fn window(budget: &str, start_ms: i64) -> String {
+    format!("window?budget={}&start={start_ms}", encode(budget))
+}
+
+pub(crate) fn figure(unit: Unit, amount: i64) -> Cell {
     match unit {
         Unit::Usd => Cell::Money(amount, None),
         Unit::Requests | Unit::Tokens | Unit::Concurrency => Cell::Count(amount, None),
@@ -110,7 +126,7 @@ fn mark(standing: &Standing) -> &'static str {
 }
 
 /// What is used or held of a limit, in thousandths.
-fn used(standing: &Standing) -> i64 {
+pub(crate) fn used(standing: &Standing) -> i64 {
     let limit = standing.limit.saturating_add(standing.extra);
     let taken = standing.settled.saturating_add(standing.held);
     number::permille(taken, limit).unwrap_or(if taken > 0 { 1_000 } else { 0 })
@@ -140,193 +156,6 @@ pub(crate) fn nearest(ask: &Ask, budgets: &[Allowance], most: usize) -> Table {
         ]);
     }
     table
-}
-
-/// One budget; `None` where there is none of this name.
-pub(crate) fn detail(
-    ask: &Ask,
-    sources: Sources<'_>,
-    id: &str,
-) -> Result<Option<Page>, LedgerError> {
-    let Some(one) = sources
-        .budgets
-        .iter()
-        .find(|one| encode(&one.standing.id) == id || one.standing.id == id)
-    else {
-        return Ok(None);
-    };
-    let standing = &one.standing;
-    let burn = match (standing.unit, &one.scope) {
-        (Unit::Usd, Some(_)) => burn(ask, sources, one)?,
-        _ => {
-            html! { p.empty { "Use by day is kept for money of tenants, teams, projects, keys and models." } }
-        }
-    };
-    let until = standing.resets_at_ms.unwrap_or(ask.now_ms).max(ask.now_ms);
-    let span = meter::finance::Filter::default()
-        .over(standing.start_ms.min(ask.now_ms - 30 * 86_400_000), until);
-    let decided = sources
-        .finance
-        .decisions(&span, Some(&standing.id), DECISIONS)?;
-    let windows = windows(ask, sources, standing)?;
-    let log = log("decisions", "What it decided, by hour", &decided, ask);
-    let body = html! {
-        (tiles(standing, ask))
-        section { h2 { "Burn-down" } (burn) }
-        div.pair {
-            section { h2 { "Decisions" } (log.html(ask)) }
-            section { h2 { "Windows" } (windows.html(ask)) }
-        }
-        p.note { a href=(ask.link("/budgets", &[])) { "All budgets" } }
-    };
-    Ok(Some(Page {
-        title: standing.name.clone(),
-        lead: format!(
-            "{} budget, {}",
-            if standing.hard { "Hard" } else { "Soft" },
-            standing.window
-        ),
-        body,
-        tables: vec![log, windows],
-        unfiltered: true,
-        ..Page::default()
-    }))
-}
-
-fn tiles(standing: &Standing, ask: &Ask) -> Markup {
-    let shown = |amount: i64| match standing.unit {
-        Unit::Usd => money(amount, number::digits(amount), None),
-        Unit::Requests | Unit::Tokens | Unit::Concurrency => crate::table::count(amount, None),
-    };
-    let marks: Vec<String> = standing
-        .thresholds
-        .iter()
-        .map(|at| format!("{at}\u{a0}%"))
-        .collect();
-    html! {
-        dl.tiles {
-            (tile("Limit", &shown(standing.limit), &html! { @if standing.extra != 0 { "and " (shown(standing.extra)) " by grace and overrides" } }))
-            (tile("Settled", &shown(standing.settled), &html! { (number::percent(used(standing))) " used or held" }))
-            (tile("Held", &shown(standing.held), &html! { "by calls under way" }))
-            (tile("Left", &shown(standing.left()), &html! { @if let Some(at) = standing.resets_at_ms { "resets " (period::moment(at, &ask.period.zone)) } @else { "never resets" } }))
-            (tile("State", &html! { (standing.state) }, &html! { @if marks.is_empty() { "no thresholds" } @else { "thresholds at " (marks.join(", ")) } }))
-        }
-    }
-}
-
-/// What is left after each day of the window, beside an even plan.
-fn burn(ask: &Ask, sources: Sources<'_>, one: &Allowance) -> Result<Markup, LedgerError> {
-    let standing = &one.standing;
-    let today = ask.period.today;
-    let (first, end) = bounds(ask, standing);
-    let begin = shift(today, -forecast::BACK_DAYS).min(first);
-    let span = ask.period.between(begin, end);
-    let filter = one.scope.clone().unwrap_or_default();
-    let filter = filter.over(span.from_ms, span.until_ms);
-    let by = [Dimension::Day];
-    let lines = sources.finance.sums(&filter, &by, ask.grain())?;
-    let days = Days::new(ask.period.days(begin, end), &lines);
-    let costs = days.totals();
-    let daily: Vec<i64> = costs.iter().map(|sums: &Sums| sums.cost.0).collect();
-    let range = days.range(first, end);
-    let now = days.range(first, shift(today, 1)).len();
-    let limit = standing.limit.saturating_add(standing.extra);
-    let window = daily.get(range.clone()).unwrap_or_default();
-    let (left, plan) = course(window, now, limit);
-    let rate: i64 = recent(&daily, days.range(today, today).start);
-    let ends = (rate > 0).then(|| standing.left() / rate);
-    let chart = Chart {
-        id: "burn",
-        caption: format!("Left of {} after each day", standing.name),
-        unit: chart::Unit::Usd,
-        measure: None,
-        of: String::new(),
-        places: days.places(&range),
-        series: vec![
-            Series {
-                name: "Left".to_owned(),
-                of: None,
-                values: left,
-            },
-            Series {
-                name: "Even plan".to_owned(),
-                of: None,
-                values: plan,
-            },
-        ],
-    };
-    Ok(html! {
-        (chart.lines())
-        @if let Some(days) = ends {
-            p.note { "At the pace of the last seven days, " (money(rate, number::digits(rate), None)) " a day, what is left lasts "
-                strong { (number::count(days)) @if days == 1 { " day" } @else { " days" } } "." }
-        }
-    })
-}
-
-/// The days of a budget's window, as far as a chart shows them; those of one without end are the last 90.
-fn bounds(ask: &Ask, standing: &Standing) -> (Date, Date) {
-    let date = |ms: i64| -> Date {
-        let at = Timestamp::from_millisecond(ms).unwrap_or_default();
-        at.to_zoned(ask.period.zone.clone()).date()
-    };
-    let today = ask.period.today;
-    let first = if standing.start_ms > 0 {
-        date(standing.start_ms)
-    } else {
-        shift(today, -90)
-    };
-    let last = standing.resets_at_ms.map_or(today, |at| date(at - 1));
-    (first, shift(last.max(today), 1).min(shift(first, 400)))
-}
-
-/// What is left after each of the first `now` days, and after each day of an even plan.
-fn course(costs: &[i64], now: usize, limit: i64) -> (Vec<i64>, Vec<i64>) {
-    let length = int(u64::try_from(costs.len()).unwrap_or(1)).max(1);
-    let (mut spent, mut left, mut plan) = (0, Vec::new(), Vec::new());
-    for (n, cost) in costs.iter().enumerate() {
-        spent += cost;
-        let done = int(u64::try_from(n).unwrap_or(0)) + 1;
-        plan.push(limit - number::ratio(limit, done, length).unwrap_or(0));
-        if n < now {
-            left.push((limit - spent).max(0));
-        }
-    }
-    (left, plan)
-}
-
-/// The mean of the last seven whole days.
-fn recent(daily: &[i64], today: usize) -> i64 {
-    let week = daily
-        .get(today.saturating_sub(7)..today)
-        .unwrap_or_default();
-    number::ratio(
-        week.iter().sum(),
-        1,
-        int(u64::try_from(week.len()).unwrap_or(1)),
-    )
-    .unwrap_or(0)
-}
-
-fn windows(ask: &Ask, sources: Sources<'_>, standing: &Standing) -> Result<Table, LedgerError> {
-    let mut table = Table::new(
-        "windows",
-        "Settled in its latest windows",
-        &["Window from", "Settled", "Of the limit"],
-    );
-    table.empty = "No window of it is written down yet.";
-    for (start_ms, settled) in sources.finance.history(&standing.id, WINDOWS)? {
-        table.rows.push(vec![
-            Cell::text(if start_ms > 0 {
-                period::moment(start_ms, &ask.period.zone)
-            } else {
-                "the beginning".to_owned()
-            }),
-            figure(standing.unit, settled),
-            Cell::Share(number::permille(settled, standing.limit)),
-        ]);
-    }
-    Ok(table)
 }
 
 /// What budgets decided.

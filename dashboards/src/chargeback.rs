@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use maud::html;
-use meter::LedgerError;
-use meter::finance::{Filter, Line, Statement, Status, Sums};
+use jiff::tz::TimeZone;
+use maud::{Markup, html};
+use meter::finance::{Filter, Line, Statement, Sums};
 use meter::ledger::Dimension;
+use meter::{LedgerError, NanoUsd};
 
 use crate::ask::{self, Ask, word};
 use crate::desk::Sources;
 use crate::figures::{Measure, int, total};
 use crate::frame::{Page, Select};
-use crate::period::{Span, months};
+use crate::period::{self, Span, months};
 use crate::table::{Cell, Table, count, money, named};
 
 pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError> {
@@ -21,8 +22,14 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         &[Dimension::Day, Dimension::Tenant],
         ask.grain(),
     )?;
-    let closed = sources.finance.statements(&ask.filter)?;
-    let all = calendar(ask);
+    let mut all = calendar(ask);
+    // Months before the first use would be columns of nothing.
+    let used = bills(&all, &lines)
+        .values()
+        .filter_map(|months| months.keys().min().copied())
+        .min();
+    all.drain(..used.unwrap_or(0).min(all.len().saturating_sub(1)));
+    let closed = closed(ask, sources, &all)?;
     let bills = bills(&all, &lines);
     let matrix = matrix(ask, &all, &bills, &closed);
     let month = ask
@@ -55,18 +62,22 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let status = closed
         .iter()
         .find(|one| one.tenant == tenant && one.month == month.name);
+    let done = register(ask, &closed);
     let body = html! {
         section { h2 { "Months" } (matrix.html(ask)) }
+        section { h2 { "Closed statements" } (done.html(ask)) }
         section #statement { h2 { (named(&tenant)) ", " (month.first.strftime("%B %Y")) }
             (state(status, ask, &sums, &filter))
             (statement.html(ask)) }
+        p.note { "Statements are of calendar months in UTC; what became known after the close stands in the month\u{2019}s figures here, and comes as a note on the next statement. "
+            "Due is what was used, less what waits for a provider\u{2019}s bill, with notes, less credits. " code { "pareto statements" } " drafts, closes and verifies them." }
     };
     let selects = selects(&all, month, &tenants, &tenant);
     Ok(Page {
         title: "Chargeback".to_owned(),
         lead: "What do I invoice?".to_owned(),
         body,
-        tables: vec![matrix, statement],
+        tables: vec![matrix, statement, done],
         selects,
         ..Page::default()
     })
@@ -163,8 +174,16 @@ fn matrix(ask: &Ask, all: &[Month], bills: &Bills, closed: &[Statement]) -> Tabl
             .iter()
             .filter(|one| one.month == month.name)
             .collect();
-        let done = !own.is_empty() && own.iter().all(|one| one.status == Status::Closed);
-        let state = if done { "closed" } else { "draft" };
+        let place = |bill: &BTreeMap<usize, Sums>| {
+            bill.keys()
+                .any(|n| all.get(*n).is_some_and(|other| other.name == month.name))
+        };
+        let bills = bills.values().filter(|bill| place(bill)).count();
+        let state = match own.len() {
+            0 => "draft".to_owned(),
+            closed if closed >= bills => "closed".to_owned(),
+            closed => format!("{closed} of {bills} closed"),
+        };
         table
             .columns
             .push(format!("{} ({state})", month.first.strftime("%b %Y")));
@@ -208,23 +227,102 @@ fn line(
     row
 }
 
+/// Statements of the months that the page shows, whole months whatever the zone is.
+fn closed(ask: &Ask, sources: Sources<'_>, all: &[Month]) -> Result<Vec<Statement>, LedgerError> {
+    let first = all.first().map_or(ask.period.first, |month| month.first);
+    let end = all
+        .last()
+        .map_or(ask.period.end, |month| months(month.first, 1));
+    let utc = |date| period::midnight(date, &TimeZone::UTC);
+    let filter = ask.filter.clone().over(utc(first), utc(end));
+    sources.finance.statements(&filter)
+}
+
+/// The name of one figure of a closed statement.
+fn figure(measure: &str, one: &Statement) -> String {
+    format!(
+        "{measure}?tenant={}&month={}",
+        ask::encode(&one.tenant),
+        one.month
+    )
+}
+
+/// Statements that were closed, newest month first.
+fn register(ask: &Ask, closed: &[Statement]) -> Table {
+    let names = [
+        "Month", "Tenant", "Number", "Closed", "Used", "Waiting", "Notes", "Credits", "Rounding",
+        "Due",
+    ];
+    let mut table = Table::new(
+        "closed",
+        format!("Closed statements, {}", ask.period.title()),
+        &names,
+    );
+    table.empty = "No month was closed yet.";
+    let mut order: Vec<&Statement> = closed.iter().collect();
+    order.sort_by_key(|one| (std::cmp::Reverse(&one.month), &one.tenant));
+    for one in order {
+        let of = |measure: &str| Some(figure(measure, one));
+        table.rows.push(vec![
+            Cell::text(&one.month),
+            Cell::Link(
+                named(&one.tenant).to_owned(),
+                ask.link(
+                    "/chargeback",
+                    &[("bill", &one.tenant), ("month", &one.month)],
+                ),
+            ),
+            Cell::Count(i64::from(one.number), of("statement_number")),
+            Cell::text(period::moment(one.closed_at_ms, &ask.period.zone)),
+            Cell::Money(one.sell.0, of("statement_sell")),
+            Cell::Money(one.suspense.0, None),
+            Cell::Money(one.notes.0, None),
+            Cell::Money(one.credits.0, of("statement_credits")),
+            Cell::Money(one.rounding.0, None),
+            Cell::Money(one.due.0, of("statement_due")),
+        ]);
+    }
+    table
+}
+
 /// How far the bill is, and what it comes to.
-fn state(status: Option<&Statement>, ask: &Ask, all: &Sums, filter: &Filter) -> maud::Markup {
-    let more = |name: &'static str, nano: i64| html! { @if nano != 0 { dt { (name) } dd { (money(nano, 2, None)) } } };
+fn state(status: Option<&Statement>, ask: &Ask, all: &Sums, filter: &Filter) -> Markup {
+    let of = |word: &str| ask::key(word, filter);
     html! {
         dl.facts {
             dt { "Status" }
             dd { @match status {
-                Some(one) if one.status == Status::Closed => { span class="mark good" { "closed" } " version " (one.version) },
-                _ => span class="mark fair" { @if filter.until_ms <= ask.now_ms { "draft" } @else { "draft, month not over" } },
+                Some(one) => { span class="mark good" { "closed" } " number " (one.number) ", "
+                    (period::moment(one.closed_at_ms, &ask.period.zone)) },
+                None => span class="mark fair" { @if filter.until_ms <= ask.now_ms { "draft" } @else { "draft, month not over" } },
             } }
-            dt { "Usage" } dd { (money(all.sell.0, 2, Some(&ask::key("sell", filter)))) }
-            @if let Some(one) = status {
-                (more("Credits", one.credits.0)) (more("Adjustments", one.adjustments.0)) (more("Rounding", one.rounding.0))
+            @match status {
+                Some(one) => (sealed(one, all, &of("sell"))),
+                None => {
+                    dt { "Used so far" } dd { (money(all.sell.0, 2, Some(&of("sell")))) }
+                    @if all.estimated > 0 {
+                        dt { "Estimates in it" } dd { (count(all.estimated, Some(&of("estimated")))) " requests, " (money(all.estimated_cost.0, 2, Some(&of("estimated_cost")))) " at cost: not due before a bill confirms them" }
+                    }
+                }
             }
-            dt { "At cost" } dd { (money(all.cost.0, 2, Some(&ask::key("cost", filter)))) }
-            dt { "Requests" } dd { (count(all.calls, Some(&ask::key("calls", filter)))) }
+            dt { "At cost" } dd { (money(all.cost.0, 2, Some(&of("cost")))) }
+            dt { "Requests" } dd { (count(all.calls, Some(&of("calls")))) }
         }
+    }
+}
+
+/// The figures of a closed statement, and what has changed in its month since.
+fn sealed(one: &Statement, all: &Sums, sell: &str) -> Markup {
+    let more = |name: &'static str, amount: NanoUsd| html! { @if amount != NanoUsd::ZERO { dt { (name) } dd { (money(amount.0, 2, None)) } } };
+    html! {
+        dt { "Used" } dd { (money(one.sell.0, 2, Some(&figure("statement_sell", one)))) }
+        (more("Rounding in it", one.rounding))
+        (more("Waiting for a bill", -one.suspense))
+        (more("Notes", one.notes))
+        (more("Credits", -one.credits))
+        dt { "Due" } dd { strong { (money(one.due.0, 2, Some(&figure("statement_due", one)))) } }
+        dt { "Month as it stands now" } dd { (money(all.sell.0, 2, Some(sell))) }
+        dt { "Digest" } dd { code title=(one.hash) { (one.hash.get(..16).unwrap_or_default()) "\u{2026}" } }
     }
 }
 

@@ -107,7 +107,8 @@ impl Chart {
         let scale = Scale::over(all.copied().max().unwrap_or(0));
         let half = self.step() / 2;
         let drawing = html! {
-            @for (n, series) in self.series.iter().enumerate() {
+            // The first one lies on top.
+            @for (n, series) in self.series.iter().enumerate().rev() {
                 path class={ "line l" (n) } d=(line(series.values.iter().enumerate().map(|(place, value)| {
                     (self.x(place) + half, scale.y(*value))
                 }))) {}

@@ -4,16 +4,21 @@ use std::sync::{Mutex, PoisonError};
 
 use meter::LedgerError;
 use meter::finance::{Allowance, Choices, Finance};
+use meter::price::Listing;
 
-use crate::ask::Ask;
+use crate::ask::{self, Ask};
 use crate::frame::{self, Page};
-use crate::{Asked, budgets, chargeback, explore, live, overview, prices, quality, savings, units};
+use crate::{
+    Asked, budget, budgets, chargeback, explore, live, overview, prices, quality, savings, units,
+};
 
 /// Where pages get their numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
     pub finance: &'a dyn Finance,
     pub budgets: &'a [Allowance],
+    /// Of the price book; needed by the page of prices alone.
+    pub prices: &'a Listing,
     /// Calls that this process is answering.
     pub in_flight: usize,
 }
@@ -88,7 +93,7 @@ fn page(ask: &Ask, sources: Sources<'_>) -> Result<Option<Page>, LedgerError> {
         "/prices" => prices::page(ask, sources)?,
         "/live" => live::page(ask, sources)?,
         other => match other.strip_prefix("/budgets/") {
-            Some(id) => return budgets::detail(ask, sources, id),
+            Some(id) => return budget::page(ask, sources, &ask::decoded_path(id)),
             None => return Ok(None),
         },
     };

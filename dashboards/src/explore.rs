@@ -20,6 +20,7 @@ use crate::table::{Cell, Table, named};
 const MOST_COLUMNS: usize = 8;
 /// Rows of a pivot on the page and in its CSV.
 const MOST_ROWS: usize = 2_000;
+const DAY_MS: i64 = 86_400_000;
 
 pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError> {
     let rows = ask
@@ -54,7 +55,10 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let mut tables = vec![table];
     if wanted == "percentiles" {
         let by = matches!(rows, Dimension::Tenant | Dimension::Model).then_some(rows);
-        tables.insert(0, percentiles(by, &sources.finance.steps(&ask.filter, by)?));
+        tables.insert(
+            0,
+            percentiles(ask, by, &sources.finance.steps(&ask.filter, by)?),
+        );
     }
     let chart = Chart {
         id: "explore",
@@ -268,28 +272,47 @@ fn unnamed(cell: Cell) -> Cell {
 }
 
 /// What the middle call and the dearest twentieth cost.
-fn percentiles(by: Option<Dimension>, steps: &[Step]) -> Table {
+fn percentiles(ask: &Ask, by: Option<Dimension>, steps: &[Step]) -> Table {
     let first = by.map_or("All", title);
     let mut table = Table::new(
         "percentiles",
-        "Cost per call, to an eighth; of the filters, only period, tenant and model are heard",
+        "Cost per call as it was settled, to an eighth; of the filters, only tenant, model and days in UTC are heard",
         &[first, "Calls", "p50", "p95", "p99"],
     );
+    // Steps are kept by days in UTC; those that begin in the period are meant.
+    let days = |ms: i64| ms.div_euclid(DAY_MS) * DAY_MS + if ms % DAY_MS == 0 { 0 } else { DAY_MS };
+    let over = Filter {
+        tenant: ask.filter.tenant.clone(),
+        model: ask.filter.model.clone(),
+        ..Filter::default()
+    };
+    let over = over.over(days(ask.filter.from_ms), days(ask.filter.until_ms));
     let mut groups: BTreeMap<&str, Vec<&Step>> = BTreeMap::new();
     for step in steps {
         groups.entry(&step.group).or_default().push(step);
     }
     for (name, steps) in groups {
         let calls: i64 = steps.iter().map(|step| step.calls).sum();
-        let at = |per_cent: i64| Cell::Money(percentile(&steps, calls, per_cent), None);
+        let own = match by {
+            Some(by) => over.clone().with(by, Some(name.to_owned())),
+            None => over.clone(),
+        };
+        let at = |per_cent: i64| {
+            let sum = ask::key(&format!("p{per_cent}"), &own);
+            Cell::Money(percentile(&steps, calls, per_cent), Some(sum))
+        };
         let name = if by.is_some() {
             Cell::name(name)
         } else {
             Cell::text("All calls")
         };
-        table
-            .rows
-            .push(vec![name, Cell::Count(calls, None), at(50), at(95), at(99)]);
+        table.rows.push(vec![
+            name,
+            Cell::Count(calls, Some(ask::key("answered", &own))),
+            at(50),
+            at(95),
+            at(99),
+        ]);
     }
     table
 }

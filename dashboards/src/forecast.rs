@@ -24,13 +24,20 @@ pub(crate) struct Forecast {
 /// they are, `today` and the rest of the month as expected.
 pub(crate) fn month(daily: &[(Date, i64)], today: Date) -> Option<Forecast> {
     let first = today.first_of_month();
-    let next = months(first, 1);
+    course(daily, first, today, months(first, 1))
+        .last()
+        .copied()
+}
+
+/// What it will have come to since `first` by the end of each day from `today` up to, but without,
+/// `end`; nothing where too little is known.
+pub(crate) fn course(daily: &[(Date, i64)], first: Date, today: Date, end: Date) -> Vec<Forecast> {
     let known: i128 = between(daily, first, today)
         .map(|(_, nano)| i128::from(*nano))
         .sum();
     let back: Vec<&(Date, i64)> = between(daily, shift(today, -BACK_DAYS), today).collect();
     if back.len() < LEAST_DAYS || back.iter().all(|(_, nano)| *nano == 0) {
-        return None;
+        return Vec::new();
     }
     let mean = |weekday| {
         let same: Vec<i128> = back
@@ -53,8 +60,10 @@ pub(crate) fn month(daily: &[(Date, i64)], today: Date) -> Option<Forecast> {
     let variance = squares / free.max(1);
     let (mut rest, mut spread) = (0_i128, 0_i128);
     let mut counts = [0_i128; 7];
+    let mut made = Vec::new();
+    let nano = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
     let mut date = today;
-    while date < next {
+    while date < end {
         let (expected, samples) = mean(date.weekday());
         rest += expected;
         let place = usize::try_from(date.weekday().to_monday_zero_offset()).unwrap_or(0);
@@ -63,16 +72,16 @@ pub(crate) fn month(daily: &[(Date, i64)], today: Date) -> Option<Forecast> {
             spread += 1_000 + (2 * *count + 1) * 1_000 / samples;
             *count += 1;
         }
+        let width = (variance.saturating_mul(spread) / 1_000).isqrt() * 1_000 * BAND / 1_000;
+        let expected = known + rest;
+        made.push(Forecast {
+            expected: nano(expected),
+            low: nano((expected - width).max(known)),
+            high: nano(expected + width),
+        });
         date = shift(date, 1);
     }
-    let width = (variance.saturating_mul(spread) / 1_000).isqrt() * 1_000 * BAND / 1_000;
-    let expected = known + rest;
-    let nano = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
-    Some(Forecast {
-        expected: nano(expected),
-        low: nano((expected - width).max(known)),
-        high: nano(expected + width),
-    })
+    made
 }
 
 /// By how much the forecast that was made on the tenth of the month before missed it, in thousandths of

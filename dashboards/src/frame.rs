@@ -61,6 +61,21 @@ const ZONES: [&str; 9] = [
     "Asia/Tokyo",
 ];
 
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
 /// The whole document.
 pub(crate) fn document(ask: &Ask, page: &Page, choices: &Choices) -> String {
     let whole: Markup = html! {
@@ -116,7 +131,8 @@ fn inside(ask: &Ask, page: &Page, choices: &Choices) -> Markup {
         }
         footer {
             p { "Amounts are exact to a billionth of a dollar: point at one to see all nine places. "
-                "Days are those of " (ask.period.zone_name) "." }
+                "Days are those of " (ask.period.zone_name)
+                @if ask.period.is_between_hours() { ", from the full hour before their midnight, because sums are kept by the hour" } "." }
         }
     }
 }
@@ -157,6 +173,11 @@ fn filters(ask: &Ask, page: &Page, choices: &Choices) -> Markup {
             details.more open[set > 0] {
                 summary { "Narrow down" @if set > 0 { " (" (set) ")" } }
                 div.row {
+                    label { "Fiscal year from" select name="fiscal_start" {
+                        @for (place, name) in MONTHS.iter().enumerate() {
+                            option value=(place + 1) selected[usize::try_from(ask.period.fiscal) == Ok(place + 1)] { (name) }
+                        }
+                    } }
                     @for (dimension, values) in FILTERED.iter().zip(choices) { (one(ask, *dimension, values)) }
                     @if set > 0 { a.clear href=(cleared(ask)) { "Clear" } }
                 }

@@ -14,6 +14,7 @@ mod number;
 mod period;
 mod table;
 
+mod budget;
 mod budgets;
 mod chargeback;
 mod explore;

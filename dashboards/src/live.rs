@@ -131,7 +131,13 @@ fn table(ask: &Ask, latest: &[Entry]) -> Table {
             Cell::text(entry.source.as_str()),
             Cell::Count(crate::figures::int(entry.usage.prompt()), None),
             Cell::Count(crate::figures::int(entry.usage.answer()), None),
-            Cell::Money(entry.cost.0, None),
+            Cell::Money(
+                entry.cost.0,
+                Some(format!(
+                    "entry?request={}&attempt={}",
+                    held.request, held.attempt
+                )),
+            ),
         ]);
     }
     table

@@ -8,7 +8,8 @@ pub(crate) fn digits(largest: i64) -> u32 {
     match largest.unsigned_abs() {
         0 | 1_000_000_000.. => 2,
         10_000_000.. => 4,
-        _ => 6,
+        1_000.. => 6,
+        _ => 9,
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Day {
 pub(crate) struct Period {
     /// One of [`PRESETS`], or `custom`.
     pub(crate) preset: &'static str,
+    /// The month in which fiscal years begin.
+    pub(crate) fiscal: i8,
     pub(crate) zone: TimeZone,
     pub(crate) zone_name: String,
     pub(crate) first: Date,
@@ -34,7 +36,7 @@ pub(crate) struct Period {
 }
 
 /// What people choose from: the word and how it is called.
-pub(crate) const PRESETS: [(&str, &str); 9] = [
+pub(crate) const PRESETS: [(&str, &str); 11] = [
     ("today", "Today"),
     ("yesterday", "Yesterday"),
     ("7d", "Last 7 days"),
@@ -43,6 +45,8 @@ pub(crate) const PRESETS: [(&str, &str); 9] = [
     ("last-month", "Last month"),
     ("quarter", "Quarter to date"),
     ("year", "Year to date"),
+    ("fiscal-quarter", "Fiscal quarter to date"),
+    ("fiscal-year", "Fiscal year to date"),
     ("custom", "Custom"),
 ];
 /// The longest custom period: more days than pages can show.
@@ -54,6 +58,7 @@ impl Period {
         preset: &str,
         dates: (Option<&str>, Option<&str>),
         (zone, zone_name): (TimeZone, String),
+        fiscal: i8,
         now_ms: i64,
     ) -> Self {
         let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
@@ -70,6 +75,14 @@ impl Period {
             "last-month" => (months(month, -1), month),
             "quarter" => (months(month, -i32::from((today.month() - 1) % 3)), tomorrow),
             "year" => (today.first_of_year(), tomorrow),
+            "fiscal-quarter" => {
+                let since = (today.month() - fiscal).rem_euclid(12);
+                (months(month, -i32::from(since % 3)), tomorrow)
+            }
+            "fiscal-year" => {
+                let since = (today.month() - fiscal).rem_euclid(12);
+                (months(month, -i32::from(since)), tomorrow)
+            }
             "custom" => custom(dates, today),
             _ => (month, tomorrow),
         };
@@ -79,6 +92,7 @@ impl Period {
         };
         Self {
             preset,
+            fiscal,
             zone,
             zone_name,
             first,
@@ -94,8 +108,8 @@ impl Period {
         let length = days_between(self.first, self.end);
         let first = match self.preset {
             "month" | "last-month" => months(self.first, -1),
-            "quarter" => months(self.first, -3),
-            "year" => months(self.first, -12),
+            "quarter" | "fiscal-quarter" => months(self.first, -3),
+            "year" | "fiscal-year" => months(self.first, -12),
             _ => shift(self.first, -length),
         };
         let end = match self.preset {
@@ -137,6 +151,12 @@ impl Period {
         } else {
             Grain::Hour
         }
+    }
+
+    /// Whether its zone's days begin between two hours.
+    pub(crate) fn is_between_hours(&self) -> bool {
+        let start = self.first.to_zoned(self.zone.clone());
+        start.is_ok_and(|at| at.offset().seconds() % 3_600 != 0)
     }
 
     /// For people: `1 – 21 November 2026`.
@@ -220,6 +240,7 @@ mod tests {
             preset,
             (Some("2026-02-01"), Some("2026-02-03")),
             zone,
+            4,
             1_795_269_600_000,
         )
     }
@@ -245,6 +266,14 @@ mod tests {
             "2026-10-01..2026-11-22 2026-07-01..2026-08-22"
         );
         assert_eq!(
+            dates("fiscal-quarter"),
+            "2026-10-01..2026-11-22 2026-07-01..2026-08-22"
+        );
+        assert_eq!(
+            dates("fiscal-year"),
+            "2026-04-01..2026-11-22 2025-04-01..2025-11-22"
+        );
+        assert_eq!(
             dates("custom"),
             "2026-02-01..2026-02-04 2026-01-29..2026-02-01"
         );
@@ -255,7 +284,13 @@ mod tests {
     fn a_day_of_another_zone_begins_at_its_own_midnight() {
         let berlin = TimeZone::get("Europe/Berlin").expect("a zone");
         let zone = (berlin, "Europe/Berlin".to_owned());
-        let period = Period::read("custom", (Some("2026-10-25"), Some("2026-10-25")), zone, 0);
+        let period = Period::read(
+            "custom",
+            (Some("2026-10-25"), Some("2026-10-25")),
+            zone,
+            1,
+            0,
+        );
         let hours = (period.span.until_ms - period.span.from_ms) / 3_600_000;
         assert_eq!(hours, 25, "the day on which clocks go back");
         assert_eq!(period.grain(), Grain::Hour);

@@ -2,7 +2,8 @@
 
 use maud::html;
 use meter::LedgerError;
-use meter::finance::{Filter, Line, Reconciled, Sums};
+use meter::books::Capture;
+use meter::finance::{Changed, Filter, Line, Reconciled, Sums};
 use meter::ledger::Dimension;
 
 use crate::ask::{self, Ask};
@@ -23,7 +24,9 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let open = sources.finance.open()?;
     let models = models(ask, &lines);
     let table = by_day(ask, &days, &daily);
-    let bills = bills(ask, &sources.finance.reconciled(&ask.filter)?);
+    let changes = changes(ask, &sources.finance.changed(&ask.filter)?);
+    let told = bills(ask, &reconciled(ask, sources)?);
+    let captures = captures(ask, &sources.finance.captured()?);
     let of = |word: &str| ask::key(word, &ask.filter);
     let share = |part: i64| html! { @match number::permille(part, all.calls) { Some(share) => (number::percent(share)), None => "\u{2013}" } };
     let body = html! {
@@ -33,20 +36,26 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
             (tile("Estimated at the bound", &share(all.estimated), &html! {
                 (count(all.estimated, Some(&of("estimated")))) " requests, " (money(all.estimated_cost.0, number::digits(all.estimated_cost.0), Some(&of("estimated_cost")))) }))
             (tile("Without a price", &share(all.unpriced), &html! { (count(all.unpriced, Some(&of("unpriced")))) " requests" }))
-            (tile("Corrected", &money(all.corrected.0, number::digits(all.corrected.0), None), &html! { "by later entries" }))
+            (tile("Corrected", &money(all.corrected.0, number::digits(all.corrected.0), Some(&of("corrected"))), &html! { "by later entries, inside the cost" }))
+            (tile("In suspense", &money(all.suspense.0, number::digits(all.suspense.0), Some(&of("suspense"))), &html! { "may come on top, until a bill tells" }))
             (tile("Holds open", &html! { (count(open.holds, None)) }, &html! {
                 @if open.latest_ms > 0 { "ledger up to " (period::moment(open.latest_ms, &ask.period.zone)) } @else { "the ledger is empty" } }))
         }
         section { h2 { "Requests not told by the provider" } (chart(ask, &days, &daily).stacked()) }
         section { h2 { "By model" } (models.html(ask)) }
         section { h2 { "By day" } (table.html(ask)) }
-        section { h2 { "Providers\u{2019} bills" } (bills.html(ask)) }
+        div.pair {
+            section { h2 { "Late, corrected, orphaned" } (changes.html(ask)) }
+            section { h2 { "Captured of providers\u{2019} bills" } (captures.html(ask)) }
+        }
+        section { h2 { "Providers\u{2019} bills" } (told.html(ask))
+            p.note { "Bills are by whole days in UTC, and for all tenants together; of the filters, provider and model are heard. A difference is the bill less the ledger." } }
     };
     Ok(Page {
         title: "Data quality".to_owned(),
         lead: "Can I trust the numbers?".to_owned(),
         body,
-        tables: vec![models, table, bills],
+        tables: vec![models, table, told, changes, captures],
         ..Page::default()
     })
 }
@@ -145,21 +154,115 @@ fn by_day(ask: &Ask, days: &Days, daily: &[Sums]) -> Table {
     table
 }
 
+const DAY_MS: i64 = 86_400_000;
+
+/// What bills and the ledger say of the days that the period touches.
+fn reconciled(ask: &Ask, sources: Sources<'_>) -> Result<Vec<Reconciled>, LedgerError> {
+    let day = |ms: i64| ms.div_euclid(DAY_MS) * DAY_MS;
+    let (from, until) = (ask.filter.from_ms, ask.filter.until_ms);
+    let filter = ask.filter.clone();
+    let filter = filter.over(day(from), day(until + DAY_MS - 1));
+    sources.finance.reconciled(&filter)
+}
+
 /// What providers billed against what is booked.
 fn bills(ask: &Ask, all: &[Reconciled]) -> Table {
     let mut table = Table::new(
         "bills",
-        "Providers\u{2019} bills against the ledger",
-        &["Day", "Provider", "Billed", "Booked", "Difference"],
+        format!(
+            "Providers\u{2019} bills against the ledger, {}",
+            ask.period.title()
+        ),
+        &[
+            "Day",
+            "Provider",
+            "Model",
+            "Billed",
+            "Booked",
+            "Difference",
+            "Captured",
+            "Cause",
+        ],
     );
-    table.empty = "No provider\u{2019}s bill was read in yet.";
+    table.empty = "No provider\u{2019}s bill of this time was read in.";
+    let (mut billed, mut booked) = (0, 0);
     for one in all {
+        let filter = Filter::default()
+            .over(one.day_ms, one.day_ms + DAY_MS)
+            .with(Dimension::Endpoint, Some(one.provider.clone()))
+            .with(Dimension::Model, Some(one.model.clone()));
+        let of = |word: &str| Some(ask::key(word, &filter));
+        billed += one.billed.0;
+        booked += one.booked.0;
+        let date = period::moment(one.day_ms, &jiff::tz::TimeZone::UTC);
         table.rows.push(vec![
-            Cell::text(period::moment(one.day_ms, &ask.period.zone)),
+            Cell::text(date.trim_end_matches(" 00:00")),
             Cell::name(&one.provider),
-            Cell::Money(one.billed.0, None),
-            Cell::Money(one.booked.0, None),
+            Cell::name(&one.model),
+            Cell::Money(one.billed.0, of("billed")),
+            Cell::Money(one.booked.0, of("cost")),
             Cell::Money((one.billed - one.booked).0, None),
+            Cell::Share(number::permille(one.booked.0, one.billed.0)),
+            match one.cause.as_str() {
+                "" => Cell::Blank,
+                "none" => Cell::Mark("good", "agrees".to_owned()),
+                cause => Cell::Mark("fair", cause.to_owned()),
+            },
+        ]);
+    }
+    let mut total = vec![Cell::text("Total"), Cell::Blank, Cell::Blank];
+    total.extend([billed, booked, billed - booked].map(|nano| Cell::Money(nano, None)));
+    total.extend([Cell::Share(number::permille(booked, billed)), Cell::Blank]);
+    table.total = Some(total);
+    table
+}
+
+/// How much of the bills the ledger had, by provider.
+fn captures(ask: &Ask, all: &[Capture]) -> Table {
+    let mut table = Table::new(
+        "captures",
+        "What the ledger had of providers\u{2019} bills",
+        &["Provider", "Captured", "Reconciled", "State"],
+    );
+    table.empty = "No provider\u{2019}s bill was held against the ledger yet.";
+    for one in all {
+        // A bill that is seen to a hundredth is what alerts ask for.
+        let good = one.ratio_ppm >= 990_000;
+        table.rows.push(vec![
+            Cell::name(&one.endpoint),
+            Cell::Share(number::ratio(one.ratio_ppm, 1, 1_000)),
+            Cell::text(period::moment(one.reconciled_at_ms, &ask.period.zone)),
+            Cell::Mark(
+                if good { "good" } else { "bad" },
+                if good { "fine" } else { "below 99 %" }.to_owned(),
+            ),
+        ]);
+    }
+    table
+}
+
+/// Rows beside settled entries, by kind.
+fn changes(ask: &Ask, all: &[Changed]) -> Table {
+    let mut table = Table::new(
+        "changes",
+        "Rows that came after calls were settled, and holds that nobody settled",
+        &["Kind", "Rows", "Cost", "Sell"],
+    );
+    table.empty = "No call of this time was corrected, late or orphaned.";
+    for one in all {
+        let of = |word: &str| Some(format!("{}&kind={}", ask::key(word, &ask.filter), one.kind));
+        table.rows.push(vec![
+            Cell::text(match one.kind.as_str() {
+                "rerate" => "priced anew",
+                "late" => "late usage",
+                "reconcile" => "by a provider\u{2019}s bill",
+                "correct" => "corrected by a person",
+                "orphaned" => "hold that nobody settled, at its bound",
+                other => other,
+            }),
+            Cell::Count(one.rows, of("rows")),
+            Cell::Money(one.cost.0, of("cost")),
+            Cell::Money(one.sell.0, of("sell")),
         ]);
     }
     table

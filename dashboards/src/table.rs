@@ -9,6 +9,8 @@ use crate::number;
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
     Blank,
+    /// A decimal amount of USD that is shown as it is written, all digits of it.
+    Price(String),
     Text(String),
     /// A text that leads on.
     Link(String, String),
@@ -52,7 +54,9 @@ impl Cell {
     fn csv(&self) -> String {
         match self {
             Self::Blank | Self::Share(None) | Self::Change(None) => String::new(),
-            Self::Text(text) | Self::Link(text, _) | Self::Mark(_, text) => text.clone(),
+            Self::Text(text) | Self::Price(text) | Self::Link(text, _) | Self::Mark(_, text) => {
+                text.clone()
+            }
             Self::Money(nano, _) => meter::NanoUsd(*nano).to_usd(),
             Self::Count(count, _) => count.to_string(),
             Self::Bar(share) | Self::Share(Some(share)) | Self::Change(Some(share)) => {
@@ -168,6 +172,7 @@ fn shown(cell: &Cell, digits: u32) -> Markup {
         @match cell {
             Cell::Blank => {},
             Cell::Text(text) => (text),
+            Cell::Price(text) => { "$" (text) },
             Cell::Link(text, href) => {
                 // What stands below another is moved in, without a line under the room.
                 @let name = text.trim_start_matches('\u{2003}');

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use wire::Usage;
 
+use crate::books::Capture;
 use crate::ledger::Dimension;
-use crate::{LedgerError, NanoUsd, Standing};
+use crate::{LedgerError, NanoUsd, Override, Standing};
 
 /// Which part of the use is meant. Times are milliseconds since 1970; `until_ms` is exclusive. A name
 /// that is `Some("")` means calls that name none.
@@ -135,6 +136,8 @@ pub struct Sums {
     pub wasted_cost: NanoUsd,
     /// What corrections changed, inside `cost`.
     pub corrected: NanoUsd,
+    /// What attempts may cost beyond what was counted, until a bill tells; not inside `cost`.
+    pub suspense: NanoUsd,
 }
 
 impl Sums {
@@ -187,6 +190,7 @@ impl Sums {
             (&mut self.retry_cost, more.retry_cost),
             (&mut self.wasted_cost, more.wasted_cost),
             (&mut self.corrected, more.corrected),
+            (&mut self.suspense, more.suspense),
         ] {
             *sum += more;
         }
@@ -302,36 +306,48 @@ pub struct Open {
     pub latest_ms: i64,
 }
 
-/// How far a month's bill is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It may still change.
-    Draft,
-    /// It is closed, and later changes go into the next one.
-    Closed,
-}
-
-/// A month of a tenant that has been closed. Pages show any month without one as a draft.
+/// A month of a tenant that was closed. A month without one is a draft.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub tenant: String,
-    /// Written `2026-11`.
+    /// Written `2026-11`; months of statements are those of UTC.
     pub month: String,
-    pub status: Status,
-    pub version: u32,
-    pub usage: NanoUsd,
+    /// Counts the tenant's statements.
+    pub number: u32,
+    pub closed_at_ms: i64,
+    /// Everything that was used, the rounding line among it.
+    pub sell: NanoUsd,
+    /// Of it, what waits for a provider's bill.
+    pub suspense: NanoUsd,
+    /// What became known of earlier months.
+    pub notes: NanoUsd,
     pub credits: NanoUsd,
-    pub adjustments: NanoUsd,
     pub rounding: NanoUsd,
+    pub due: NanoUsd,
+    /// The digest of the document.
+    pub hash: String,
 }
 
-/// What a provider's bill and the ledger say of one day.
+/// What a provider's bill and the ledger say of one model's day, in UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconciled {
     pub day_ms: i64,
     pub provider: String,
+    pub model: String,
     pub billed: NanoUsd,
     pub booked: NanoUsd,
+    /// Why they differ, where a reconciliation has looked; else empty.
+    pub cause: String,
+}
+
+/// Rows of the ledger beside settled entries, of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// `rerate`, `late`, `reconcile`, `correct`; `orphaned` for holds that nobody settled.
+    pub kind: String,
+    pub rows: i64,
+    pub cost: NanoUsd,
+    pub sell: NanoUsd,
 }
 
 /// A budget with what it covers, for the pages.
@@ -397,13 +413,19 @@ pub trait Finance: Send + Sync + std::fmt::Debug {
     /// What there is to filter by since `from_ms`.
     fn choices(&self, from_ms: i64) -> Result<Choices, LedgerError>;
 
-    /// Months that are closed, by tenant. Until closing is a feature there are none.
-    fn statements(&self, _filter: &Filter) -> Result<Vec<Statement>, LedgerError> {
-        Ok(Vec::new())
-    }
+    /// Statements that were closed, of months that begin in the filter's time; of the filter, the tenant
+    /// is heard, too.
+    fn statements(&self, filter: &Filter) -> Result<Vec<Statement>, LedgerError>;
 
-    /// What providers' bills said. Until bills are read there are none.
-    fn reconciled(&self, _filter: &Filter) -> Result<Vec<Reconciled>, LedgerError> {
-        Ok(Vec::new())
-    }
+    /// What providers' bills say of each day; of the filter, provider and model are heard.
+    fn reconciled(&self, filter: &Filter) -> Result<Vec<Reconciled>, LedgerError>;
+
+    /// How much of each provider's bills the ledger had, when they were last held against it.
+    fn captured(&self) -> Result<Vec<Capture>, LedgerError>;
+
+    /// Corrections by kind, and holds that nobody settled, of calls in the filter's time.
+    fn changed(&self, filter: &Filter) -> Result<Vec<Changed>, LedgerError>;
+
+    /// Dated changes of a budget's limit, newest first.
+    fn changes(&self, budget: &str) -> Result<Vec<Override>, LedgerError>;
 }

@@ -21,7 +21,7 @@ use build::{Offer, Span, State};
 pub use document::Document;
 pub use overrides::FixedCost;
 pub use rates::{Line, Rated, Rates};
-pub use view::{ClassPrice, OfferView, PeriodView, SearchFee};
+pub use view::{ClassPrice, Listing, ModelView, OfferView, PeriodView, SearchFee};
 
 /// The ordinary service tier.
 pub const STANDARD: &str = "standard";

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
 use meter::hold::Decision;
+use meter::price::Listing;
 use meter::{Finance, Journal, Ledger, LedgerError, Meter};
 use router::Split;
 use tokio_util::sync::CancellationToken;
@@ -559,8 +560,14 @@ impl Parts {
         };
         let budgets = pages::allowances(self.shared.meter.standings(now_ms));
         let finance: &dyn Finance = &*self.store.ledger;
+        // The whole book is looked through, so only where it is shown.
+        let prices = match path {
+            "/prices" => self.desk.load().prices.listing(now_ms),
+            _ => Listing::default(),
+        };
         let sources = dashboards::Sources {
             finance,
+            prices: &prices,
             budgets: &budgets,
             in_flight: self.shared.calls_in_flight(),
         };

@@ -1,14 +1,17 @@
 //! The port of the finance pages over either engine. Every number comes from a rollup.
 
+mod books;
 mod choices;
 mod sums;
 mod tasks;
 
+use meter::books::{Books, Capture};
 use meter::finance::{
-    Bin, Choices, Decided, Filter, Finance, Grain, Line, Open, Priced, Step, Tasks,
+    Bin, Changed, Choices, Decided, Filter, Finance, Grain, Line, Open, Priced, Reconciled,
+    Statement, Step, Tasks,
 };
 use meter::ledger::Dimension;
-use meter::{Entry, Ledger, LedgerError};
+use meter::{Entry, Ledger, LedgerError, Override};
 
 use crate::SqlLedger;
 use crate::sql::{SqlError, Value};
@@ -149,5 +152,28 @@ impl Finance for SqlLedger {
         self.read("read what there is to filter by", |sql| {
             choices::since(sql, from_ms)
         })
+    }
+
+    fn statements(&self, filter: &Filter) -> Result<Vec<Statement>, LedgerError> {
+        self.read("read statements", |sql| books::statements(sql, filter))
+    }
+
+    fn reconciled(&self, filter: &Filter) -> Result<Vec<Reconciled>, LedgerError> {
+        self.read("read bills", |sql| books::reconciled(sql, filter))
+    }
+
+    fn captured(&self) -> Result<Vec<Capture>, LedgerError> {
+        self.captures()
+    }
+
+    fn changed(&self, filter: &Filter) -> Result<Vec<Changed>, LedgerError> {
+        self.read("read corrections", |sql| books::changed(sql, filter))
+    }
+
+    fn changes(&self, budget: &str) -> Result<Vec<Override>, LedgerError> {
+        let mut found = self.overrides()?;
+        found.retain(|one| one.budget == budget);
+        found.reverse();
+        Ok(found)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meter::books::statement::Month;
 use meter::entry::Charge;
 use meter::{Entry, Held, NanoUsd, Outcome, Position, Record, Subject};
 use store::SqlLedger;
@@ -203,8 +204,8 @@ fn entry(n: u64, how: Fill, random: &mut Random) -> Entry {
             book: Arc::from("0123abcd"),
             charges: if day < 40 {
                 vec![Charge {
-                    budget: Arc::from(format!("tenant {tenant}, per month")),
-                    start_ms: at.div_euclid(30 * DAY_MS) * 30 * DAY_MS,
+                    budget: Arc::from(format!("{tenant}/month")),
+                    start_ms: Month::of(at).start_ms(),
                 }]
             } else {
                 Vec::new()
@@ -219,7 +220,12 @@ fn entry(n: u64, how: Fill, random: &mut Random) -> Entry {
         baseline: NanoUsd(baseline),
         list: NanoUsd(cost * 20 / 19),
         sell: NanoUsd(cost * 13 / 10),
-        suspense: NanoUsd::ZERO,
+        // What was counted may have cost more.
+        suspense: NanoUsd(if source == UsageSource::Counted {
+            cost / 5
+        } else {
+            0
+        }),
         cache_saved: NanoUsd(if paid {
             usage.cache_read as i64 * rate(input) * 9 / 10_000
         } else {

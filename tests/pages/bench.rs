@@ -58,6 +58,7 @@ fn main() {
                 let sources = Sources {
                     finance: &ledger,
                     budgets: &[],
+                    prices: &meter::price::Listing::default(),
                     in_flight: 0,
                 };
                 black_box(desk.answer(asked, sources).unwrap().unwrap().body.len())

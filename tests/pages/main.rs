@@ -7,6 +7,7 @@
 //! the tests in the browser fail, unless `PARETO_SKIP` names `browser`. `PARETO_SCREENSHOTS` names a
 //! folder for pictures of all pages.
 
+mod events;
 mod roles;
 mod sums;
 
@@ -16,6 +17,7 @@ use std::process::Stdio;
 
 use bench::upstream::Upstream;
 use meter::Position;
+use meter::books::statement::Month;
 use proxy::boot::{self, Running};
 use proxy::config::Config;
 use serde::Deserialize;
@@ -36,7 +38,10 @@ const PATHS: &[&str] = &[
     "/explore?by=tenant&measure=percentiles&period=28d&chart=lines",
     "/explore?by=team&then=workflow&measure=calls&team=(none)&zone=Asia/Kolkata",
     "/budgets",
-    "/budgets/acme%2Fmonth",
+    "/budgets/acme/month",
+    "/budgets/acme%2Fmonth?limit=1&zone=Europe/Berlin",
+    "/budgets/acme/user:%2A/month/bob",
+    "/?period=fiscal-year&fiscal_start=10&tenant=acme",
     "/units?period=28d",
     "/savings",
     "/savings?period=quarter&model=gpt-5.4",
@@ -83,6 +88,7 @@ impl Filled {
                     until_ms,
                 },
             );
+            events::happen(&ledger, until_ms);
             // The journal of the gateway is new, and so is its place in it.
             if server.is_none() {
                 ledger.apply(&[], Position(0)).unwrap();
@@ -100,7 +106,7 @@ impl Filled {
         }
         let mut tail = String::new();
         for (place, (tenant, share)) in TENANTS.iter().enumerate() {
-            let limit = rows * share / 4_000 + 1;
+            let limit = rows * share / 26_000 + 1;
             write!(tail, "[[budget]]\ntenant = \"{tenant}\"\nlimit_usd = \"{limit}\"\nwindow = \"month\"\nhard = true\n").unwrap();
             if place < 2 {
                 for (team, part) in [("search", 2), ("support", 3)] {
@@ -108,6 +114,8 @@ impl Filled {
                 }
             }
         }
+        // Named as those that a pattern makes: with slashes, a colon and a star.
+        tail.push_str("[[budget]]\ntenant = \"acme\"\nproject = \"lab\"\nname = \"user:*/month/bob\"\nlimit_usd = \"9\"\nwindow = \"week\"\nhard = false\n");
         let text = tests::world::config(folder.path(), &head, &fast, &deep, &tail);
         let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
         let running = boot::start(config, None).await.unwrap();
@@ -224,7 +232,12 @@ fn compare(figures: &[Figure], book: &mut sums::Book) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_figure_on_every_page_is_the_sum_of_its_entries() {
     let filled = Filled::start(24_000, None).await;
-    let Some(seen) = walk(&filled, PATHS).await else {
+    // A month that was closed, with a credit and notes.
+    let closed = Month::of(Month::of(proxy::clock::now_ms()).start_ms() - 1);
+    let closed = format!("/chargeback?period=year&bill=acme&month={closed}");
+    let mut paths = PATHS.to_vec();
+    paths.push(&closed);
+    let Some(seen) = walk(&filled, &paths).await else {
         return;
     };
     assert_eq!(seen.foreign, Vec::<String>::new(), "asked of other hosts");
@@ -264,7 +277,7 @@ async fn every_figure_on_every_page_is_the_sum_of_its_entries() {
         seen.figures.len(),
         seen.weights
     );
-    assert!(compared > 4_000, "{compared}");
+    assert!(compared > 5_000, "{compared}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::money::{PicoPerUnit, PicoSum, Ratio};
 
 use super::build::{Offer, Span, State};
+use super::diff::{self, Finding};
 use super::rates::{Classes, Rates};
 use super::{PriceBook, moment};
 
@@ -74,6 +75,29 @@ pub struct SearchFee {
     pub unused_allowance: Option<String>,
 }
 
+/// What a page of prices shows of a book.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub version: String,
+    /// When its prices were looked up, in milliseconds since 1970, and how many whole days ago.
+    pub as_of_ms: Option<i64>,
+    pub age_days: Option<i64>,
+    /// How many offers it has.
+    pub offers: usize,
+    pub models: Vec<ModelView>,
+    pub findings: Vec<Finding>,
+}
+
+/// A configured model with the offer that prices it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelView {
+    pub model: String,
+    /// The id of the offer that is configured, if one is.
+    pub price: Option<String>,
+    /// What the book knows of it.
+    pub offer: Option<OfferView>,
+}
+
 impl PeriodView {
     /// Whether it begins after `now_ms`.
     pub fn is_upcoming(&self, now_ms: i64) -> bool {
@@ -94,6 +118,24 @@ impl PeriodView {
 }
 
 impl PriceBook {
+    /// What is to be shown of it at `now_ms`; `models` are those configured, each with its offer.
+    pub fn listing(&self, models: &[(String, Option<String>)], now_ms: i64) -> Listing {
+        let age = |at: i64| now_ms.saturating_sub(at).div_euclid(86_400_000);
+        let model = |(model, price): &(String, Option<String>)| ModelView {
+            model: model.clone(),
+            price: price.clone(),
+            offer: price.as_deref().and_then(|id| self.offer(id)),
+        };
+        Listing {
+            version: self.version.clone(),
+            as_of_ms: self.as_of_ms,
+            age_days: self.as_of_ms.map(age),
+            offers: self.len(),
+            models: models.iter().map(model).collect(),
+            findings: diff::check(self, models, now_ms),
+        }
+    }
+
     /// Every offer with its periods, by id.
     pub fn offers(&self) -> Vec<OfferView> {
         let mut ids: Vec<&String> = self.offers.keys().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use meter::price::STANDARD;
+use meter::price::{Listing, STANDARD};
 use meter::{Entry, NanoUsd, PriceBook};
 use wire::Usage;
 
@@ -14,6 +14,8 @@ use crate::runtime;
 pub(crate) struct Prices {
     book: PriceBook,
     offers: HashMap<String, String>,
+    /// All of them, those without an offer too.
+    models: Vec<(String, Option<String>)>,
     /// Names that providers give our models.
     upstream: HashMap<String, String>,
 }
@@ -31,6 +33,8 @@ const THOUSAND: u64 = 1_000;
 impl Prices {
     /// The prices that `config` asks for.
     pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
+        let models = config.models.iter();
+        let models = models.map(|model| (model.name.clone(), model.price.clone()));
         let offers = config.models.iter();
         let offers = offers.filter_map(|model| Some((model.name.clone(), model.price.clone()?)));
         let upstream = config.models.iter().map(|model| {
@@ -40,8 +44,14 @@ impl Prices {
         Ok(Self {
             book: runtime::price_book(config)?,
             offers: offers.collect(),
+            models: models.collect(),
             upstream: upstream.collect(),
         })
+    }
+
+    /// What the page of prices shows.
+    pub(crate) fn listing(&self, now_ms: i64) -> Listing {
+        self.book.listing(&self.models, now_ms)
     }
 
     /// The first digits of the book's version, as entries keep it.

@@ -9,7 +9,7 @@ use super::Where;
 use crate::sql::{Row, Sql, SqlError};
 
 /// What is summed, in the order of [`read`].
-pub(super) const SUMS: [&str; 24] = [
+pub(super) const SUMS: [&str; 25] = [
     "calls",
     "failed",
     "counted",
@@ -34,6 +34,7 @@ pub(super) const SUMS: [&str; 24] = [
     "retry_nano",
     "wasted_nano",
     "corrected_nano",
+    "suspense_nano",
 ];
 
 /// Those that show how much was spent. Each sum costs every row of a long time its part.
@@ -64,12 +65,7 @@ pub(super) fn lines(
     (by, grain): (&[Dimension], Grain),
     wanted: &[&str],
 ) -> Result<Vec<Line>, SqlError> {
-    // End users are kept by the hour only.
-    let table = if grain == Grain::Hour || by.contains(&Dimension::User) {
-        "rollup_hour"
-    } else {
-        "rollup_day"
-    };
+    let table = table(filter, by, grain);
     let all = Where::of(filter, "start_ms", &FILTERED);
     let mut columns: Vec<String> = by.iter().map(|one| column(*one).to_owned()).collect();
     columns.extend(sums(wanted));
@@ -85,6 +81,31 @@ pub(super) fn lines(
         .map(|row| line(row, by))
         .filter(|line| line.sums != Sums::default())
         .collect())
+}
+
+/// The smallest table that tells what is asked for.
+fn table(filter: &Filter, by: &[Dimension], grain: Grain) -> &'static str {
+    let brief = |one: &Dimension| {
+        matches!(
+            one,
+            Dimension::Tenant
+                | Dimension::Model
+                | Dimension::Endpoint
+                | Dimension::Tier
+                | Dimension::Day
+                | Dimension::Hour
+        )
+    };
+    let mut named = FILTERED.iter().filter(|one| filter.named(**one).is_some());
+    let is_brief = by.iter().all(brief) && named.all(brief);
+    // End users are kept by the hour only.
+    let hours = grain == Grain::Hour || by.contains(&Dimension::User);
+    match (is_brief, hours) {
+        (true, true) => "brief_hour",
+        (true, false) => "brief_day",
+        (false, true) => "rollup_hour",
+        (false, false) => "rollup_day",
+    }
 }
 
 fn line(row: &Row, by: &[Dimension]) -> Line {
@@ -151,6 +172,7 @@ fn read(row: &Row, from: usize) -> Sums {
         retry_cost: nano(21),
         wasted_cost: nano(22),
         corrected: nano(23),
+        suspense: nano(24),
     }
 }
 

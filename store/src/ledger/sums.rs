@@ -30,6 +30,9 @@ const HOUR_KEY: &[(&str, Kind)] = &[
 /// The place of `user_id` in it.
 const USER: usize = 5;
 
+/// And in the key of the brief ones, which pages ask first.
+const BRIEF: [&str; 5] = ["start_ms", "tenant", "model", "endpoint", "tier"];
+
 /// What rollups sum, in the order of [`sums`].
 pub(crate) const SUMS: &[&str] = &[
     "calls",
@@ -73,6 +76,8 @@ pub(super) fn lane(held: &Held) -> &str {
 pub(crate) struct Sums {
     hours: BTreeMap<Vec<Value>, Vec<i64>>,
     days: BTreeMap<Vec<Value>, Vec<i64>>,
+    brief_hours: BTreeMap<Vec<Value>, Vec<i64>>,
+    brief_days: BTreeMap<Vec<Value>, Vec<i64>>,
     costs: BTreeMap<(i64, String, String, i64), i64>,
     windows: BTreeMap<(String, i64, String), (String, i64)>,
     tasks: BTreeMap<(String, String), Task>,
@@ -174,7 +179,23 @@ impl Sums {
         let hour = key(at_ms.div_euclid(HOUR_MS) * HOUR_MS);
         let mut day = key(at_ms.div_euclid(DAY_MS) * DAY_MS);
         day.remove(USER);
-        for (table, key) in [(&mut self.hours, hour), (&mut self.days, day)] {
+        let brief = |start_ms: i64| {
+            let named = HOUR_KEY.iter().zip(key(start_ms));
+            let kept = named.filter(|((name, _), _)| BRIEF.contains(name));
+            kept.map(|(_, value)| value).collect()
+        };
+        for (table, key) in [
+            (
+                &mut self.brief_hours,
+                brief(at_ms.div_euclid(HOUR_MS) * HOUR_MS),
+            ),
+            (
+                &mut self.brief_days,
+                brief(at_ms.div_euclid(DAY_MS) * DAY_MS),
+            ),
+            (&mut self.hours, hour),
+            (&mut self.days, day),
+        ] {
             let row = table.entry(key).or_insert_with(|| vec![0; SUMS.len()]);
             for (sum, more) in row.iter_mut().zip(change) {
                 *sum = sum.saturating_add(*more);
@@ -184,13 +205,20 @@ impl Sums {
 
     /// Writes all of it.
     pub(crate) fn write(self, sql: &mut dyn Sql) -> Result<(), SqlError> {
-        let day_key: Vec<_> = HOUR_KEY
-            .iter()
-            .copied()
-            .filter(|(name, _)| *name != "user_id")
-            .collect();
+        let some = |kept: fn(&str) -> bool| -> Vec<_> {
+            let all = HOUR_KEY.iter().copied();
+            all.filter(|(name, _)| kept(name)).collect()
+        };
+        let brief = some(|name| BRIEF.contains(&name));
         rollup(sql, "rollup_hour", HOUR_KEY, self.hours)?;
-        rollup(sql, "rollup_day", &day_key, self.days)?;
+        rollup(
+            sql,
+            "rollup_day",
+            &some(|name| name != "user_id"),
+            self.days,
+        )?;
+        rollup(sql, "brief_hour", &brief, self.brief_hours)?;
+        rollup(sql, "brief_day", &brief, self.brief_days)?;
         let rows: Vec<_> = self
             .costs
             .into_iter()
