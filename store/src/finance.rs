@@ -59,7 +59,7 @@ impl Finance for SqlLedger {
         grain: Grain,
     ) -> Result<Vec<Line>, LedgerError> {
         self.read("sum the use", |sql| {
-            sums::lines(sql, filter, (by, grain), &sums::SUMS)
+            sums::lines(sql, filter, (by, grain), sums::SUMS)
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{PROGRAM, command, key};
 const NODES: usize = 3;
 const CALLERS: usize = 200;
 /// Seconds of load; `PARETO_SOAK_S` says otherwise.
-const SECONDS: &str = "75";
+const SECONDS: &str = "110";
 
 /// Tenants, and what limits them: the column of the ledger whose sum the limit is on, and the limit.
 const BUDGETS: [(&str, &str, &str); 6] = [

@@ -8,34 +8,8 @@ use wire::Usage;
 use super::Where;
 use crate::sql::{Row, Sql, SqlError};
 
-/// What is summed, in the order of [`read`].
-pub(super) const SUMS: [&str; 25] = [
-    "calls",
-    "failed",
-    "counted",
-    "estimated",
-    "unpriced",
-    "retries",
-    "input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "output",
-    "reasoning",
-    "audio_input",
-    "audio_output",
-    "web_searches",
-    "cost_nano",
-    "list_nano",
-    "sell_nano",
-    "baseline_nano",
-    "cache_saved_nano",
-    "estimated_nano",
-    "retry_nano",
-    "wasted_nano",
-    "corrected_nano",
-    "suspense_nano",
-];
+/// What is summed, in the order of [`read`]: what the ledger's rollups sum.
+pub(super) use crate::ledger::sums::SUMS;
 
 /// Those that show how much was spent. Each sum costs every row of a long time its part.
 pub(super) const AMOUNTS: [&str; 4] = ["calls", "cost_nano", "sell_nano", "baseline_nano"];
@@ -179,7 +153,7 @@ fn read(row: &Row, from: usize) -> Sums {
 /// Use by price, with the first and the last day of each.
 pub(super) fn priced(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<Priced>, SqlError> {
     let all = Where::of(filter, "start_ms", &FILTERED);
-    let sums: Vec<String> = sums(&SUMS).collect();
+    let sums: Vec<String> = sums(SUMS).collect();
     let rows = sql.query(
         &format!(
             "SELECT price, model, lane, context_tier, MIN(start_ms), MAX(start_ms), {}
