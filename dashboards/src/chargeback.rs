@@ -250,7 +250,15 @@ fn figure(measure: &str, one: &Statement) -> String {
 /// Statements that were closed, newest month first.
 fn register(ask: &Ask, closed: &[Statement]) -> Table {
     let names = [
-        "Month", "Tenant", "Number", "Closed", "Used", "Waiting", "Notes", "Credits", "Rounding",
+        "Month",
+        "Tenant",
+        "Number",
+        "Closed",
+        "Used",
+        "Waiting",
+        "Notes and plan",
+        "Credits",
+        "Rounding",
         "Due",
     ];
     let mut table = Table::new(
@@ -318,7 +326,7 @@ fn sealed(one: &Statement, all: &Sums, sell: &str) -> Markup {
         dt { "Used" } dd { (money(one.sell.0, 2, Some(&figure("statement_sell", one)))) }
         (more("Rounding in it", one.rounding))
         (more("Waiting for a bill", -one.suspense))
-        (more("Notes", one.notes))
+        (more("Notes and plan", one.notes))
         (more("Credits", -one.credits))
         dt { "Due" } dd { strong { (money(one.due.0, 2, Some(&figure("statement_due", one)))) } }
         dt { "Month as it stands now" } dd { (money(all.sell.0, 2, Some(sell))) }

@@ -11,6 +11,7 @@ use wire::{RequestId, UsageSource};
 use crate::books::bill::{BillDay, BillRow, Drift, Imported, Verdict};
 use crate::books::change::Change;
 use crate::books::statement::{Grant, Month, Posting, Statement};
+use crate::sell::{MonthUse, SellLine};
 use crate::{Entry, Held, LedgerError, NanoUsd};
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,24 @@ pub struct Capture {
 pub type Plan<'a> = &'a dyn Fn(&[Balance], &[Held]) -> Vec<Correction>;
 
 /// Unit prices by price id and context tier, in pico-USD for each class of [`change::CLASSES`].
-pub type Units<'a> = &'a dyn Fn(&str, u64) -> Option<[i64; 9]>;
+pub type Units<'a> = &'a dyn Terms;
+
+/// What a statement asks of the prices and plans in force.
+pub trait Terms {
+    /// Pico-USD for one of each class, at a price id and context tier; `None` where nobody knows.
+    fn units(&self, price: &str, context_tier: u64) -> Option<[i64; 9]>;
+
+    /// What a tenant's plan adds to what its calls sum up to: fees, credits, rules that go by the month.
+    fn plan(&self, _tenant: &str, _used: &MonthUse) -> Vec<SellLine> {
+        Vec::new()
+    }
+}
+
+impl<F: Fn(&str, u64) -> Option<[i64; 9]>> Terms for F {
+    fn units(&self, price: &str, context_tier: u64) -> Option<[i64; 9]> {
+        self(price, context_tier)
+    }
+}
 
 /// The port to the books' storage. All methods block; call them off the reactor.
 pub trait Books: Send + Sync + std::fmt::Debug {

@@ -434,11 +434,9 @@ pub struct SellTier {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overage {
-    /// Calls are refused; what slipped through is not charged.
+    /// It is not charged: what is beyond is kept small by a budget of the tenant.
     Block,
     /// It is charged.
     #[default]
     Bill,
-    /// Calls go to the fast tier and are charged.
-    Degrade,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wire::Usage;
 
 use crate::config::{Overage, SellConfig, SellMeasure, SellRule};
@@ -73,7 +73,7 @@ pub struct MonthUse {
 }
 
 /// A line of a month's bill. Credits are below zero; the sum of all lines is to be paid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SellLine {
     pub kind: SellLineKind,
     /// What it is for, for people.
@@ -84,7 +84,7 @@ pub struct SellLine {
 }
 
 /// What a line of a bill is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SellLineKind {
     MonthlyFee,
@@ -149,6 +149,18 @@ impl SellBook {
             Some(Rule::Fixed(rates)) => rates.cost(usage),
             Some(Rule::Graduated(..) | Rule::Volume(..) | Rule::Package { .. }) => NanoUsd::ZERO,
         }
+    }
+
+    /// What a month adds to the sum of what [`SellBook::unit`] gave for each of its charges.
+    pub fn beside_charges(&self, tenant: &str, used: &MonthUse) -> Vec<SellLine> {
+        let by_charge = self
+            .plan(tenant)
+            .is_none_or(|plan| matches!(plan.rule, Rule::Markup(_) | Rule::Fixed(_)));
+        let mut lines = self.month(tenant, used);
+        if by_charge {
+            lines.retain(|line| line.kind != SellLineKind::Usage);
+        }
+        lines
     }
 
     /// The bill of a month. Each line is rounded, and a line of its own brings their sum to the exact

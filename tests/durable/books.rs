@@ -318,6 +318,34 @@ async fn a_month_is_closed_checked_and_corrected_by_notes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_by_the_month_is_on_the_statement() {
+    let plan = "[[sell]]\nplan = \"team\"\nrule = \"package\"\nmeasure = \"calls\"\npackage_size = 10\n\
+                package_price = \"2\"\nmonthly_fee = \"5\"\nincluded_credits = \"3\"\n";
+    let past = Past::of(16, plan).await;
+    let month = this_month();
+    let one = ["--tenant", "acme", "--month", &month];
+    let args = [&["statements", "draft", "--format", "json"][..], &one].concat();
+    let draft: serde_json::Value = serde_json::from_str(&run(&args, &past.path)).unwrap();
+    // Two packages were begun, less three dollars of credits, and the fee.
+    let plan = 2 * 2_000_000_000_i64 - 3_000_000_000 + 5_000_000_000;
+    assert_eq!(draft["totals"]["plan"].as_i64(), Some(plan), "{draft:#}");
+    assert_eq!(
+        draft["totals"]["sell"].as_i64(),
+        Some(0),
+        "nothing by the call"
+    );
+    assert_eq!(draft["totals"]["due"].as_i64(), Some(plan));
+    let csv = run(
+        &[&["statements", "draft", "--format", "csv"][..], &one].concat(),
+        &past.path,
+    );
+    assert!(
+        csv.contains("plan team") && csv.contains("included credits"),
+        "{csv}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exports_add_up_and_focus_is_valid() {
     let past = Past::of(16, "").await;
     let path = &past.path;

@@ -11,6 +11,7 @@ use crate::NanoUsd;
 use crate::books::change::{CLASSES, Change};
 use crate::books::split::{Split, split};
 use crate::books::{Group, Units};
+use crate::sell::{MonthUse, SellLine};
 
 pub use month::{Month, ParseMonthError};
 
@@ -29,6 +30,9 @@ pub struct Statement {
     pub lines: Vec<Line>,
     /// Changes of months that were closed before.
     pub notes: Vec<Note>,
+    /// What the tenant's plan adds: fees, included credits, rules that go by the month.
+    #[serde(default)]
+    pub plan: Vec<SellLine>,
     pub credits: Vec<Used>,
     pub totals: Totals,
     /// The digest of the tenant's statement before it.
@@ -113,8 +117,11 @@ pub struct Totals {
     /// Of `sell`, what waits for a bill.
     pub suspense: NanoUsd,
     pub notes: NanoUsd,
+    /// What the plan adds; less than nothing where its credits pay for use.
+    #[serde(default)]
+    pub plan: NanoUsd,
     pub credits: NanoUsd,
-    /// Sell less suspense, plus notes, less credits.
+    /// Sell less suspense, plus notes and plan, less credits.
     pub due: NanoUsd,
 }
 
@@ -179,6 +186,7 @@ pub fn draft(tenant: &str, month: Month, facts: &Facts, units: Units<'_>) -> Sta
         closed_at_ms: None,
         lines,
         notes: facts.notes.clone(),
+        plan: units.plan(tenant, &month_use(facts)),
         credits: Vec::new(),
         totals: Totals::default(),
         previous: facts.previous.clone(),
@@ -209,6 +217,24 @@ pub fn draft(tenant: &str, month: Month, facts: &Facts, units: Units<'_>) -> Sta
     statement
 }
 
+/// What the month came to, less what waits for a bill.
+fn month_use(facts: &Facts) -> MonthUse {
+    let mut whole = Change::default();
+    let mut calls = 0_u64;
+    for group in facts.groups.iter().filter(|it| it.source != "suspense") {
+        whole = whole.plus(&group.change);
+        if group.kind == "settle" {
+            calls = calls.saturating_add(group.rows);
+        }
+    }
+    MonthUse {
+        usage: whole.usage(),
+        calls,
+        cost: whole.cost,
+        sold: whole.sell,
+    }
+}
+
 fn lines(facts: &Facts, units: Units<'_>) -> (Vec<Line>, Change) {
     let mut lines = Vec::new();
     let mut rounding = Change::default();
@@ -234,7 +260,7 @@ fn lines(facts: &Facts, units: Units<'_>) -> (Vec<Line>, Change) {
                 &group.change,
             ));
         } else {
-            let prices = units(&group.price, group.context_tier);
+            let prices = units.units(&group.price, group.context_tier);
             let cut = split(&group.change, group.rows, prices);
             usage(group, &cut, &mut lines);
             if cut.is_rounding {
@@ -335,14 +361,16 @@ impl Statement {
             .filter(|line| line.kind == LineKind::Suspense);
         let suspense: NanoUsd = waits.map(|line| line.sell).sum();
         let notes: NanoUsd = self.notes.iter().map(|note| note.sell).sum();
+        let plan: NanoUsd = self.plan.iter().map(|line| line.amount).sum();
         Totals {
             cost,
             sell,
             margin: sell - cost,
             suspense,
             notes,
+            plan,
             credits,
-            due: sell - suspense + notes - credits,
+            due: sell - suspense + notes + plan - credits,
         }
     }
 
@@ -386,6 +414,7 @@ impl Statement {
             .filter(|line| line.kind == LineKind::Rounding);
         let rounding: NanoUsd = rounded.map(|line| line.sell).sum();
         post(last, "rounding", "revenue", rounding);
+        post(last, "revenue", "receivable", self.totals.plan);
         post(last, "receivable", "customer_credit", self.totals.credits);
         sums.into_iter()
             .filter(|(_, amount)| *amount != NanoUsd::ZERO)

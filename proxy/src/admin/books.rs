@@ -186,10 +186,9 @@ async fn statement(
     let text = at_desk(&admin, move |desk| {
         let month: Month = month.parse()?;
         let closed = desk.books.statement(&tenant, month)?;
-        let prices = |price: &str, tier: u64| desk.prices.units(price, tier);
         let found = match closed {
             Some(closed) => closed,
-            None => desk.books.draft(&tenant, month, &prices)?,
+            None => desk.books.draft(&tenant, month, &*desk.prices)?,
         };
         render::statement(&found, format)
     });

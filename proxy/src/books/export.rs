@@ -1,6 +1,7 @@
 //! Exports: entries as CSV, JSON lines or Parquet, and FOCUS. Rows are read and written page by page, so
 //! that an export is never in memory as a whole.
 
+use meter::books::Terms;
 use std::io::Write;
 
 use anyhow::Context;

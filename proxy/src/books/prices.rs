@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use meter::books::Terms;
 use meter::price::{Listing, STANDARD};
-use meter::{Entry, NanoUsd, PriceBook};
+use meter::sell::{MonthUse, SellLine};
+use meter::{Entry, NanoUsd, PriceBook, SellBook};
 use wire::Usage;
 
 use crate::config::Config;
@@ -13,6 +15,7 @@ use crate::runtime;
 #[derive(Debug)]
 pub(crate) struct Prices {
     book: PriceBook,
+    sell: SellBook,
     offers: HashMap<String, String>,
     /// All of them, those without an offer too.
     models: Vec<(String, Option<String>)>,
@@ -43,6 +46,7 @@ impl Prices {
         });
         Ok(Self {
             book: runtime::price_book(config)?,
+            sell: SellBook::read(&config.sells)?,
             offers: offers.collect(),
             models: models.collect(),
             upstream: upstream.collect(),
@@ -93,9 +97,11 @@ impl Prices {
     pub(crate) fn cost(&self, price: &str, usage: &Usage) -> Option<NanoUsd> {
         Some(self.book.by_id(price)?.cost(usage))
     }
+}
 
+impl Terms for Prices {
     /// Pico-USD for one of each class, at a price and context tier.
-    pub(crate) fn units(&self, price: &str, context_tier: u64) -> Option<[i64; 9]> {
+    fn units(&self, price: &str, context_tier: u64) -> Option<[i64; 9]> {
         let rates = self.book.by_id(price)?;
         // Usage that reaches the tier, in whole thousands, so that nothing is rounded.
         let reached = match context_tier {
@@ -126,5 +132,9 @@ impl Prices {
             one(|usage| usage.audio_output += THOUSAND),
             one(|usage| usage.web_searches += THOUSAND),
         ])
+    }
+
+    fn plan(&self, tenant: &str, used: &MonthUse) -> Vec<SellLine> {
+        self.sell.beside_charges(tenant, used)
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn statement(statement: &Statement, format: Format) -> anyhow::Result
     })
 }
 
-/// Every line with an amount: those of the month, notes, what waits, credits, and what is due.
+/// Every line with an amount: those of the month, notes, what waits, what the plan adds, credits, and what is due.
 fn rows(statement: &Statement) -> Vec<[String; 11]> {
     let none = String::new;
     let mut rows: Vec<[String; 11]> = statement.lines.iter().map(row).collect();
@@ -97,6 +97,10 @@ fn rows(statement: &Statement) -> Vec<[String; 11]> {
     if totals.suspense != NanoUsd::ZERO {
         let text = "estimates that wait for a bill".to_owned();
         rows.push(extra("not due yet", text, none(), -totals.suspense));
+    }
+    for line in &statement.plan {
+        let text = format!("{}, {}", line.label, line.quantity);
+        rows.push(extra("plan", text, none(), line.amount));
     }
     for used in &statement.credits {
         let text = format!("{} ({})", used.grant, used.reason);

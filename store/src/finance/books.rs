@@ -32,7 +32,7 @@ pub(super) fn statements(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<State
             closed_at_ms: row.int(2),
             sell: kept.totals.sell,
             suspense: kept.totals.suspense,
-            notes: kept.totals.notes,
+            notes: kept.totals.notes + kept.totals.plan,
             credits: kept.totals.credits,
             due: kept.totals.due,
             hash: row.text(1).to_owned(),

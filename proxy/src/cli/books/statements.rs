@@ -68,8 +68,7 @@ impl Statements {
         match self.act {
             Act::Draft(one) => {
                 let desk = desk(&one.file)?;
-                let prices = |price: &str, tier: u64| desk.prices.units(price, tier);
-                let draft = desk.books.draft(&one.tenant, one.month, &prices)?;
+                let draft = desk.books.draft(&one.tenant, one.month, &*desk.prices)?;
                 say(&render::statement(&draft, one.format)?)
             }
             Act::Show(one) => {
@@ -98,8 +97,7 @@ impl Close {
             "{month} is not over in UTC; --early closes it all the same"
         );
         let desk = desk(&file)?;
-        let prices = |price: &str, tier: u64| desk.prices.units(price, tier);
-        let closed = desk.books.close(&tenant, month, now_ms(), &prices)?;
+        let closed = desk.books.close(&tenant, month, now_ms(), &*desk.prices)?;
         say(&format!(
             "closed {} as number {}: {} USD due, SHA-256 {}",
             closed.name(),
