@@ -307,3 +307,29 @@ proptest! {
         prop_assert_eq!(holds * 2, records.len(), "each hold has one settlement");
     }
 }
+
+#[test]
+fn the_pace_falls_when_the_money_would_not_last() {
+    let journal = Arc::new(Written::default());
+    let meter = Arc::new(Meter::new(Arc::clone(&journal) as Arc<dyn Journal>));
+    let paced = BudgetConfig {
+        pacing: crate::config::Pacing::Linear,
+        ..BudgetConfig::of_tenant("acme", "0.000100", Period::Day)
+    };
+    meter
+        .configure(&[paced], &[], "here", NOW, &NOTHING)
+        .expect("good");
+    let day = 86_400_000;
+    let noon = NOW - NOW.rem_euclid(day) + 43_200_000;
+    let subject = estimate(0, "").held.subject;
+    let pace = |at: i64| meter.posture(&subject, at).pace;
+    assert_eq!(pace(noon), 1_000, "nothing is spent");
+    let hold = meter.hold(estimate(75, ""), noon).expect("fits");
+    hold.post(&used(75)).expect("settles once");
+    assert_eq!(
+        pace(noon),
+        500,
+        "a quarter of the money for half of the day"
+    );
+    assert_eq!(pace(noon + 21_600_000), 1_000, "and for a quarter of it");
+}
