@@ -307,7 +307,7 @@ pub fn equal(
     } else {
         target.minus(&balance.now)
     };
-    if change.is_nothing() && balance.source != UsageSource::Estimated {
+    if change.is_nothing() && balance.source != UsageSource::Estimated && !is_open(balance) {
         return None;
     }
     Some(Correction {
@@ -320,7 +320,7 @@ pub fn equal(
 /// The correction that takes back what a complete bill does not have; `None` where nothing is charged.
 pub fn unbilled(bill: &Imported, balance: &Balance, at_ms: i64) -> Option<Correction> {
     let change = Change::default().minus(&balance.now);
-    (!change.is_nothing()).then(|| Correction {
+    (!change.is_nothing() || is_open(balance)).then(|| Correction {
         change,
         reason: "a bill that is complete does not have it".to_owned(),
         ..correction(
@@ -331,6 +331,11 @@ pub fn unbilled(bill: &Imported, balance: &Balance, at_ms: i64) -> Option<Correc
             at_ms,
         )
     })
+}
+
+/// Whether budgets still carry more than the entry costs: a bill that equals it ends that, too.
+fn is_open(balance: &Balance) -> bool {
+    balance.entry.suspense != NanoUsd::ZERO && !balance.kinds.contains(&Kind::Reconcile)
 }
 
 /// A correction by a bill. A second delivery finds as many corrections before it and has the same id.
