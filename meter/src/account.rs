@@ -6,11 +6,11 @@ mod past;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use past::ConfigureError;
 use past::remember;
-pub use past::{ConfigureError, Past};
 use tokio::sync::watch;
 
-use crate::budget::{Amounts, Bucket, Budget};
+use crate::budget::{Amounts, Bucket, Budget, names};
 use crate::entry::{Held, Subject};
 use crate::hold::{Denied, Meter, Posture};
 use crate::money::NanoUsd;
@@ -83,14 +83,7 @@ impl Books {
     /// The ids of the budgets that a call counts against, each moved on to its present window.
     fn path(&mut self, subject: &Subject, model: &str, now_ms: i64) -> Vec<Arc<str>> {
         self.make(subject, model, now_ms);
-        let named = [
-            &subject.team,
-            &subject.project,
-            &subject.key,
-            &subject.user,
-            &subject.task,
-        ];
-        let places = named
+        let places = names(subject)
             .into_iter()
             .enumerate()
             .filter(|(_, name)| !name.is_empty())
@@ -231,15 +224,14 @@ impl Account {
             let Some(budget) = books.budgets.get(id).filter(|it| it.hard) else {
                 continue;
             };
-            if budget.unit == Unit::Usd {
-                let budget = budget.name.clone();
-                if behind_ms > 0 {
-                    return Err(Denied::Clock { budget, behind_ms });
-                }
-                if !priced {
-                    let model = held.model.to_string();
-                    return Err(Denied::Unpriced { model, budget });
-                }
+            let name = || budget.name.clone();
+            if budget.unit == Unit::Usd && behind_ms > 0 {
+                let budget = name();
+                return Err(Denied::Clock { budget, behind_ms });
+            }
+            if budget.unit == Unit::Usd && !priced {
+                let (model, budget) = (held.model.to_string(), name());
+                return Err(Denied::Unpriced { model, budget });
             }
             let amount = amounts.of(budget.unit);
             let ceiling = books.ceiling(budget, now_ms);
@@ -293,20 +285,14 @@ impl Account {
     }
 
     /// What hard budgets of money leave; `None` where there is none.
-    pub(crate) fn room(
-        &self,
-        subject: &Subject,
-        model: &str,
-        now_ms: i64,
-        leased: bool,
-    ) -> Option<i64> {
+    pub(crate) fn room(&self, subject: &Subject, model: &str, now_ms: i64) -> Option<i64> {
         let mut books = self.lock();
         let path = books.path(subject, model, now_ms);
         path.iter()
             .filter_map(|id| books.budgets.get(id))
             .filter(|it| it.hard && it.unit == Unit::Usd)
             // A slice grows when it is asked for: what is left of the budget is what counts.
-            .map(|it| it.left(now_ms, false).max(it.left(now_ms, leased)))
+            .map(|it| it.left(now_ms))
             .min()
     }
 
@@ -320,7 +306,7 @@ impl Account {
             };
             let state = budget.state(now_ms);
             if state != "allow" {
-                let left = NanoUsd(budget.left(now_ms, false));
+                let left = NanoUsd(budget.left(now_ms));
                 let least = posture.remaining.map_or(left, |known| known.min(left));
                 posture.remaining = Some(least);
             }

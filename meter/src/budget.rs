@@ -17,7 +17,7 @@ use crate::{Held, Subject};
 
 pub use check::{Wrong, check};
 use scope::EACH;
-pub(crate) use scope::Scope;
+pub(crate) use scope::{Scope, names};
 
 /// What one call adds to a budget: in its hold at most, in its settlement in fact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -432,18 +432,9 @@ impl Budget {
             .saturating_add(self.others())
     }
 
-    /// What this node may still hold; `leased` where the ledger is shared.
-    pub(crate) fn left(&self, now_ms: i64, leased: bool) -> i64 {
-        let left = self.ceiling(now_ms).saturating_sub(self.used());
-        let granted = || {
-            let last = self.buckets.back();
-            last.map_or(0, |last| last.granted.saturating_sub(last.taken()))
-        };
-        if leased && self.hard {
-            left.min(granted()).max(0)
-        } else {
-            left.max(0)
-        }
+    /// What is left of it, as far as this node knows.
+    pub(crate) fn left(&self, now_ms: i64) -> i64 {
+        self.ceiling(now_ms).saturating_sub(self.used()).max(0)
     }
 
     pub(crate) fn hold(&mut self, amount: i64) -> i64 {

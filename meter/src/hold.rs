@@ -251,7 +251,7 @@ impl Meter {
     /// What hard budgets leave for `subject` at `model` now, or `None` where no hard budget covers it.
     pub fn room(&self, subject: &Subject, model: &str, now_ms: i64) -> Option<NanoUsd> {
         self.account(&subject.tenant)?
-            .room(subject, model, now_ms, self.leased)
+            .room(subject, model, now_ms)
             .map(NanoUsd)
     }
 

@@ -171,11 +171,20 @@ pub struct KeyRow {
     pub revoked_at_ms: Option<i64>,
 }
 
-/// The shared, durable book. All methods block; call them off the reactor.
-pub trait Ledger: Send + Sync + std::fmt::Debug {
+/// What was spent before: what budgets are taken up with. All methods block.
+pub trait Past {
     /// Settled spend in the hours from `from_ms` on, summed by subject (from the rollups).
     fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError>;
 
+    /// What is known of budgets' windows that begin at `from_ms` or later, and of those without end.
+    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError>;
+
+    /// Writes down windows as they begin; those that were there stay as they are.
+    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError>;
+}
+
+/// The shared, durable book. All methods block; call them off the reactor.
+pub trait Ledger: Past + Send + Sync + std::fmt::Debug {
     /// Holds of this node that nothing has settled.
     fn open_holds(&self) -> Result<Vec<Held>, LedgerError>;
 
@@ -193,12 +202,6 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// A number that changes when keys, limits' changes or corrections have.
     fn version(&self) -> Result<u64, LedgerError>;
-
-    /// What is known of budgets' windows that begin at `from_ms` or later, and of those without end.
-    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError>;
-
-    /// Writes down windows as they begin; those that were there stay as they are.
-    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError>;
 
     /// Writes events to the outbox; those whose id is there change nothing. Returns how many are new.
     fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError>;

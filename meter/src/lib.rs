@@ -31,13 +31,13 @@ pub mod standing;
 pub mod tokens;
 pub mod window;
 
-pub use account::{ConfigureError, Past};
+pub use account::ConfigureError;
 pub use budget::Override;
 pub use config::Config;
 pub use entry::{Charge, Entry, Held, Outcome, Record, Subject};
 pub use finance::Finance;
 pub use hold::{Denied, Estimate, Hold, Meter, Posture};
-pub use ledger::{Journal, JournalError, Ledger, LedgerError, Position};
+pub use ledger::{Journal, JournalError, Ledger, LedgerError, Past, Position};
 pub use money::NanoUsd;
 pub use price::{PriceBook, Rates};
 pub use sell::SellBook;

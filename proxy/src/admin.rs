@@ -278,7 +278,7 @@ async fn call(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Resp
     if entries.is_empty() && corrections.is_empty() {
         return Err(not_found(format!("no settled call {id}")));
     }
-    let mut json: Value = serde_json::from_str(&call_json(wanted, &entries)).unwrap_or_default();
+    let mut json = call_json(wanted, &entries);
     if let Some(fields) = json.as_object_mut() {
         let settled: meter::NanoUsd = entries.iter().map(|entry| entry.cost).sum();
         let changed: meter::NanoUsd = corrections.iter().map(|it| it.change.cost).sum();
@@ -289,7 +289,7 @@ async fn call(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Resp
 }
 
 /// A settled call with each of its attempts.
-pub(crate) fn call_json(request: RequestId, entries: &[Entry]) -> String {
+pub(crate) fn call_json(request: RequestId, entries: &[Entry]) -> Value {
     let cost: meter::NanoUsd = entries.iter().map(|entry| entry.cost).sum();
     let attempts: Vec<Value> = entries
         .iter()
@@ -305,7 +305,6 @@ pub(crate) fn call_json(request: RequestId, entries: &[Entry]) -> String {
         })
         .collect();
     json!({ "id": request.to_string(), "cost_usd": cost.to_usd(), "attempts": attempts })
-        .to_string()
 }
 
 async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {

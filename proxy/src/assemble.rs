@@ -165,32 +165,9 @@ fn splits(ledger: &dyn Ledger, runtime: &Runtime) -> anyhow::Result<DashMap<Arc<
 /// Takes the budgets and limits of `config`, with what the ledger knows of them.
 fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Result<()> {
     let (budgets, limits) = (&config.budgets, &config.rate_limits);
-    meter.configure(
-        budgets,
-        limits,
-        ledger.node(),
-        now_ms(),
-        &LedgersPast(ledger),
-    )?;
+    meter.configure(budgets, limits, ledger.node(), now_ms(), ledger)?;
     meter.set_overrides(&ledger.overrides()?);
     Ok(())
-}
-
-/// The ledger as the meter asks it for the past.
-struct LedgersPast<'a>(&'a dyn Ledger);
-
-impl meter::Past for LedgersPast<'_> {
-    fn windows(&self, from_ms: i64) -> Result<Vec<meter::ledger::Known>, meter::LedgerError> {
-        self.0.windows(from_ms)
-    }
-
-    fn spent(&self, from_ms: i64) -> Result<Vec<meter::ledger::Spent>, meter::LedgerError> {
-        self.0.spent(from_ms)
-    }
-
-    fn begin(&self, begun: &[meter::ledger::Known]) -> Result<(), meter::LedgerError> {
-        self.0.begin_windows(begun)
-    }
 }
 
 impl Parts {

@@ -382,7 +382,7 @@ async fn call(
                 break;
             }
             let text = crate::admin::call_json(wanted, &entries);
-            return Ok(refusal::json(200, text));
+            return Ok(refusal::json(200, text.to_string()));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

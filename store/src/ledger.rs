@@ -11,7 +11,7 @@ use std::sync::Arc;
 use meter::hold::Decision;
 use meter::lease::{Leased, Want};
 use meter::ledger::{KeyRow, Known, Node, Spent, Tell, UsageQuery, UsageRow};
-use meter::{Entry, Held, Ledger, LedgerError, Override, Position, Record};
+use meter::{Entry, Held, Ledger, LedgerError, Override, Past, Position, Record};
 use wire::RequestId;
 
 use crate::sql::postgres::Postgres;
@@ -152,11 +152,21 @@ pub(crate) fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
     .map(|_| ())
 }
 
-impl Ledger for SqlLedger {
+impl Past for SqlLedger {
     fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError> {
         self.read("sum what was spent", |sql| ask::spent(sql, from_ms))
     }
 
+    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError> {
+        self.read("read budget windows", |sql| windows::known(sql, from_ms))
+    }
+
+    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError> {
+        self.write("begin budget windows", |sql| windows::begin(sql, begun))
+    }
+}
+
+impl Ledger for SqlLedger {
     fn open_holds(&self) -> Result<Vec<Held>, LedgerError> {
         self.read("read open holds", |sql| ask::open_holds(sql, &self.node))
     }
@@ -247,14 +257,6 @@ impl Ledger for SqlLedger {
             }
             Ok(())
         })
-    }
-
-    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError> {
-        self.read("read budget windows", |sql| windows::known(sql, from_ms))
-    }
-
-    fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError> {
-        self.write("begin budget windows", |sql| windows::begin(sql, begun))
     }
 
     fn lease(&self, wants: &[Want], now_ms: i64) -> Result<Leased, LedgerError> {

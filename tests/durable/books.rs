@@ -80,6 +80,21 @@ impl Past {
     }
 }
 
+/// Imports a bill that is complete for all endpoints, and applies it; what both commands told.
+pub(crate) fn reconcile(folder: &Path, config: &Path, bill: &[Billed]) -> [String; 2] {
+    let file = file(folder, "bill.csv", bill);
+    let mut import = vec![
+        "reconcile",
+        "import",
+        "--format",
+        "csv",
+        "--complete",
+        &file,
+    ];
+    import.extend(ENDPOINTS);
+    [run(&import, config), run(&["reconcile", "apply"], config)]
+}
+
 /// The provider's bill as a file: a line for each attempt.
 pub(crate) fn file(folder: &Path, name: &str, bill: &[Billed]) -> String {
     let mut text =
@@ -145,20 +160,9 @@ async fn a_bill_by_request_makes_the_ledger_equal_row_for_row() {
         ..bill[1].clone()
     };
     bill.push(stranger);
-    let file = file(folder, "bill.csv", &bill);
-    let mut import = vec![
-        "reconcile",
-        "import",
-        "--format",
-        "csv",
-        "--complete",
-        &file,
-    ];
-    import.extend(ENDPOINTS);
-    let told = run(&import, &past.path);
-    assert!(told.contains("24 lines by request"), "{told}");
-    let told = run(&["reconcile", "apply"], &past.path);
-    assert!(told.contains("3 corrections"), "{told}");
+    let [imported, applied] = reconcile(folder, &past.path, &bill);
+    assert!(imported.contains("24 lines by request"), "{imported}");
+    assert!(applied.contains("3 corrections"), "{applied}");
     let told = run(&["reconcile", "apply"], &past.path);
     assert!(told.contains(": 0 corrections"), "{told}");
     let mut expected: BTreeMap<String, i64> = bill

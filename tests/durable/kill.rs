@@ -165,20 +165,7 @@ fn reconciled(
     bill: &[bench::upstream::Billed],
     ledger: &rusqlite::Connection,
 ) {
-    let file = crate::books::file(folder, "bill.csv", bill);
-    let mut import = vec![
-        "reconcile",
-        "import",
-        "--format",
-        "csv",
-        "--complete",
-        &file,
-    ];
-    import.extend(crate::books::ENDPOINTS);
-    for args in [&import[..], &["reconcile", "apply"]] {
-        let (ok, told, error) = command(args, config);
-        assert!(ok, "{error}\n{told}");
-    }
+    crate::books::reconcile(folder, config, bill);
     let mut left: HashMap<String, i64> = HashMap::new();
     let sql = "SELECT request_id, attempt, SUM(cost_nano) FROM usage_event GROUP BY 1, 2";
     let mut asked = ledger.prepare(sql).unwrap();

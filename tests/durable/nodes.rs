@@ -307,20 +307,7 @@ async fn rows(url: &str) -> HashMap<String, Row> {
 /// The endpoints' bill is imported and applied, after which the ledger equals it, row for row, and
 /// budgets have back what was charged to them by estimate.
 async fn reconcile(folder: &Path, config: &Path, bill: &[Billed], server: &Postgres) {
-    let file = crate::books::file(folder, "bill.csv", bill);
-    let mut import = vec![
-        "reconcile",
-        "import",
-        "--format",
-        "csv",
-        "--complete",
-        &file,
-    ];
-    import.extend(crate::books::ENDPOINTS);
-    for args in [&import[..], &["reconcile", "apply"]] {
-        let (ok, told, error) = tokio::task::block_in_place(|| command(args, config));
-        assert!(ok, "{error}\n{told}");
-    }
+    tokio::task::block_in_place(|| crate::books::reconcile(folder, config, bill));
     let mut left: HashMap<String, i64> = rows(&server.url("postgres"))
         .await
         .into_iter()

@@ -6,7 +6,7 @@ use meter::books::change::Change;
 use meter::books::statement::{Grant, LineKind, Month};
 use meter::books::{Balance, Books, Correction, Kind, Span};
 use meter::ledger::{Dimension, UsageQuery};
-use meter::{Entry, Held, Ledger, NanoUsd, Position, Record};
+use meter::{Entry, Held, Ledger, NanoUsd, Past, Position, Record};
 use wire::UsageSource;
 
 use crate::{NOW, Subjected, held, on_both, settle};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use meter::lease::Want;
 use meter::ledger::{Dimension, Known, Tell, UsageQuery};
-use meter::{Charge, Ledger, NanoUsd, Override, Position, Record};
+use meter::{Charge, Ledger, NanoUsd, Override, Past, Position, Record};
 
 use crate::{NOW, Subjected, held, on_both, settle};
 

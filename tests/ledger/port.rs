@@ -2,7 +2,7 @@
 //! rollups, keys, state.
 
 use meter::ledger::{Dimension, KeyRow, UsageQuery};
-use meter::{Ledger, Position, Record};
+use meter::{Ledger, Past, Position, Record};
 
 use crate::{NOW, Subjected, held, on_both, settle};
 

@@ -10,19 +10,9 @@ use crate::budget::{Bucket, Budget, BudgetError, Override};
 use crate::config::{BudgetConfig, LimitConfig};
 use crate::entry::Subject;
 use crate::hold::Meter;
-use crate::ledger::{Known, LedgerError, Spent};
+use crate::ledger::{Known, LedgerError, Past};
 use crate::standing::Unit;
 use crate::window::Period;
-
-/// What the meter asks of the past.
-pub trait Past {
-    /// What is known of windows that begin at `from_ms` or later.
-    fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError>;
-    /// What was spent from `from_ms` on.
-    fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError>;
-    /// Writes down what was spent before a budget was there.
-    fn begin(&self, begun: &[Known]) -> Result<(), LedgerError>;
-}
 
 /// The new configuration of budgets can not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +157,7 @@ fn take_up(
             begun.append(&mut before(budget, past)?);
         }
     }
-    past.begin(&begun)?;
+    past.begin_windows(&begun)?;
     for row in begun {
         known.entry(row.budget).or_default().push(Bucket {
             start_ms: row.start_ms,

@@ -16,7 +16,8 @@ pub(crate) struct Scope {
 const LEVELS: [&str; 5] = ["team", "project", "key", "user", "task"];
 pub(super) const EACH: &str = "*";
 
-fn names(subject: &Subject) -> [&Arc<str>; LEVELS.len()] {
+/// What `subject` is called on each of the levels; empty where it has no name.
+pub(crate) fn names(subject: &Subject) -> [&Arc<str>; LEVELS.len()] {
     [
         &subject.team,
         &subject.project,

@@ -7,9 +7,8 @@ use proptest::prelude::*;
 use wire::{RequestId, Tier};
 
 use super::*;
-use crate::account::Past;
 use crate::config::{BudgetConfig, PriceConfig};
-use crate::ledger::{Known, LedgerError, Spent, Synced};
+use crate::ledger::{Known, LedgerError, Past, Spent, Synced};
 use crate::price::{PriceBook, STANDARD};
 use crate::window::Period;
 
@@ -40,7 +39,7 @@ impl Past for Before {
         Ok(self.0.clone())
     }
 
-    fn begin(&self, _: &[Known]) -> Result<(), LedgerError> {
+    fn begin_windows(&self, _: &[Known]) -> Result<(), LedgerError> {
         Ok(())
     }
 }

@@ -11,11 +11,10 @@ use wire::{RequestId, Tier, Usage, UsageSource};
 
 use super::*;
 use crate::NanoUsd;
-use crate::account::Past;
 use crate::config::{BudgetConfig, LimitConfig, PriceConfig};
 use crate::entry::{Held, Outcome, Record, Subject};
 use crate::hold::{Estimate, Hold, Settlement};
-use crate::ledger::{Journal, JournalError, Known, LedgerError, Position, Spent, Synced};
+use crate::ledger::{Journal, JournalError, Known, LedgerError, Past, Position, Spent, Synced};
 use crate::price::{PriceBook, Rates, STANDARD};
 use crate::window::{Period, Window};
 
@@ -155,7 +154,7 @@ impl Past for Book {
         Ok(Vec::new())
     }
 
-    fn begin(&self, _: &[Known]) -> Result<(), LedgerError> {
+    fn begin_windows(&self, _: &[Known]) -> Result<(), LedgerError> {
         Ok(())
     }
 }

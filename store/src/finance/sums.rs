@@ -3,9 +3,9 @@
 use meter::NanoUsd;
 use meter::finance::{FILTERED, Filter, Grain, Line, Priced, Step, Sums};
 use meter::ledger::Dimension;
-use wire::Usage;
 
 use super::Where;
+use crate::ledger::ask::used;
 use crate::sql::{Row, Sql, SqlError};
 
 /// What is summed, in the order of [`read`]: what the ledger's rollups sum.
@@ -117,7 +117,6 @@ fn grouped(columns: usize) -> String {
 
 fn read(row: &Row, from: usize) -> Sums {
     let int = |place: usize| row.int(from + place);
-    let count = |place: usize| row.count(from + place);
     let nano = |place: usize| NanoUsd(row.int(from + place));
     Sums {
         calls: int(0),
@@ -126,17 +125,7 @@ fn read(row: &Row, from: usize) -> Sums {
         estimated: int(3),
         unpriced: int(4),
         retries: int(5),
-        usage: Usage {
-            input: count(6),
-            cache_read: count(7),
-            cache_write_5m: count(8),
-            cache_write_1h: count(9),
-            output: count(10),
-            reasoning: count(11),
-            audio_input: count(12),
-            audio_output: count(13),
-            web_searches: count(14),
-        },
+        usage: used(row, from + 6),
         cost: nano(15),
         list: nano(16),
         sell: nano(17),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use meter::books::change::CLASSES;
 use meter::ledger::{Dimension, KeyRow, Spent, UsageQuery, UsageRow};
 use meter::{Entry, Held, NanoUsd};
 use wire::{RequestId, Usage};
@@ -129,8 +130,10 @@ pub(super) fn usage(sql: &mut dyn Sql, query: &UsageQuery) -> Result<Vec<UsageRo
         text.push_str(", ");
     }
     // Table and column names come from the constants here, values are bound.
-    let sums: Vec<String> = SUMS
+    let sums: Vec<String> = COUNTS
         .iter()
+        .chain(&CLASSES)
+        .chain(&AMOUNTS)
         .map(|name| format!("CAST(SUM({name}) AS BIGINT)"))
         .collect();
     text.push_str(&sums.join(", "));
@@ -167,23 +170,9 @@ pub(super) fn usage(sql: &mut dyn Sql, query: &UsageQuery) -> Result<Vec<UsageRo
     Ok(rows)
 }
 
-const SUMS: [&str; 15] = [
-    "calls",
-    "failed",
-    "input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "output",
-    "reasoning",
-    "audio_input",
-    "audio_output",
-    "web_searches",
-    "cost_nano",
-    "baseline_nano",
-    "list_nano",
-    "sell_nano",
-];
+/// What a usage table sums before and behind the classes of usage.
+const COUNTS: [&str; 2] = ["calls", "failed"];
+const AMOUNTS: [&str; 4] = ["cost_nano", "baseline_nano", "list_nano", "sell_nano"];
 
 fn column(dimension: Dimension, by_day: bool) -> &'static str {
     match dimension {
@@ -219,21 +208,27 @@ fn usage_row(row: &Row, by: &[Dimension]) -> UsageRow {
         group,
         calls: count(0),
         failed: count(1),
-        usage: Usage {
-            input: count(2),
-            cache_read: count(3),
-            cache_write_5m: count(4),
-            cache_write_1h: count(5),
-            output: count(6),
-            reasoning: count(7),
-            audio_input: count(8),
-            audio_output: count(9),
-            web_searches: count(10),
-        },
+        usage: used(row, by.len() + 2),
         cost: NanoUsd(sum(11)),
         baseline: NanoUsd(sum(12)),
         list: NanoUsd(sum(13)),
         sell: NanoUsd(sum(14)),
+    }
+}
+
+/// The classes of usage from column `first` on, in the order of [`CLASSES`].
+pub(crate) fn used(row: &Row, first: usize) -> Usage {
+    let count = |place: usize| row.count(first + place);
+    Usage {
+        input: count(0),
+        cache_read: count(1),
+        cache_write_5m: count(2),
+        cache_write_1h: count(3),
+        output: count(4),
+        reasoning: count(5),
+        audio_input: count(6),
+        audio_output: count(7),
+        web_searches: count(8),
     }
 }
 
