@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::{RequestId, Tier, Usage, UsageSource};
 
-use crate::NanoUsd;
+use crate::{NanoUsd, Routing};
 
 /// Who pays: the path through the budget tree, from the tenant down to the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +109,9 @@ pub struct Held {
     /// The money budgets that carry it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
+    /// Why it went there; with the first attempt alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Box<Routing>>,
 }
 
 /// How an attempt ended.

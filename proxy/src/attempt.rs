@@ -21,6 +21,7 @@ use crate::intake::Inbound;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing};
+use crate::routing::Decided;
 use crate::runtime::{self, Runtime, Target};
 use crate::telemetry;
 use crate::thrift::Thrift;
@@ -46,7 +47,7 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) subject: &'a Subject,
     pub(crate) inbound: &'a Inbound,
-    pub(crate) route: &'a router::Route,
+    pub(crate) decided: &'a Decided,
     pub(crate) context: &'a Context,
     pub(crate) thrift: &'a Thrift,
     pub(crate) request: RequestId,
@@ -102,6 +103,7 @@ impl Dispatch<'_> {
     pub(crate) async fn run(&self, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
         let mut last = None;
         let targets = self
+            .decided
             .route
             .order
             .iter()
@@ -164,13 +166,14 @@ impl Dispatch<'_> {
         trace.answered_by = Some((
             Arc::clone(&target.name),
             target.tier,
-            self.route.reason.as_str(),
+            self.decided.route.reason.as_str(),
         ));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
         let shape = &prepared.scan(inbound).shape;
         let is_text = shape.images + shape.files + shape.server_tools == 0;
         let teaches = is_text && (prepared.made.is_some() || self.context.bytes_elsewhere() == 0);
-        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches);
+        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches)
+            .seated(&self.shared.sessions, self.context.session);
         let deadline = Instant::now() + self.patience();
         let at_home = prepared.asked.is_none();
         let sending = target
@@ -453,8 +456,8 @@ impl Dispatch<'_> {
                 model: Arc::clone(&target.name),
                 endpoint: Arc::clone(&target.endpoint.name),
                 tier: target.tier,
-                reason: Arc::from(self.route.reason.as_str()),
-                score_milli: self.route.score.map(router::Score::milli),
+                reason: Arc::from(self.decided.route.reason.as_str()),
+                score_milli: self.decided.route.score.map(router::Score::milli),
                 stream: scan.stream,
                 held_at_ms: now,
                 bound: NanoUsd::ZERO,
@@ -465,6 +468,7 @@ impl Dispatch<'_> {
                 lane: Arc::from(runtime::lane(&sent.lane)),
                 book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
+                routing: (attempt == 0).then(|| self.decided.routing.clone()),
             },
             rates: self.runtime.rates(target, &sent.lane, now),
             baseline: self.runtime.deep_rates(target, &sent.lane, now),

@@ -16,19 +16,20 @@ use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, Subject};
-use router::{Asked, Features, Reason, Route, Split, Wanted};
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
-use wire::{Dialect, Refusal, RequestId, Tier, dialect};
+use wire::{Dialect, Refusal, RequestId, dialect};
 
 use crate::attempt::Dispatch;
 use crate::background::{self, Making};
 use crate::clock::now_ms;
-use crate::context::{Memory, Session, Sessions};
+use crate::context::{Memory, Sessions};
+use crate::economy::CacheHits;
 use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
 use crate::prepare::Canonical;
-use crate::runtime::{Runtime, Target};
+use crate::routing::{Deciding, Splits};
+use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
 use crate::{count, edge, refusal, responses, telemetry};
@@ -48,11 +49,11 @@ pub struct Shared {
     pub(crate) meter: Arc<Meter>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) keys: Keys,
-    /// One split a tenant; the lock is held for a decision, some microseconds.
-    pub(crate) splits: DashMap<Arc<str>, Split>,
+    pub(crate) splits: Splits,
+    pub(crate) cache_hits: CacheHits,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     /// Work that outlives the request that began it, and responses in the making by their id.
     pub(crate) tasks: TaskTracker,
     pub(crate) background: DashMap<String, Arc<Making>>,
@@ -190,8 +191,14 @@ pub(crate) async fn converse(
 ) -> Result<Response<Body>, Refusal> {
     let context = shared.recall(subject, inbound).await?;
     let thrift = Thrift::of(shared, subject, trace.most, now_ms());
-    let asking = (&thrift, trace.request);
-    let route = shared.decide(runtime, subject, inbound, context.session, asking)?;
+    let decided = shared.decide(&Deciding {
+        runtime,
+        subject,
+        inbound,
+        context: &context,
+        thrift: &thrift,
+        request: trace.request,
+    })?;
     trace.remaining = thrift.remaining;
     trace.lap(Phase::Decide);
     let call = Dispatch {
@@ -199,7 +206,7 @@ pub(crate) async fn converse(
         runtime,
         subject,
         inbound,
-        route: &route,
+        decided: &decided,
         context: &context,
         thrift: &thrift,
         request: trace.request,
@@ -208,7 +215,7 @@ pub(crate) async fn converse(
     };
     let answer = call.run(trace).await;
     if answer.is_err() && trace.answered_by.is_none() {
-        shared.forget(subject, &route);
+        shared.forget(runtime, subject, &decided);
     }
     answer
 }
@@ -250,85 +257,6 @@ impl Shared {
         trace.most = thrift::most(headers)?;
         trace.subject = Some(subject.clone());
         Ok(subject)
-    }
-
-    /// Decides where the call goes. The last user text is unescaped into a buffer on the stack.
-    fn decide(
-        &self,
-        runtime: &Runtime,
-        subject: &Subject,
-        inbound: &Inbound,
-        session: Session,
-        (thrift, request): (&Thrift, RequestId),
-    ) -> Result<Route, Refusal> {
-        let mut buffer = [0; router::features::MOST_BYTES];
-        let text = inbound.scan.prompt(&inbound.body, &mut buffer);
-        let features = Features {
-            text,
-            shape: &inbound.scan.shape,
-        };
-        let goes_on = inbound
-            .scan
-            .shape
-            .after_tool
-            .then(|| self.sessions.model(session));
-        let own = |target: &Target| target.dialect.name() == inbound.dialect.name();
-        let began_with = |name: Arc<str>| {
-            let at = |own_only: bool| {
-                let fits = |it: &Target| it.name == name && (own(it) || !own_only);
-                runtime.targets.iter().position(fits)
-            };
-            at(true).or_else(|| at(false))
-        };
-        let asked = Asked {
-            wanted: thrift.wanted(Wanted::parse(&inbound.scan.model), runtime),
-            dialect: inbound.dialect.name(),
-            converses: inbound.dialect.converses(),
-            stay: goes_on.flatten().and_then(began_with),
-        };
-        let now = now_ms();
-        let usable = |place: usize| {
-            runtime
-                .targets
-                .get(place)
-                .is_some_and(|target| target.health.is_usable(now))
-        };
-        let share = runtime.routing.deep_per_thousand;
-        let mut split = match self.splits.get_mut(&subject.tenant) {
-            Some(split) => split,
-            None => self
-                .splits
-                .entry(Arc::clone(&subject.tenant))
-                .or_insert_with(|| Split::new(share)),
-        };
-        let decide = |asked: &Asked<'_>, split: &mut Split| {
-            router::decide(&features, asked, &runtime.policy, &usable, split)
-                .map_err(|error| refusal::no_model(&error))
-        };
-        let mut route = decide(&asked, &mut split)?;
-        let slowed = thrift.slows(&route, request);
-        if slowed {
-            split.forget(Tier::Deep);
-            let wanted = Wanted::Tier(Tier::Fast);
-            route = decide(&Asked { wanted, ..asked }, &mut split)?;
-        }
-        drop(split);
-        if slowed || (thrift.fast.is_some() && asked.wanted == Wanted::Tier(Tier::Fast)) {
-            route.reason = Reason::Budget;
-            let budget = thrift.fast.as_deref().unwrap_or("pacing");
-            self.meter.note(&subject.tenant, budget, "degrade", now);
-        }
-        telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
-        Ok(route)
-    }
-
-    /// Takes a decision back that no upstream saw.
-    fn forget(&self, subject: &Subject, route: &Route) {
-        if route.is_counted()
-            && let Some(mut split) = self.splits.get_mut(&subject.tenant)
-        {
-            split.forget(route.tier);
-        }
     }
 
     /// How many calls are under way.

@@ -167,8 +167,10 @@ async fn content_is_there(
     trace: &mut Trace,
 ) -> Result<(), Failed> {
     trace.lap(Phase::Upstream);
+    let after = trace.arrived.elapsed();
     target.health.succeeded();
-    billing.first_byte(trace.arrived.elapsed());
+    target.health.came(telemetry::elapsed_ms(after));
+    billing.first_byte(after);
     billing
         .synced()
         .await
@@ -186,7 +188,7 @@ fn begun(
     call: &Dispatch<'_>,
     trace: &Trace,
 ) -> Response<Body> {
-    let route = call.route;
+    let route = &call.decided.route;
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     let headers = response.headers_mut();

@@ -53,11 +53,7 @@ impl Split {
     /// Chooses a tier for a call and counts it.
     pub fn choose(&mut self, score: Score) -> Choice {
         let target = i64::from(self.target);
-        let wanted = if score.0 > self.threshold {
-            Tier::Deep
-        } else {
-            Tier::Fast
-        };
+        let wanted = self.wants(score);
         let tier = match wanted {
             Tier::Deep if self.debt + 1_000 - target > BOUND => Tier::Fast,
             Tier::Fast if self.debt - target < -BOUND => Tier::Deep,
@@ -72,6 +68,20 @@ impl Split {
             tier,
             overruled: tier != wanted,
         }
+    }
+
+    /// The tier that the score asks for, whatever the count.
+    pub fn wants(&self, score: Score) -> Tier {
+        if score.0 > self.threshold {
+            Tier::Deep
+        } else {
+            Tier::Fast
+        }
+    }
+
+    /// The target share of deep calls, in thousandths.
+    pub fn target(&self) -> u16 {
+        self.target
     }
 
     /// Counts a call that stays with the tier of the one before it, if the count allows that.

@@ -111,6 +111,7 @@ pub fn held(n: u8, bound: i64) -> Held {
         lane: Arc::from("standard"),
         book: Arc::from("0123456789ab"),
         charges: Vec::new(),
+        routing: None,
     }
 }
 

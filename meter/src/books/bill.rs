@@ -388,6 +388,7 @@ fn stranger(bill: &Imported, row: &BillRow) -> Held {
         lane: none,
         book: Arc::default(),
         charges: Vec::new(),
+        routing: None,
     }
 }
 

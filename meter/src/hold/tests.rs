@@ -99,6 +99,7 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
             lane: Arc::from(STANDARD),
             book: Arc::from(""),
             charges: Vec::new(),
+            routing: None,
         },
         rates: Some(rates()),
         baseline: None,

@@ -448,6 +448,7 @@ fn estimate(rates: &Arc<Rates>, request: RequestId, tokens: u64, user: u64) -> E
             lane: Arc::from(STANDARD),
             book: Arc::from(""),
             charges: Vec::new(),
+            routing: None,
         },
         rates: Some(Arc::clone(rates)),
         baseline: None,

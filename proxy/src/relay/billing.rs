@@ -12,6 +12,7 @@ use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
 use crate::clock::now_ms;
+use crate::context::{Session, Sessions};
 use crate::runtime::Target;
 use crate::telemetry;
 use crate::trace::Trace;
@@ -38,6 +39,8 @@ pub(crate) struct Billing {
     factor: Arc<Factor>,
     /// What was sent is text alone, and all of it: its reported tokens say how the model counts.
     teaches: bool,
+    /// The conversation that the answer belongs to.
+    seat: Option<(Arc<Sessions>, Session)>,
 }
 
 /// What an attempt used, as far as is known.
@@ -84,7 +87,14 @@ impl Billing {
             tokenizer: Arc::clone(&target.tokenizer),
             factor: Arc::clone(&target.factor),
             teaches,
+            seat: None,
         }
+    }
+
+    /// The same for an answer of a conversation, which is then known to sit at this model.
+    pub(crate) fn seated(mut self, sessions: &Arc<Sessions>, session: Session) -> Self {
+        self.seat = Some((Arc::clone(sessions), session));
+        self
     }
 
     /// Notes when the first content came.
@@ -243,6 +253,9 @@ impl Billing {
         }
         let entry = &settled.entry;
         telemetry::settled(entry);
+        if let (Outcome::Completed, Some((sessions, session))) = (outcome, &self.seat) {
+            sessions.settled(*session, entry);
+        }
         if outcome != Outcome::Failed {
             telemetry::answered(&self.trace, outcome.as_str());
         }

@@ -41,6 +41,7 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
         lane: Arc::from("standard"),
         book: Arc::from(""),
         charges: Vec::new(),
+        routing: None,
     }
 }
 
