@@ -109,7 +109,7 @@ pub struct Held {
     /// The money budgets that carry it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
-    /// Why it went there; with the first attempt alone.
+    /// Why it went there: all of it with the first attempt, class and step with later ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<Box<Routing>>,
 }

@@ -41,6 +41,6 @@ pub use hold::{Denied, Estimate, Hold, Meter, Posture};
 pub use ledger::{Journal, JournalError, Ledger, LedgerError, Past, Position};
 pub use money::NanoUsd;
 pub use price::{PriceBook, Rates};
-pub use routing::{Feedback, Routing, VerdictKind, Verdicts};
+pub use routing::{Appraiser, Feedback, Routing, VerdictKind, Verdicts, Worth};
 pub use sell::SellBook;
 pub use standing::{Standing, Unit};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::{RequestId, Tier};
 
+use crate::finance::{Filter, Routed};
 use crate::{LedgerError, NanoUsd};
 
 /// One decision of the router.
@@ -155,4 +156,44 @@ pub trait Verdicts: Send + Sync + std::fmt::Debug {
         until_ms: i64,
         tenant: Option<&str>,
     ) -> Result<Vec<Feedback>, LedgerError>;
+}
+
+/// An estimate with its 95 % interval, and the calls it rests on; of none, it says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Interval {
+    pub value: i64,
+    pub low: i64,
+    pub high: i64,
+    pub calls: u32,
+}
+
+/// What routing is worth: sums of the ledger, and estimates from the control group and verdicts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Worth {
+    pub routes: Vec<Routed>,
+    /// Mean quality in millionths of what was routed, and had all of it gone fast, deep, or by a lot with
+    /// the same share.
+    pub routed: Interval,
+    pub fast: Interval,
+    pub deep: Interval,
+    pub lot: Interval,
+    /// The routed quality above that of the lot, and below that of all deep, in millionths.
+    pub over_lot: Interval,
+    pub under_deep: Interval,
+    /// What a scored call costs less than it would have cost at the deep tier with an answer of the deep
+    /// tier's own length, in nano-USD.
+    pub saved_per_call: Interval,
+    /// Calls that were scored, calls among them that were drawn by lot, and verdicts on calls.
+    pub scored: i64,
+    pub drawn: u32,
+    pub verdicts: u32,
+}
+
+/// Who can tell what routing is worth.
+pub trait Appraiser: Send + Sync + std::fmt::Debug {
+    /// The worth of routing in a filter's time; of its names, the tenant is heard.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    fn worth(&self, filter: &Filter) -> Result<Worth, LedgerError>;
 }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
 use meter::price::Listing;
-use meter::{Finance, Journal, Ledger, LedgerError, Meter};
+use meter::{Finance, Journal, Ledger, LedgerError, Meter, Verdicts};
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
@@ -27,6 +27,7 @@ use crate::pages;
 use crate::routing::Splits;
 use crate::runtime::Runtime;
 use crate::telemetry;
+use crate::worth::Appraisal;
 
 /// The parts, put together.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         runtime: ArcSwap::from_pointee(runtime),
         meter,
         ledger,
+        verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         keys,
         splits,
         in_flight: Arc::new(AtomicUsize::new(0)),
@@ -234,6 +236,17 @@ pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
     Ok(Desk {
         books: Arc::new(store::recorder::open_ledger(&config.store)?),
         prices: Arc::new(Prices::of(config)?),
+    })
+}
+
+/// Who tells what routing is worth, from the ledger alone.
+pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
+    std::fs::create_dir_all(&config.store.dir)
+        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    let ledger = Arc::new(store::recorder::open_ledger(&config.store)?);
+    Ok(Appraisal {
+        finance: Arc::clone(&ledger) as Arc<dyn Finance>,
+        verdicts: ledger,
     })
 }
 

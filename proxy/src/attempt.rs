@@ -468,7 +468,7 @@ impl Dispatch<'_> {
                 lane: Arc::from(runtime::lane(&sent.lane)),
                 book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
-                routing: (attempt == 0).then(|| self.decided.routing.clone()),
+                routing: Some(self.decided.routing_of(attempt)),
             },
             rates: self.runtime.rates(target, &sent.lane, now),
             baseline: self.runtime.deep_rates(target, &sent.lane, now),

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use meter::{Ledger, Meter, Subject};
+use meter::{Ledger, Meter, Subject, Verdicts};
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 use wire::{Dialect, Refusal, RequestId, dialect};
@@ -32,7 +31,7 @@ use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{count, edge, refusal, responses, telemetry};
+use crate::{calls, count, edge, refusal, responses, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -48,6 +47,7 @@ pub struct Shared {
     pub(crate) runtime: ArcSwap<Runtime>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) keys: Keys,
     pub(crate) splits: Splits,
     pub(crate) cache_hits: CacheHits,
@@ -145,6 +145,12 @@ async fn dispatch(
     if let Some(dialect) = count::counted_at(path).filter(|_| request.method() == Method::POST) {
         return count::tokens(shared, request, dialect, trace).await;
     }
+    if path == "/v1/feedback" {
+        return match *request.method() {
+            Method::POST => calls::judge(shared, request, trace).await,
+            _ => Err(refusal::wrong_method(path, "POST")),
+        };
+    }
     if let Some(rest) = responses::kept_at(path) {
         return responses::answer(shared, request, rest, trace).await;
     }
@@ -157,7 +163,7 @@ async fn dispatch(
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
         ["v1", "models"] => models(shared, &request, None, trace),
         ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
-        ["v1", "calls", id] => call(shared, request.headers(), id, trace).await,
+        ["v1", "calls", id] => calls::show(shared, request.headers(), id, trace).await,
         _ => Err(refusal::no_such_path(path)),
     }
 }
@@ -287,32 +293,4 @@ fn models(
         return Err(refusal::no_model(&router::NoModel::Unknown { name, known }));
     }
     Ok(refusal::json(200, trace.dialect.show_model(one)))
-}
-
-/// What one settled call cost, for the tenant it belongs to.
-async fn call(
-    shared: &Arc<Shared>,
-    headers: &HeaderMap,
-    id: &str,
-    trace: &mut Trace,
-) -> Result<Response<Body>, Refusal> {
-    let subject = shared.caller(headers, trace)?;
-    let wanted: RequestId = id.parse().map_err(|_| refusal::no_such_call(id))?;
-    // A call is in the ledger some milliseconds after its end; a caller may be faster.
-    for _ in 0..20 {
-        let ledger = Arc::clone(&shared.ledger);
-        let found = tokio::task::spawn_blocking(move || ledger.call(wanted)).await;
-        let Ok(Ok((entries, _))) = found else {
-            return Err(refusal::ledger_unavailable());
-        };
-        if let Some(first) = entries.first() {
-            if first.held.subject.tenant != subject.tenant {
-                break;
-            }
-            let text = crate::admin::call_json(wanted, &entries);
-            return Ok(refusal::json(200, text.to_string()));
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    Err(refusal::no_such_call(id))
 }

@@ -7,6 +7,7 @@ mod attempt;
 mod background;
 mod books;
 pub mod boot;
+mod calls;
 mod chores;
 pub mod cli;
 pub mod clock;
@@ -34,6 +35,7 @@ mod thrift;
 mod trace;
 mod upstream;
 mod webhook;
+mod worth;
 
 pub use config::Config;
 pub use gateway::{Body, Gateway};

@@ -124,6 +124,22 @@ pub(crate) struct Decided {
     pub(crate) routing: Box<Routing>,
 }
 
+impl Decided {
+    /// What is written down with an attempt: all of it with the first, class and step with others.
+    pub(crate) fn routing_of(&self, attempt: u16) -> Box<Routing> {
+        if attempt == 0 {
+            return self.routing.clone();
+        }
+        Box::new(Routing {
+            class: Arc::clone(&self.routing.class),
+            step: Arc::clone(&self.routing.step),
+            propensity_ppm: self.routing.propensity_ppm,
+            weights: Arc::clone(&self.routing.weights),
+            ..Routing::default()
+        })
+    }
+}
+
 impl Shared {
     /// Decides where the call goes. The last user text is unescaped into a buffer on the stack.
     pub(crate) fn decide(&self, call: &Deciding<'_>) -> Result<Decided, Refusal> {

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod config;
 pub mod decide;
+pub mod estimate;
 pub mod features;
 pub mod policy;
 pub mod rules;

@@ -74,6 +74,19 @@ impl Needs {
         needed.map(|(need, _)| need).collect()
     }
 
+    /// A shape with these needs and nothing else.
+    pub fn shape(self) -> Shape {
+        let has = |need: Need| self.0 & (1 << need as u8) != 0;
+        Shape {
+            tools: u32::from(has(Need::Tools)),
+            images: u32::from(has(Need::Images)),
+            files: u32::from(has(Need::Files)),
+            schema: has(Need::Schema),
+            thinking: has(Need::Thinking),
+            ..Shape::default()
+        }
+    }
+
     /// Whether both have something.
     pub fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0

@@ -20,3 +20,12 @@ CREATE TABLE feedback (
 );
 
 CREATE INDEX feedback_by_time ON feedback (held_at_ms);
+
+-- What the router decided, by day: attempts with what they cost, calls with their first attempt.
+CREATE TABLE rollup_route (
+    start_ms BIGINT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, step TEXT NOT NULL,
+    tier TEXT NOT NULL, reason TEXT NOT NULL,
+    calls BIGINT NOT NULL, attempts BIGINT NOT NULL, cost_nano BIGINT NOT NULL,
+    baseline_nano BIGINT NOT NULL, lost_nano BIGINT NOT NULL,
+    PRIMARY KEY (start_ms, tenant, class, step, tier, reason)
+);

@@ -20,3 +20,12 @@ CREATE TABLE feedback (
 ) STRICT;
 
 CREATE INDEX feedback_by_time ON feedback (held_at_ms);
+
+-- What the router decided, by day: attempts with what they cost, calls with their first attempt.
+CREATE TABLE rollup_route (
+    start_ms INTEGER NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, step TEXT NOT NULL,
+    tier TEXT NOT NULL, reason TEXT NOT NULL,
+    calls INTEGER NOT NULL, attempts INTEGER NOT NULL, cost_nano INTEGER NOT NULL,
+    baseline_nano INTEGER NOT NULL, lost_nano INTEGER NOT NULL,
+    PRIMARY KEY (start_ms, tenant, class, step, tier, reason)
+) STRICT, WITHOUT ROWID;
