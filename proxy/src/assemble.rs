@@ -41,6 +41,7 @@ pub struct Parts {
     /// Reads pages, use and metrics, and changes nothing.
     pub finance_token: Secret,
     pages: dashboards::Desk,
+    appraisal: Appraisal,
     /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
@@ -89,6 +90,10 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         books: Arc::clone(&store.ledger) as Arc<dyn Books>,
         prices: Arc::new(Prices::of(config)?),
     };
+    let appraisal = Appraisal {
+        finance: Arc::clone(&store.ledger) as Arc<dyn Finance>,
+        verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
+    };
     Ok(Parts {
         shared,
         store,
@@ -98,6 +103,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         patience: config.upstream.clone(),
         finance_token,
         pages: dashboards::Desk::default(),
+        appraisal,
         reconciled: Arc::default(),
     })
 }
@@ -317,6 +323,7 @@ impl Parts {
             finance,
             prices: &prices,
             budgets: &budgets,
+            worth: &self.appraisal,
             in_flight: self.shared.calls_in_flight(),
         };
         let answer = self.pages.answer(asked, sources)?;

@@ -189,7 +189,9 @@ mod tests {
                 deep: goes_deep,
                 chosen_deep,
                 propensity: own + control * share,
-                stratum: (score * 10.0) as u32,
+                stratum: (1..10)
+                    .filter(|tenth| score * 10.0 >= f64::from(*tenth))
+                    .sum(),
                 outcome: f64::from(u8::from(random(state) < quality)),
             });
         }
