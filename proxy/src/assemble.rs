@@ -41,7 +41,7 @@ pub struct Parts {
     /// Reads pages, use and metrics, and changes nothing.
     pub finance_token: Secret,
     pages: dashboards::Desk,
-    appraisal: Appraisal,
+    pub(crate) appraisal: Appraisal,
     /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }

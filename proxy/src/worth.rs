@@ -46,14 +46,14 @@ impl Appraiser for Appraisal {
         let lot = Policy::Lot(ratio(deep, scored));
         let against = |policy, other| millionths(estimate::contrast(&quality, policy, other));
         let costs = costs(&drawn);
-        let saved = estimate::contrast(&costs, Policy::Deep, Policy::Routed);
+        let saved = estimate::contrast(&costs, Policy::Deep, Policy::Chosen);
         Ok(Worth {
-            routed: of(Policy::Routed),
+            routed: of(Policy::Served),
             fast: of(Policy::Fast),
             deep: of(Policy::Deep),
             lot: of(lot),
-            over_lot: against(Policy::Routed, lot),
-            under_deep: against(Policy::Deep, Policy::Routed),
+            over_lot: against(Policy::Served, lot),
+            under_deep: against(Policy::Deep, Policy::Served),
             saved_per_call: interval(saved, 1.0),
             scored,
             drawn: u32::try_from(drawn.len()).unwrap_or(u32::MAX),

@@ -31,8 +31,10 @@ pub struct Sample {
 /// A policy whose mean outcome is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Policy {
-    /// The router's own choice.
-    Routed,
+    /// What was done, the lot and the split's corrections included: its mean needs no model.
+    Served,
+    /// What the router would have chosen by the score alone.
+    Chosen,
     Fast,
     Deep,
     /// A lot that sends this share deep.
@@ -43,7 +45,8 @@ impl Policy {
     /// The probability that the policy sends a call deep.
     fn deep(self, sample: &Sample) -> f64 {
         match self {
-            Self::Routed => f64::from(u8::from(sample.chosen_deep)),
+            Self::Served => f64::from(u8::from(sample.deep)),
+            Self::Chosen => f64::from(u8::from(sample.chosen_deep)),
             Self::Fast => 0.0,
             Self::Deep => 1.0,
             Self::Lot(share) => share,
@@ -81,6 +84,9 @@ struct Sum {
 
 /// The value of a policy for each call.
 fn values(samples: &[Sample], policy: Policy) -> Vec<f64> {
+    if policy == Policy::Served {
+        return samples.iter().map(|sample| sample.outcome).collect();
+    }
     let mut strata: BTreeMap<(u32, bool), Sum> = BTreeMap::new();
     let mut arms = [Sum::default(); 2];
     for sample in samples {
@@ -206,7 +212,7 @@ mod tests {
         let mut held = [0; 3];
         for _ in 0..200 {
             let (samples, truth) = world(1_000, 0.2, &mut state);
-            let policies = [Policy::Routed, Policy::Fast, Policy::Deep];
+            let policies = [Policy::Chosen, Policy::Fast, Policy::Deep];
             for ((policy, truth), held) in policies.iter().zip(truth).zip(&mut held) {
                 let estimate = value(&samples, *policy);
                 *held += u32::from(estimate.low <= truth && truth <= estimate.high);

@@ -88,19 +88,23 @@ impl Routing {
         if self.meant.json {
             return say(&serde_json::to_string_pretty(&worth)?);
         }
-        let target = |class: &str| Some(config.routing.target(class));
-        let routes = &worth.routes;
-        say(&shares(
-            routes,
-            "tenant / class",
-            |it| format!("{} / {}", it.tenant, named(&it.class)),
-            |key| target(key.rsplit(" / ").next().unwrap_or_default()),
-        ))?;
-        say(&shares(routes, "step", |it| named(&it.step), |_| None))?;
-        say(&shares(routes, "reason", |it| it.reason.clone(), |_| None))?;
-        say(&money(&worth))?;
-        say(&quality(&worth))
+        say(&text(&worth, &config.routing))
     }
+}
+
+/// All of it for the person at the terminal.
+pub(super) fn text(worth: &Worth, config: &router::Config) -> String {
+    let routes = &worth.routes;
+    let class = |it: &Routed| format!("{} / {}", it.tenant, named(&it.class));
+    let target = |key: &str| Some(config.target(key.rsplit(" / ").next().unwrap_or_default()));
+    [
+        shares(routes, "tenant / class", class, target),
+        shares(routes, "step", |it| named(&it.step), |_| None),
+        shares(routes, "reason", |it| it.reason.clone(), |_| None),
+        money(worth),
+        quality(worth),
+    ]
+    .join("\n")
 }
 
 /// A name, or a dash where there is none: calls from before decisions were kept.
