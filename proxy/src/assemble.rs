@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
 use meter::price::Listing;
+use meter::routing::Appraiser;
 use meter::{Finance, Journal, Ledger, LedgerError, Meter, Verdicts};
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
@@ -41,7 +42,7 @@ pub struct Parts {
     /// Reads pages, use and metrics, and changes nothing.
     pub finance_token: Secret,
     pages: dashboards::Desk,
-    pub(crate) appraisal: Appraisal,
+    appraisal: Appraisal,
     /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
@@ -304,6 +305,11 @@ pub(crate) struct Shown {
 }
 
 impl Parts {
+    /// Who tells what routing is worth.
+    pub fn appraiser(&self) -> &dyn Appraiser {
+        &self.appraisal
+    }
+
     /// The finance page at `path`, `None` where there is none. Asks the ledger, which blocks.
     pub(crate) fn page(&self, path: &str, query: &str) -> Result<Option<Shown>, LedgerError> {
         let now_ms = now_ms();

@@ -301,20 +301,29 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
         }
     }
     let wanted = split.wants(score);
-    let change = asked.seat.and_then(|seat| {
+    let seated = asked.seat.and_then(|seat| {
         let sits = field.sits(seat)?;
-        let other = field.order(wanted).iter().next()?;
-        (sits != wanted).then(|| (seat, sits, (field.outlook.stakes)(seat, other)))
+        let other = field.order(sits.other()).iter().next()?;
+        Some((seat, sits, (field.outlook.stakes)(seat, other)))
     });
-    if let Some((seat, sits, stakes)) = change {
+    // Where there is a cache to lose, the split may not change the model for its own sake either, as
+    // long as the count allows that.
+    if let Some((seat, sits, stakes)) = seated.filter(|(.., stakes)| stakes.lost_nano_usd > 0) {
         let gain = gain(
             score,
             threshold,
             stakes.premium_nano_usd,
             wanted == Tier::Deep,
         );
-        if !field.config.switch.pays(gain, &stakes) && split.stay(sits) {
-            return route(sits, field.order_from(seat, sits), Reason::Cache, 1.0);
+        let changes = wanted != sits && field.config.switch.pays(gain, &stakes);
+        if !changes && split.stay(sits) {
+            let reason = if wanted == sits {
+                Reason::Score
+            } else {
+                Reason::Cache
+            };
+            let odds = 1.0 - control + lot(sits);
+            return route(sits, field.order_from(seat, sits), reason, odds);
         }
     }
     let choice = split.choose(score);
@@ -326,7 +335,7 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
     let order = field.order(choice.tier);
     let propensity = 1.0 - control + lot(choice.tier);
     Route {
-        lost_nano_usd: change.map_or(0, |(_, sits, stakes)| {
+        lost_nano_usd: seated.map_or(0, |(_, sits, stakes)| {
             i64::from(sits != choice.tier) * stakes.lost_nano_usd
         }),
         ..route(choice.tier, order, reason, propensity)

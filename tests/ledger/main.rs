@@ -4,6 +4,7 @@
 mod books;
 mod nodes;
 mod port;
+mod routing;
 
 use std::sync::Arc;
 

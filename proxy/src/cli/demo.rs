@@ -15,7 +15,6 @@ use bench::upstream::{Script, Upstream};
 use bytes::Bytes;
 use clap::Args;
 use meter::finance::Filter;
-use meter::routing::Appraiser;
 
 use super::load::watch;
 use super::{quiet, report, say};
@@ -133,7 +132,7 @@ impl Demo {
             until_ms: i64::MAX,
             ..Filter::default()
         };
-        let worth = tokio::task::spawn_blocking(move || parts.appraisal.worth(&week)).await??;
+        let worth = tokio::task::spawn_blocking(move || parts.appraiser().worth(&week)).await??;
         say(&report::text(&worth, &routing))?;
         if self.dir.is_some() {
             let config = folder.join("pareto.toml");
