@@ -6,6 +6,7 @@ mod openai;
 mod openai_chat;
 mod openai_embeddings;
 pub mod openai_responses;
+mod schemas;
 
 use std::borrow::Cow;
 use std::fmt;
