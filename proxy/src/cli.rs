@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod nodes;
 mod prices;
+mod route;
 mod usage;
 
 use std::io::Write;
@@ -37,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   pareto prices check
   pareto prices diff config/prices.json new.json --replay 30d
   pareto prices import litellm model_prices.json --from 2026-12-01 --out new.json
+  pareto route prompts.jsonl --out routed.jsonl
   pareto explain req_0193...
   pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
 
@@ -60,6 +62,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// Show the nodes that share a ledger, and take out one that will not come back.
     Nodes(nodes::Nodes),
+    /// Tell where prompts or whole calls from a file would go, with score, tier and reason.
+    Route(route::Route),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
     /// Price past calls anew, where the price book has changed or had no price.
@@ -111,6 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Prices(prices) => return prices.run(),
         Command::Budgets(budgets) => budgets.run()?,
         Command::Nodes(nodes) => nodes.run()?,
+        Command::Route(route) => route.run()?,
         Command::Explain(explain) => explain.run()?,
         Command::Rerate(rerate) => rerate.run()?,
         Command::Correct(correct) => correct.run()?,

@@ -285,6 +285,8 @@ impl Shared {
             dialect: inbound.dialect.name(),
             converses: inbound.dialect.converses(),
             stay: goes_on.flatten().and_then(began_with),
+            step: inbound.hint.step,
+            system: inbound.system(),
         };
         let now = now_ms();
         let usable = |place: usize| {
@@ -318,6 +320,13 @@ impl Shared {
             let budget = thrift.fast.as_deref().unwrap_or("pacing");
             self.meter.note(&subject.tenant, budget, "degrade", now);
         }
+        tracing::debug!(
+            target: "pareto::route",
+            request = %request,
+            step = route.step.as_str(),
+            hint = inbound.hint.source.as_str(),
+            score = route.score.map(|score| score.0),
+        );
         telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
         Ok(route)
     }

@@ -14,6 +14,7 @@ mod context;
 mod count;
 mod edge;
 pub mod gateway;
+mod hints;
 pub mod identify;
 mod intake;
 mod joined;

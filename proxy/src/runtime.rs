@@ -210,7 +210,7 @@ impl Runtime {
             context: target.context,
         });
         Ok(Self {
-            policy: router::Policy::new(models.collect())?,
+            policy: router::Policy::new(models.collect())?.with_steps(config.routing.step),
             targets,
             book_version: Arc::from(book.version().get(..12).unwrap_or_default()),
             sell: Arc::new(SellBook::read(&config.sells)?),

@@ -29,6 +29,8 @@ fn decide_4kb(criterion: &mut Criterion) {
         dialect: "d",
         converses: true,
         stay: None,
+        step: None,
+        system: "",
     };
     criterion.bench_function("decide_4kb", |bencher| {
         bencher.iter(|| {

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::step::StepPriors;
+
 /// `[policy]`: what calls may and may not become.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,17 +31,20 @@ impl PolicyConfig {
 }
 
 /// `[routing]`: how calls to `auto` are shared out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The share of `auto` calls that goes to the deep tier, in thousandths, for each tenant.
     pub deep_per_thousand: u16,
+    /// What each step of an agent's work adds to the score, in log-odds.
+    pub step: StepPriors,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             deep_per_thousand: 200,
+            step: StepPriors::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::features::Features;
 use crate::policy::{Model, Policy};
 use crate::score::{Score, score};
 use crate::split::Split;
+use crate::step::{Step, shifted};
 
 /// What the caller wrote as `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +106,10 @@ pub struct Route {
     pub tier: Tier,
     pub order: Order,
     pub reason: Reason,
-    /// The classifier's score; `None` when it was not asked.
+    /// The classifier's score, with the prior of the step; `None` when it was not asked.
     pub score: Option<Score>,
+    /// The step of an agent's work that the call is.
+    pub step: Step,
 }
 
 impl Route {
@@ -137,6 +140,10 @@ pub struct Asked<'a> {
     pub converses: bool,
     /// The place of the model that the tool loop which this call goes on began with.
     pub stay: Option<usize>,
+    /// The step that the caller says it is.
+    pub step: Option<Step>,
+    /// The first system text, in which a step may be told by name; escapes do not matter.
+    pub system: &'a str,
 }
 
 impl Asked<'_> {
@@ -155,11 +162,13 @@ pub fn decide(
     split: &mut Split,
 ) -> Result<Route, NoModel> {
     let (wanted, dialect) = (asked.wanted, asked.dialect);
+    let seen = || Step::of(features, asked.system);
+    let step = asked.step.unwrap_or_else(seen);
     if let Wanted::Named(name) = wanted {
-        return named(name, asked, policy);
+        return named(name, asked, policy).map(|route| Route { step, ..route });
     }
     if let (Wanted::Auto, Some(route)) = (wanted, stay(asked, policy, usable, split)) {
-        return Ok(route);
+        return Ok(Route { step, ..route });
     }
     let speaks = |tier: Tier| {
         policy
@@ -177,7 +186,8 @@ pub fn decide(
         (_, false, true) => (Tier::Deep, Reason::OnlyTier, None),
         (Wanted::Tier(tier), ..) => (tier, Reason::Pinned, None),
         _ => {
-            let score = score(features);
+            let prior = policy.steps.of(step, features.shape);
+            let score = shifted(score(features), prior);
             let choice = split.choose(score);
             let reason = if choice.overruled {
                 Reason::Split
@@ -192,6 +202,7 @@ pub fn decide(
         order: order(tier, asked, policy, usable),
         reason,
         score,
+        step,
     })
 }
 
@@ -220,6 +231,7 @@ fn stay(
         order: first,
         reason: Reason::Session,
         score: None,
+        step: Step::default(),
     })
 }
 
@@ -253,6 +265,7 @@ fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoMode
         order,
         reason: Reason::Named,
         score: None,
+        step: Step::default(),
     })
 }
 
@@ -314,6 +327,8 @@ mod tests {
             dialect: "a",
             converses: true,
             stay: None,
+            step: None,
+            system: "",
         };
         decide(&features, &asked, policy, &usable, &mut Split::new(200))
     }
@@ -358,6 +373,8 @@ mod tests {
             dialect: "a",
             converses: true,
             stay: Some(1),
+            step: None,
+            system: "",
         };
         let mut split = Split::new(200);
         let mut stays = || {

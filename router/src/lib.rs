@@ -7,6 +7,7 @@ pub mod features;
 pub mod policy;
 pub mod score;
 pub mod split;
+pub mod step;
 
 pub use config::Config;
 pub use decide::{Asked, NoModel, Order, Reason, Route, Wanted, decide};
@@ -14,3 +15,4 @@ pub use features::Features;
 pub use policy::{Model, Policy, PolicyError};
 pub use score::{Score, score, version};
 pub use split::Split;
+pub use step::{Step, StepPriors};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use wire::Tier;
 
+use crate::step::StepPriors;
+
 /// A model that calls can go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
@@ -19,9 +21,11 @@ pub struct Model {
 }
 
 /// The models of a configuration. Places in the list are what routes name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub(crate) models: Vec<Model>,
+    /// What each step adds to the score.
+    pub(crate) steps: StepPriors,
 }
 
 /// The models make no policy.
@@ -43,7 +47,16 @@ impl Policy {
         let again = |model: &&Model| !names.insert((Arc::clone(&model.name), model.dialect));
         match models.iter().find(again) {
             Some(twice) => Err(PolicyError::Twice(Arc::clone(&twice.name))),
-            None => Ok(Self { models }),
+            None => Ok(Self {
+                models,
+                steps: StepPriors::default(),
+            }),
         }
+    }
+
+    /// The policy with other priors of steps.
+    #[must_use]
+    pub fn with_steps(self, steps: StepPriors) -> Self {
+        Self { steps, ..self }
     }
 }

@@ -2,6 +2,7 @@
 
 mod anthropic_messages;
 mod fields;
+pub mod line;
 mod openai;
 mod openai_chat;
 mod openai_embeddings;
