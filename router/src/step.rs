@@ -105,13 +105,21 @@ impl Step {
             None if shape.tools == 0 => Self::Chat,
             None if shape.tools >= MANY_TOOLS
                 && shape.assistant_turns == 0
-                && shape.prompt_bytes >= TASK =>
+                && own_words(shape, text) >= TASK =>
             {
                 Self::Plan
             }
             None => Self::Act,
         }
     }
+}
+
+/// Bytes of what the user says, without the reminders that a client puts before it.
+fn own_words(shape: &Shape, text: &str) -> u32 {
+    let reminded = memchr::memmem::rfind(text.as_bytes(), REMINDED);
+    let reminded = reminded.map_or(0, |at| at + REMINDED.len());
+    let reminded = u32::try_from(reminded).unwrap_or(u32::MAX);
+    shape.prompt_bytes.saturating_sub(reminded)
 }
 
 /// The model goes on with what tools have told.
