@@ -11,6 +11,7 @@ mod hostile;
 mod json_suite;
 mod keys;
 mod money;
+mod steps;
 mod switch;
 mod tls;
 mod transparent;
