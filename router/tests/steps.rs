@@ -1,6 +1,8 @@
 //! Real-looking calls of three dialects and the step that each is: one line a case, read by the production
 //! scan. Adding a case is adding a line; `tests/golden/steps/README.md` says where they come from.
 
+#![expect(clippy::expect_used, reason = "a test stops where traffic must not")]
+
 use std::collections::BTreeMap;
 
 use router::features::MOST_BYTES;

@@ -1,6 +1,8 @@
 //! Proves what one scan tells of an agent's steps, alike in three dialects: results, failures, repeats,
 //! schemas, marks of code, and the caller's own word.
 
+#![expect(clippy::expect_used, reason = "a test stops where traffic must not")]
+
 use serde_json::{Value, json};
 use wire::{Shape, dialect};
 
@@ -204,7 +206,7 @@ fn a_system_text_behind_the_transcript_hides_no_result() {
     let scan = scanned("anthropic_messages", &body);
     assert!(scan.shape.after_tool && scan.shape.words_beside);
     let text = body.to_string();
-    let system = &text[scan.system_at];
+    let system = text.get(scan.system_at).expect("a text");
     assert!(
         system.starts_with("one") && system.ends_with("two"),
         "{system}"
