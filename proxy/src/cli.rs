@@ -10,6 +10,7 @@ mod nodes;
 mod prices;
 mod replay;
 mod report;
+mod route;
 mod usage;
 
 use std::io::Write;
@@ -39,6 +40,7 @@ const EXAMPLES: &str = "Examples:
   pareto prices check
   pareto prices diff config/prices.json new.json --replay 30d
   pareto prices import litellm model_prices.json --from 2026-12-01 --out new.json
+  pareto route prompts.jsonl --out routed.jsonl
   pareto explain req_0193...
   pareto report routing
   pareto replay --deep-per-thousand 300
@@ -64,6 +66,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// Show the nodes that share a ledger, and take out one that will not come back.
     Nodes(nodes::Nodes),
+    /// Tell where prompts or whole calls from a file would go, with score, tier and reason.
+    Route(route::Route),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
     /// Tell what routing was worth, and what conversations lost or saved by changing their model.
@@ -119,6 +123,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Prices(prices) => return prices.run(),
         Command::Budgets(budgets) => budgets.run()?,
         Command::Nodes(nodes) => nodes.run()?,
+        Command::Route(route) => route.run()?,
         Command::Explain(explain) => explain.run()?,
         Command::Report(report) => report.run()?,
         Command::Replay(replay) => replay.run()?,

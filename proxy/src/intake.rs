@@ -11,6 +11,7 @@ use wire::{Dialect, Scan, ScanError};
 
 use crate::config::Limits;
 use crate::gateway::Body;
+use crate::hints::{self, Hint, UnknownStep};
 use crate::joined::Joined;
 
 /// A call as the rest of the way needs it.
@@ -20,9 +21,19 @@ pub(crate) struct Inbound {
     pub(crate) headers: HeaderMap,
     /// The path ended in `?beta=true`, as some clients' do; no other query goes on.
     pub(crate) is_beta: bool,
-    /// The caller's bytes, untouched.
+    /// The caller's bytes, untouched but for a hint that was cut out.
     pub(crate) body: Bytes,
     pub(crate) scan: Scan,
+    /// What the caller says of the call's step.
+    pub(crate) hint: Hint,
+}
+
+impl Inbound {
+    /// The first system text, as it stands in the body.
+    pub(crate) fn system(&self) -> &str {
+        let text = self.body.get(self.scan.system_at.clone());
+        std::str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+    }
 }
 
 /// Why a body is not taken.
@@ -36,6 +47,8 @@ pub(crate) enum ReadCallError {
     Broken,
     #[error(transparent)]
     Scan(#[from] ScanError),
+    #[error(transparent)]
+    Step(#[from] UnknownStep),
 }
 
 /// Reads the body within `limits` and scans it.
@@ -51,12 +64,15 @@ pub(crate) async fn read_call(
         .and_then(|length| length.to_str().ok()?.parse().ok());
     let body = read(body, declared.unwrap_or(0), limits).await?;
     let scan = dialect.scan(&body)?;
+    let hint = hints::read(&head.headers, &scan)?;
+    let (body, scan) = hints::taken_out(body, scan, dialect)?;
     Ok(Inbound {
         dialect,
         headers: head.headers,
         is_beta: head.uri.query() == Some("beta=true"),
         body,
         scan,
+        hint,
     })
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn unreadable(error: &ReadCallError) -> Refusal {
         ReadCallError::Scan(ScanError::Duplicate(_) | ScanError::Case(..)) => {
             (400, "duplicate_field")
         }
-        ReadCallError::Scan(ScanError::Missing(_) | ScanError::Wrong(..)) => (400, "invalid_field"),
+        ReadCallError::Scan(ScanError::Missing(_) | ScanError::Wrong(..))
+        | ReadCallError::Step(_) => (400, "invalid_field"),
     };
     refusal(Fault::Caller, status, code, error.to_string())
 }

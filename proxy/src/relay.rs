@@ -18,6 +18,7 @@ use wire::{Dialect, translate};
 
 use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
 use crate::gateway::Body;
+use crate::hints;
 use crate::refusal;
 use crate::runtime::Target;
 use crate::telemetry;
@@ -205,6 +206,7 @@ fn begun(
         "x-pareto-route",
         HeaderValue::from_static(route.reason.as_str()),
     );
+    headers.insert(hints::HEADER, HeaderValue::from_static(route.step.as_str()));
     telemetry::lost(&trace.losses);
     let session = format!("{:016x}", call.context.session.key);
     for (name, value) in [

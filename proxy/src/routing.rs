@@ -149,7 +149,8 @@ impl Shared {
             text: inbound.scan.prompt(&inbound.body, &mut buffer),
             shape: &inbound.scan.shape,
         };
-        let step = Step::of(&features);
+        let seen = || Step::of(&features, inbound.system());
+        let step = inbound.hint.step.unwrap_or_else(seen);
         let ruling = call.judge(step)?;
         let class = ruling.class.clone();
         let class = class.unwrap_or_else(|| Arc::clone(&runtime.default_class));
@@ -239,6 +240,7 @@ impl Shared {
             self.meter.note(tenant, budget, "degrade", now_ms());
         }
         telemetry::decided(tenant, route.tier, route.reason.as_str());
+        hints::told(call.inbound.hint, &route, call.request);
         Ok(route)
     }
 

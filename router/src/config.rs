@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::rules::Rule;
+use crate::step::StepPriors;
 use crate::switch::SwitchConfig;
 
 /// The class of calls that no rule gives another.
@@ -53,6 +54,8 @@ pub struct Config {
     pub classes: Vec<Class>,
     pub terms: Terms,
     pub switch: SwitchConfig,
+    /// What each step of an agent's work adds to the score, in log-odds.
+    pub step: StepPriors,
 }
 
 /// `[[routing.class]]`: calls that are counted by themselves.
@@ -90,6 +93,7 @@ impl Default for Config {
             classes: Vec::new(),
             terms: Terms::default(),
             switch: SwitchConfig::default(),
+            step: StepPriors::default(),
         }
     }
 }

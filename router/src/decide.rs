@@ -14,7 +14,7 @@ use crate::policy::Policy;
 use crate::rules::{Barred, Ruling};
 use crate::score::{Score, score};
 use crate::split::Split;
-use crate::step::Step;
+use crate::step::{Step, shifted};
 use crate::switch::{Stakes, gain};
 
 use field::Field;
@@ -130,7 +130,7 @@ pub struct Route {
     pub tier: Tier,
     pub order: Order,
     pub reason: Reason,
-    /// The classifier's score; `None` when it was not asked.
+    /// The classifier's score, with the prior of the step; `None` when it was not asked.
     pub score: Option<Score>,
     pub step: Step,
     /// The score above which calls went deep, where the score was asked.
@@ -274,7 +274,10 @@ fn stay(field: &Field<'_>, split: &mut Split) -> Option<Route> {
 /// By the score: by lot for the control group, with what a change of the model is worth otherwise.
 fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Route {
     let asked = field.asked;
-    let score = asked.score.unwrap_or_else(|| score(features));
+    let prior = || field.config.step.of(asked.step, features.shape);
+    let score = asked
+        .score
+        .unwrap_or_else(|| shifted(score(features), prior()));
     let threshold = split.threshold();
     let share = f32::from(split.target()) / 1_000.0;
     let control = f32::from(field.config.control_per_thousand.min(1_000)) / 1_000.0;

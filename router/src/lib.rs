@@ -20,4 +20,4 @@ pub use policy::{Model, Needs, Policy, PolicyError};
 pub use rules::{Barred, Caller, Rule, Rules, Ruling};
 pub use score::{Score, score, version};
 pub use split::Split;
-pub use step::Step;
+pub use step::{Step, StepPriors};

@@ -120,7 +120,7 @@ impl From<Vec<Need>> for Needs {
 }
 
 /// The models of a configuration. Places in the list are what routes name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub(crate) models: Vec<Model>,
     pub(crate) rules: Rules,

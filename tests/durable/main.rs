@@ -9,6 +9,7 @@ mod drain;
 mod kill;
 mod nodes;
 mod outage;
+mod route;
 mod webhook;
 
 use std::path::{Path, PathBuf};

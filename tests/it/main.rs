@@ -13,6 +13,7 @@ mod keys;
 mod money;
 mod policy;
 mod proof;
+mod steps;
 mod switch;
 mod tls;
 mod transparent;

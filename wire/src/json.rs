@@ -167,6 +167,18 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// The text at `at`, where a value has been passed over.
+    pub(crate) fn slice(&self, at: Range<usize>) -> &'a str {
+        self.text.get(at).unwrap_or_default()
+    }
+
+    /// Where the key begins, quote included, whose value comes next. Its name has no quote in it.
+    pub(crate) fn key_at(&self) -> usize {
+        let before = self.text.as_bytes().get(..self.at).unwrap_or_default();
+        let quote = |end: usize| memchr::memrchr(b'"', before.get(..end).unwrap_or_default());
+        quote(self.at).and_then(quote).unwrap_or(self.at)
+    }
+
     /// The kind of the next value; white space before it is passed over.
     pub fn peek(&mut self) -> Result<Kind, JsonError> {
         self.space();

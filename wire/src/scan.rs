@@ -1,13 +1,21 @@
 //! What one pass over a request body yields: the fields the gateway acts on, and where they stand.
 
+pub(crate) mod schema;
+pub(crate) mod trail;
+
 use std::ops::Range;
 
+use self::trail::{Told, Trail};
 use crate::dialect::ThinkingForm;
 use crate::json::{self, JsonError, Kind, Scanner, Str};
 use crate::splice::Edit;
 
 /// Structure of a request, in counts. Text is looked at apart from this; see [`Scan::prompt`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the call, none a state"
+)]
 pub struct Shape {
     /// Messages of all roles.
     pub messages: u32,
@@ -23,14 +31,44 @@ pub struct Shape {
     pub tools: u32,
     /// Bytes of their definitions.
     pub tool_bytes: u32,
+    /// Parameters that they require, over all tools.
+    pub tool_required: u32,
+    /// The most objects inside one another in a tool's parameters.
+    pub tool_depth: u32,
+    /// Values of the enumerations in tools' parameters.
+    pub tool_enums: u32,
+    /// Tools whose calls must follow their schema to the letter.
+    pub tool_strict: u32,
     /// Tool calls the assistant made so far.
     pub tool_calls: u32,
     /// Tool results so far.
     pub tool_results: u32,
-    /// Tool results flagged as errors.
+    /// Tool results that are errors: flagged, or in a dialect without a flag by how they read.
     pub tool_errors: u32,
     /// The last message is a tool result: the model is asked to go on, not to begin.
     pub after_tool: bool,
+    /// Words of the user's stand beside these results, in one message.
+    pub words_beside: bool,
+    /// Turns of the assistant's in all.
+    pub assistant_turns: u32,
+    /// Turns of the assistant's since the user last spoke.
+    pub depth: u32,
+    /// Bytes of text and of results since the user last spoke, these words included.
+    pub loop_bytes: u32,
+    /// Tool results since the user last spoke.
+    pub loop_results: u32,
+    /// Tool results since the assistant last spoke, their bytes, and the errors among them.
+    pub last_results: u32,
+    pub result_bytes: u32,
+    pub result_errors: u32,
+    /// Failed tool results in a row at the end, since the user last spoke.
+    pub failures: u32,
+    /// How often the last turn of the assistant's made the very calls of the one before it.
+    pub repeats: u32,
+    /// Hunks of diffs, files that they change, and fenced blocks in the last user text and result.
+    pub diff_hunks: u32,
+    pub diff_files: u32,
+    pub code_fences: u32,
     /// Images and audio clips.
     pub images: u32,
     /// Documents and files, whose length in tokens their bytes do not bound.
@@ -39,6 +77,11 @@ pub struct Shape {
     pub server_tools: u32,
     /// A response schema or JSON mode is asked for.
     pub schema: bool,
+    /// Properties of that schema on all levels, values of its enumerations, and the most objects inside
+    /// one another.
+    pub schema_properties: u32,
+    pub schema_enums: u32,
+    pub schema_depth: u32,
     /// Reasoning or thinking is asked for.
     pub thinking: bool,
 }
@@ -95,10 +138,29 @@ pub struct Scan {
     pub has_effort: bool,
     /// Reasoning is asked for in a dialect that knows but one way.
     pub reasons: bool,
+    /// Where the first system text begins and ends, escaped and with what stands between its parts.
+    pub system_at: Range<usize>,
+    /// What the caller says of the step in the body.
+    pub hint: Option<Hint>,
     /// How the present tool loop began.
     pub(crate) looping: Looping,
+    /// How it has gone on.
+    trail: Trail,
+    /// Where the last result of a tool stands.
+    last_result: Range<usize>,
     pub shape: Shape,
 }
+
+/// A word of the caller's to the gateway alone; no upstream gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    pub word: String,
+    /// What is cut out of the body so that nothing of it is left.
+    pub at: Range<usize>,
+}
+
+/// The name of that word in a call's metadata.
+const HINT: &str = "pareto_step";
 
 /// The body can not be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +245,7 @@ pub(crate) fn body(
         field(scanner, acted.name(key)?, &mut scan)
     })?;
     scanner.end()?;
+    trail::mark(&mut scan, text);
     if scan.model.is_empty() {
         Err(ScanError::Missing("model"))
     } else {
@@ -279,6 +342,37 @@ pub(crate) fn lane(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), Jso
     Ok(())
 }
 
+/// Takes an object of metadata: our own word in it becomes `scan.hint`, the rest is for `field`.
+pub(crate) fn metadata(
+    scanner: &mut Scanner<'_>,
+    scan: &mut Scan,
+    mut field: impl FnMut(&mut Scanner<'_>, &str, &mut Scan) -> Result<(), JsonError>,
+) -> Result<(), ScanError> {
+    let start = scanner.key_at();
+    let mut acted = Acted::new(&[HINT]);
+    let (mut others, mut found) = (0, None);
+    scanner.object(|scanner, key| {
+        if acted.name(key)? != HINT {
+            others += 1;
+            return Ok(field(scanner, key.text().as_ref(), scan)?);
+        }
+        let Some(word) = word(scanner)? else {
+            return Err(ScanError::Wrong("metadata.pareto_step", "a word"));
+        };
+        found = Some((word.text().into_owned(), key.at.start - 1..scanner.offset()));
+        Ok(())
+    })?;
+    scan.hint = found.map(|(word, at)| Hint {
+        word,
+        at: if others == 0 {
+            start..scanner.offset()
+        } else {
+            at
+        },
+    });
+    Ok(())
+}
+
 /// Takes the list of messages: roles here, every other field of a message by `field`.
 pub(crate) fn messages(
     scanner: &mut Scanner<'_>,
@@ -324,6 +418,14 @@ pub(crate) struct Message {
     pub(crate) blocks: u32,
     /// The first block is thinking.
     pub(crate) thinks_first: bool,
+    /// A sum over the calls of tools in it, in any dialect; see [`trail::call`].
+    pub(crate) made: u64,
+    /// It is itself a call, where a dialect has calls as messages of their own.
+    pub(crate) is_call: bool,
+    /// Its first text reads as a failure, should it be a tool's.
+    pub(crate) reads_badly: bool,
+    /// The results in it.
+    pub(crate) told: Told,
 }
 
 /// A tool loop, as far as the transcript has gone.
@@ -378,17 +480,41 @@ impl Role {
 }
 
 impl Message {
+    /// Takes a text in. The first tells how a tool fared, should the message turn out to be its result:
+    /// `role` may still come.
+    pub(crate) fn text(&mut self, text: &Str<'_>) {
+        if self.texts.is_empty() && matches!(self.role, Role::Tool | Role::Other) {
+            self.reads_badly = trail::failed(text.raw);
+        }
+        self.texts.push(text.at.clone());
+    }
+
     /// Counts the message into `scan` and makes it empty again.
     pub(crate) fn count_into(&mut self, scan: &mut Scan) {
         let bytes = len32(self.texts.iter().map(ExactSizeIterator::len).sum());
+        if self.role == Role::Tool {
+            self.told.result(bytes, self.reads_badly);
+            trail::last(self.texts.first(), scan);
+        }
         scan.looping.take(self);
+        scan.trail.take(self, bytes, &mut scan.shape);
         let shape = &mut scan.shape;
         shape.messages += 1;
         shape.text_bytes = shape.text_bytes.saturating_add(bytes);
         shape.tool_results += self.results;
-        shape.after_tool = self.results > 0;
+        // A system text may stand anywhere, even behind the whole transcript.
+        if self.role != Role::System {
+            shape.after_tool = self.results > 0;
+        }
         match self.role {
-            Role::System => shape.system_bytes = shape.system_bytes.saturating_add(bytes),
+            Role::System => {
+                shape.system_bytes = shape.system_bytes.saturating_add(bytes);
+                if scan.system_at.is_empty()
+                    && let (Some(first), Some(last)) = (self.texts.first(), self.texts.last())
+                {
+                    scan.system_at = first.start..last.end;
+                }
+            }
             Role::User if bytes > 0 => {
                 shape.user_turns += 1;
                 shape.prompt_bytes = bytes;
@@ -401,7 +527,8 @@ impl Message {
             Role::User | Role::Assistant | Role::Other => {}
         }
         self.texts.clear();
-        (self.role, self.results) = (Role::default(), 0);
+        (self.role, self.results, self.told) = (Role::default(), 0, Told::default());
         (self.calls, self.blocks, self.thinks_first) = (0, 0, false);
+        (self.made, self.is_call, self.reads_badly) = (0, false, false);
     }
 }

@@ -32,6 +32,25 @@ pub fn apply(body: &Bytes, mut edits: Vec<Edit>) -> Vec<Bytes> {
     pieces
 }
 
+/// The edit that takes a member out of its object, with the comma that then stands alone.
+pub fn cut(body: &[u8], member: Range<usize>) -> Edit {
+    let is_space = |byte: &u8| b" \n\t\r".contains(byte);
+    let before = body.get(..member.start).unwrap_or_default();
+    let behind = body.get(member.end..).unwrap_or_default();
+    let last = before.iter().rposition(|byte| !is_space(byte));
+    let next = behind.iter().position(|byte| !is_space(byte));
+    let comma = |byte: Option<&u8>| byte == Some(&b',');
+    let at = match (last, next) {
+        (Some(last), _) if comma(before.get(last)) => last..member.end,
+        (_, Some(next)) if comma(behind.get(next)) => member.start..member.end + next + 1,
+        _ => member,
+    };
+    Edit {
+        at,
+        with: Bytes::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +78,19 @@ mod tests {
             body.as_ptr(),
             "nothing was copied"
         );
+    }
+
+    #[test]
+    fn a_member_is_cut_with_its_comma() {
+        let check = |body: &'static str, member: &str, left: &str| {
+            let body = Bytes::from_static(body.as_bytes());
+            let start = memchr::memmem::find(&body, member.as_bytes()).expect("a member");
+            let edit = cut(&body, start..start + member.len());
+            assert_eq!(apply(&body, vec![edit]).concat(), left.as_bytes());
+        };
+        check("{\"a\":1}", "\"a\":1", "{}");
+        check("{ \"a\":1 , \"b\":2}", "\"a\":1", "{  \"b\":2}");
+        check("{\"a\":1,\n \"b\":2 }", "\"b\":2", "{\"a\":1 }");
+        check("{\"a\":1,\"b\":2,\"c\":3}", "\"b\":2", "{\"a\":1,\"c\":3}");
     }
 }

@@ -38,6 +38,10 @@ pub(super) fn all(config: &Config) -> Findings {
             found.push((format!("webhook[{index}].url"), message));
         }
     }
+    if let Some(name) = config.routing.step.unsound() {
+        let message = format!("`{name}` must be log-odds from -10 to 10");
+        found.push((format!("routing.step.{name}"), message));
+    }
     prices(config, &mut found);
     found
 }

@@ -9,12 +9,14 @@ use futures_util::future::join_all;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use meter::Subject;
+use router::Step;
 use tokio::time::{Instant, timeout_at};
 use wire::Losses;
 use wire::dialect::{self, Change};
 
 use super::fit;
 use crate::gateway::{self, Shared};
+use crate::hints::Hint;
 use crate::intake::Inbound;
 
 /// What the fast tier is told.
@@ -142,6 +144,7 @@ async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<Str
         is_beta: false,
         body,
         scan,
+        hint: Hint::of(Step::Summarise),
     };
     let answer = gateway::ask(shared, subject, inbound).await.ok()?;
     if !answer.status().is_success() {

@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, ThinkingForm, Watch, Writer,
-    counts, is_json, kind_of, model_and_cap, strings_behind,
+    counts, is_json, kind_of, model_and_cap, schemas, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::loss::Losses;
 use crate::reply::Reply;
-use crate::scan::{self, Message, Role, count, flag, len32, word};
+use crate::scan::{self, Message, Role, count, flag, len32, trail, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -184,11 +184,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|scanner| {
-                scan.shape.tools += 1;
-                scan.shape.server_tools += u32::from(is_server_tool(scanner)?);
-                Ok::<(), JsonError>(())
-            })?;
+            scanner.array(|scanner| tool(scanner, scan))?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
         }
         "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
@@ -199,19 +195,24 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
             }
             Ok::<(), JsonError>(())
         })?,
-        "metadata" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
-            // Claude Code names its session inside the user's id.
-            if key.is("user_id")
-                && let Some(user) = word(scanner)?
-                && user.raw.contains("session")
-            {
-                user.text().as_ref().clone_into(&mut scan.session);
-            }
-            Ok::<(), JsonError>(())
-        })?,
+        "metadata" if scanner.peek()? == Kind::Object => {
+            scan::metadata(scanner, scan, |scanner, name, scan| {
+                // Claude Code names its session inside the user's id.
+                if name == "user_id"
+                    && let Some(user) = word(scanner)?
+                    && user.raw.contains("session")
+                {
+                    user.text().as_ref().clone_into(&mut scan.session);
+                }
+                Ok(())
+            })?;
+        }
         "output_config" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
-            scan.shape.schema |= key.is("format") && scanner.peek()? == Kind::Object;
             scan.has_effort |= key.is("effort") && scanner.peek()? == Kind::String;
+            if key.is("format") && scanner.peek()? == Kind::Object {
+                scan.shape.schema = true;
+                scanner.object(|scanner, key| schemas::answer_schema(scanner, key, scan))?;
+            }
             Ok::<(), JsonError>(())
         })?,
         _ => {}
@@ -219,21 +220,25 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
     Ok(())
 }
 
-/// Whether the tool is one that the provider runs itself.
-fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+/// Takes a tool: what its parameters ask for, and whether the provider runs it itself.
+fn tool(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
     const RUN_THERE: [&str; 3] = ["web_search_", "web_fetch_", "code_execution_"];
-    let mut found = false;
-    if scanner.peek()? == Kind::Object {
-        scanner.object(|scanner, key| {
-            if key.is("type")
-                && let Some(kind) = word(scanner)?
-            {
-                found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
-            }
-            Ok::<(), JsonError>(())
-        })?;
+    scan.shape.tools += 1;
+    if scanner.peek()? != Kind::Object {
+        return Ok(());
     }
-    Ok(found)
+    let mut found = false;
+    scanner.object(|scanner, key| {
+        if key.is("type")
+            && let Some(kind) = word(scanner)?
+        {
+            found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
+            return Ok(());
+        }
+        schemas::declared(scanner, key, "input_schema", scan)
+    })?;
+    scan.shape.server_tools += u32::from(found);
+    Ok(())
 }
 
 /// Takes a text or a list of content blocks.
@@ -262,8 +267,8 @@ fn block(
     scan: &mut Scan,
 ) -> Result<(), JsonError> {
     let mut text: Option<Range<usize>> = None;
-    let mut failed = false;
-    let mut result = false;
+    let (mut failed, mut result, mut told) = (false, false, 0);
+    let mut made: u64 = 0;
     scanner.object(|scanner, key| {
         match (key.text().as_ref(), scanner.peek()?) {
             ("type", Kind::String) => match scanner.string()?.text().as_ref() {
@@ -278,7 +283,20 @@ fn block(
                 _ => {}
             },
             ("text", Kind::String) => text = Some(scanner.string()?.at),
-            ("content", Kind::Array) => scanner.array(|scanner| pictured(scanner, scan))?,
+            ("content", Kind::String) => {
+                let at = scanner.string()?.at;
+                told = len32(at.len());
+                trail::last(Some(&at), scan);
+            }
+            ("content", Kind::Array) => {
+                scanner.array(|scanner| piece(scanner, &mut told, scan))?;
+            }
+            // What is called, and with what, in either order.
+            (name @ ("name" | "input"), Kind::String | Kind::Object) => {
+                let at = scanner.skip()?;
+                let part = trail::call(name, scanner.slice(at));
+                made = made.wrapping_add(part);
+            }
             ("signature" | "data", Kind::String) => {
                 let at = scanner.string()?.at;
                 scan.seals_at.push(at);
@@ -289,23 +307,35 @@ fn block(
         Ok::<(), JsonError>(())
     })?;
     message.blocks += 1;
-    message.results += u32::from(result);
-    scan.shape.tool_errors += u32::from(result && failed);
+    message.made = message.made.wrapping_add(made);
+    if result {
+        message.results += 1;
+        message.told.result(told, failed);
+    }
     message.texts.extend(text);
     Ok(())
 }
 
-/// Counts what a piece of a tool's result shows.
-fn pictured(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+/// Counts what a piece of a tool's result tells and shows.
+fn piece(scanner: &mut Scanner<'_>, told: &mut u32, scan: &mut Scan) -> Result<(), JsonError> {
     if scanner.peek()? != Kind::Object {
         return Ok(());
     }
     scanner.object(|scanner, key| {
-        if key.is("type")
-            && let Some(kind) = word(scanner)?
-        {
-            scan.shape.images += u32::from(kind.is("image"));
-            scan.shape.files += u32::from(kind.is("document"));
+        match key.raw {
+            "type" => {
+                if let Some(kind) = word(scanner)? {
+                    scan.shape.images += u32::from(kind.is("image"));
+                    scan.shape.files += u32::from(kind.is("document"));
+                }
+            }
+            "text" => {
+                if let Some(text) = word(scanner)? {
+                    *told = told.saturating_add(len32(text.at.len()));
+                    trail::last(Some(&text.at), scan);
+                }
+            }
+            _ => {}
         }
         Ok(())
     })

@@ -2,10 +2,12 @@
 
 mod anthropic_messages;
 mod fields;
+pub mod line;
 mod openai;
 mod openai_chat;
 mod openai_embeddings;
 pub mod openai_responses;
+mod schemas;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
-    counts, insert, is_json, model_and_cap, strings_behind,
+    counts, insert, is_json, model_and_cap, schemas, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::loss::Losses;
 use crate::reply::Reply;
-use crate::scan::{self, Acted, Message, count, flag, len32, word};
+use crate::scan::{self, Acted, Message, count, flag, len32, trail, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -43,6 +43,7 @@ const ACTED: &[&str] = &[
     "reasoning_effort",
     "web_search_options",
     "prompt_cache_key",
+    "metadata",
 ];
 
 impl Dialect for OpenAiChat {
@@ -175,19 +176,12 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|_| {
-                scan.shape.tools += 1;
-                Ok::<(), JsonError>(())
-            })?;
+            scanner.array(|scanner| tool(scanner, scan))?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
         }
-        "response_format" if scanner.peek()? == Kind::Object => {
-            scanner.object(|scanner, key| {
-                if key.is("type") {
-                    scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
-                }
-                Ok::<(), JsonError>(())
-            })?;
+        "response_format" if scanner.peek()? == Kind::Object => response_format(scanner, scan)?,
+        "metadata" if scanner.peek()? == Kind::Object => {
+            scan::metadata(scanner, scan, |_, _, _| Ok(()))?;
         }
         "web_search_options" => {
             scan.shape.server_tools += u32::from(scanner.peek()? == Kind::Object);
@@ -205,6 +199,35 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         _ => {}
     }
     Ok(())
+}
+
+/// Takes a tool: what its parameters ask for.
+fn tool(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    scan.shape.tools += 1;
+    if scanner.peek()? != Kind::Object {
+        return Ok(());
+    }
+    scanner.object(|scanner, key| match (key.raw, scanner.peek()?) {
+        ("function", Kind::Object) => {
+            scanner.object(|scanner, key| schemas::declared(scanner, key, "parameters", scan))
+        }
+        _ => Ok(()),
+    })
+}
+
+fn response_format(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    scanner.object(|scanner, key| {
+        match (key.raw, scanner.peek()?) {
+            ("type", _) => {
+                scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
+            }
+            ("json_schema", Kind::Object) => {
+                scanner.object(|scanner, key| schemas::answer_schema(scanner, key, scan))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 fn cap(scanner: &mut Scanner<'_>, name: &'static str, scan: &mut Scan) -> Result<(), ScanError> {
@@ -284,34 +307,59 @@ fn message(
     scan: &mut Scan,
 ) -> Result<(), JsonError> {
     match name {
-        "content" => content(scanner, &mut message.texts, scan),
+        "content" => content(scanner, message, scan),
         "reasoning_content" | "reasoning" if scanner.peek()? == Kind::String => {
             let at = scanner.string()?.at;
             scan.seals_at.push(at);
             Ok(())
         }
-        "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|_| {
+        "tool_calls" if scanner.peek()? == Kind::Array => scanner.array(|scanner| {
             scan.shape.tool_calls += 1;
-            Ok(())
+            called(scanner, message)
         }),
         _ => Ok(()),
     }
 }
 
+/// Takes a call of a tool.
+fn called(scanner: &mut Scanner<'_>, message: &mut Message) -> Result<(), JsonError> {
+    if scanner.peek()? != Kind::Object {
+        return Ok(());
+    }
+    let (mut name, mut arguments) = ("", "");
+    scanner.object(|scanner, key| match (key.raw, scanner.peek()?) {
+        ("function" | "custom", Kind::Object) => scanner.object(|scanner, key| {
+            match (key.raw, scanner.peek()?) {
+                ("name", Kind::String) => name = scanner.string()?.raw,
+                ("arguments" | "input", Kind::String) => arguments = scanner.string()?.raw,
+                _ => {}
+            }
+            Ok(())
+        }),
+        _ => Ok::<(), JsonError>(()),
+    })?;
+    message.made = message.made.wrapping_add(trail::call(name, arguments));
+    Ok(())
+}
+
 fn content(
     scanner: &mut Scanner<'_>,
-    texts: &mut Vec<Range<usize>>,
+    message: &mut Message,
     scan: &mut Scan,
 ) -> Result<(), JsonError> {
     match scanner.peek()? {
-        Kind::String => texts.push(scanner.string()?.at),
+        Kind::String => message.text(&scanner.string()?),
         Kind::Array => scanner.array(|scanner| {
             if scanner.peek()? != Kind::Object {
                 return Ok(());
             }
             scanner.object(|scanner, key| {
                 match key.text().as_ref() {
-                    "text" => texts.extend(word(scanner)?.map(|text| text.at)),
+                    "text" => {
+                        if let Some(text) = word(scanner)? {
+                            message.text(&text);
+                        }
+                    }
                     "image_url" | "input_audio" => scan.shape.images += 1,
                     "file" => scan.shape.files += 1,
                     _ => {}

@@ -6,19 +6,17 @@ mod items;
 mod read;
 mod write;
 
-use std::ops::Range;
-
 use serde_json::Value;
 
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
-    counts, is_json, model_and_cap, openai_chat, strings_behind,
+    counts, is_json, model_and_cap, openai_chat, schemas, strings_behind,
 };
 use crate::call::Call;
-use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::json::{JsonError, Kind, Scanner, Str, quote};
 use crate::loss::Losses;
 use crate::reply::Reply;
-use crate::scan::{self, Message, Role, count, flag, len32, word};
+use crate::scan::{self, Message, Role, count, flag, len32, trail, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
@@ -50,6 +48,7 @@ const ACTED: &[&str] = &[
     "store",
     "prompt_cache_key",
     "prompt",
+    "metadata",
 ];
 /// What a call includes to get reasoning sealed.
 const ENCRYPTED: &str = "reasoning.encrypted_content";
@@ -163,6 +162,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "input" => input(scanner, scan)?,
         "instructions" => {
             if let Some(text) = word(scanner)? {
+                scan.system_at = text.at.clone();
                 scan.shape.system_bytes =
                     scan.shape.system_bytes.saturating_add(len32(text.at.len()));
                 scan.shape.text_bytes = scan.shape.text_bytes.saturating_add(len32(text.at.len()));
@@ -193,24 +193,18 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|scanner| {
-                scan.shape.tools += 1;
-                scan.shape.server_tools += u32::from(is_server_tool(scanner)?);
-                Ok::<(), JsonError>(())
-            })?;
+            scanner.array(|scanner| tool(scanner, scan))?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
         }
         "text" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
             if key.is("format") && scanner.peek()? == Kind::Object {
-                scanner.object(|scanner, key| {
-                    if key.is("type") {
-                        scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
-                    }
-                    Ok::<(), JsonError>(())
-                })?;
+                format(scanner, scan)?;
             }
             Ok::<(), JsonError>(())
         })?,
+        "metadata" if scanner.peek()? == Kind::Object => {
+            scan::metadata(scanner, scan, |_, _, _| Ok(()))?;
+        }
         "reasoning" if scanner.peek()? == Kind::Object => reasoning(scanner, scan)?,
         "include" if scanner.peek()? == Kind::Array => scanner.array(|scanner| {
             if scanner.peek()? == Kind::String {
@@ -221,6 +215,15 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         _ => {}
     }
     Ok(())
+}
+
+fn format(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+    scanner.object(|scanner, key| {
+        if key.is("type") {
+            scan.shape.schema = word(scanner)?.is_some_and(|kind| !kind.is("text"));
+        }
+        schemas::answer_schema(scanner, key, scan)
+    })
 }
 
 fn reasoning(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
@@ -250,8 +253,8 @@ fn conversation(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonEr
     Ok(())
 }
 
-/// Whether the tool is one that the provider runs itself.
-fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+/// Takes a tool: what its parameters ask for, and whether the provider runs it itself.
+fn tool(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
     const RUN_THERE: [&str; 6] = [
         "web_search",
         "file_search",
@@ -260,18 +263,22 @@ fn is_server_tool(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
         "mcp",
         "computer_use",
     ];
-    let mut found = false;
-    if scanner.peek()? == Kind::Object {
-        scanner.object(|scanner, key| {
-            if key.is("type")
-                && let Some(kind) = word(scanner)?
-            {
-                found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
-            }
-            Ok::<(), JsonError>(())
-        })?;
+    scan.shape.tools += 1;
+    if scanner.peek()? != Kind::Object {
+        return Ok(());
     }
-    Ok(found)
+    let mut found = false;
+    scanner.object(|scanner, key| {
+        if key.is("type")
+            && let Some(kind) = word(scanner)?
+        {
+            found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
+            return Ok(());
+        }
+        schemas::declared(scanner, key, "parameters", scan)
+    })?;
+    scan.shape.server_tools += u32::from(found);
+    Ok(())
 }
 
 fn input(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
@@ -297,16 +304,42 @@ fn item(
     scan: &mut Scan,
 ) -> Result<(), JsonError> {
     match (name, scanner.peek()?) {
-        ("content", Kind::String) => message.texts.push(scanner.string()?.at),
-        ("content", Kind::Array) => content(scanner, &mut message.texts, scan)?,
+        ("content", Kind::String) => message.text(&scanner.string()?),
+        ("content", Kind::Array) => content(scanner, scan, |text| message.text(&text))?,
         ("type", Kind::String) => {
             let kind = scanner.string()?;
             let kind = kind.text();
             scan.has_references |= kind == "item_reference";
             message.results += u32::from(kind.ends_with("_call_output"));
-            scan.shape.tool_calls += u32::from(kind.ends_with("_call"));
+            message.is_call = kind.ends_with("_call");
+            scan.shape.tool_calls += u32::from(message.is_call);
         }
-        ("output", Kind::Array) => content(scanner, &mut Vec::new(), scan)?,
+        // What is called, and with what, in either order.
+        ("name" | "arguments" | "input", Kind::String) => {
+            let made = trail::call(name, scanner.string()?.raw);
+            message.made = message.made.wrapping_add(made);
+        }
+        ("action", Kind::Object) => {
+            let at = scanner.skip()?;
+            let made = trail::call(name, scanner.slice(at));
+            message.made = message.made.wrapping_add(made);
+        }
+        ("output", Kind::String) => {
+            let text = scanner.string()?;
+            let failed = trail::failed(text.raw);
+            message.told.result(len32(text.at.len()), failed);
+            trail::last(Some(&text.at), scan);
+        }
+        ("output", Kind::Array) => {
+            let (mut bytes, mut failed, mut first) = (0, false, None);
+            content(scanner, scan, |text| {
+                failed |= first.is_none() && trail::failed(text.raw);
+                bytes += len32(text.at.len());
+                first.get_or_insert(text.at);
+            })?;
+            message.told.result(bytes, failed);
+            trail::last(first.as_ref(), scan);
+        }
         ("id", Kind::String) => {
             let id = scanner.string()?;
             if id.raw.starts_with(REASONING_ID) {
@@ -322,10 +355,10 @@ fn item(
     Ok(())
 }
 
-fn content(
-    scanner: &mut Scanner<'_>,
-    texts: &mut Vec<Range<usize>>,
+fn content<'a>(
+    scanner: &mut Scanner<'a>,
     scan: &mut Scan,
+    mut text: impl FnMut(Str<'a>),
 ) -> Result<(), JsonError> {
     scanner.array(|scanner| {
         if scanner.peek()? != Kind::Object {
@@ -333,7 +366,11 @@ fn content(
         }
         scanner.object(|scanner, key| {
             match key.text().as_ref() {
-                "text" => texts.extend(word(scanner)?.map(|text| text.at)),
+                "text" => {
+                    if let Some(found) = word(scanner)? {
+                        text(found);
+                    }
+                }
                 "type" => {
                     if let Some(kind) = word(scanner)? {
                         scan.shape.images +=
