@@ -152,7 +152,7 @@ mod tests {
         let others = "\"metadata\":{\"user_id\":\"u\"},";
         for (metadata, left) in [
             ("\"metadata\":{\"pareto_step\":\"plan\"},", ""),
-            ("\"metadata\" : { \"pareto_step\" : \"plan\" } ,", ""),
+            ("\"metadata\" : { \"pareto_step\" : \"plan\" },", ""),
             (
                 "\"metadata\":{\"pareto_step\":\"plan\",\"user_id\":\"u\"},",
                 others,
