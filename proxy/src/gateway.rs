@@ -31,7 +31,7 @@ use crate::prepare::Canonical;
 use crate::runtime::{Runtime, Target};
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{count, edge, refusal, responses, telemetry};
+use crate::{count, edge, hints, refusal, responses, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -320,13 +320,7 @@ impl Shared {
             let budget = thrift.fast.as_deref().unwrap_or("pacing");
             self.meter.note(&subject.tenant, budget, "degrade", now);
         }
-        tracing::debug!(
-            target: "pareto::route",
-            request = %request,
-            step = route.step.as_str(),
-            hint = inbound.hint.source.as_str(),
-            score = route.score.map(|score| score.0),
-        );
+        hints::told(inbound.hint, &route, request);
         telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
         Ok(route)
     }

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use router::Step;
-use wire::{Dialect, Scan, ScanError, splice};
+use router::{Route, Step};
+use wire::{Dialect, RequestId, Scan, ScanError, splice};
 
 /// The header that names a call's step, asked and answered.
 pub(crate) const HEADER: &str = "x-pareto-step";
@@ -87,6 +87,17 @@ pub(crate) fn read(headers: &HeaderMap, scan: &Scan) -> Result<Hint, UnknownStep
         },
         (None, None) => Hint::default(),
     })
+}
+
+/// Logs which step a call was taken for, and who said so.
+pub(crate) fn told(hint: Hint, route: &Route, request: RequestId) {
+    tracing::debug!(
+        target: "pareto::route",
+        request = %request,
+        step = route.step.as_str(),
+        hint = hint.source.as_str(),
+        score = route.score.map(|score| score.0),
+    );
 }
 
 /// The body and its scan without the hint in it. Costs a copy and a second scan, to those alone who put
