@@ -295,13 +295,12 @@ impl Shared {
                 .get(place)
                 .is_some_and(|target| target.health.is_usable(now))
         };
-        let share = runtime.routing.deep_per_thousand;
         let mut split = match self.splits.get_mut(&subject.tenant) {
             Some(split) => split,
             None => self
                 .splits
                 .entry(Arc::clone(&subject.tenant))
-                .or_insert_with(|| Split::new(share)),
+                .or_insert_with(|| Split::new(runtime.routing.deep_per_thousand)),
         };
         let decide = |asked: &Asked<'_>, split: &mut Split| {
             router::decide(&features, asked, &runtime.policy, &usable, split)
