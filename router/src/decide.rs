@@ -303,31 +303,12 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
             return route(drawn, order, Reason::Control, own + lot(drawn));
         }
     }
-    let wanted = split.wants(score);
-    let seated = asked.seat.and_then(|seat| {
-        let sits = field.sits(seat)?;
-        let other = field.order(sits.other()).iter().next()?;
-        Some((seat, sits, (field.outlook.stakes)(seat, other)))
-    });
-    // Where there is a cache to lose, the split may not change the model for its own sake either, as
-    // long as the count allows that.
-    if let Some((seat, sits, stakes)) = seated.filter(|(.., stakes)| stakes.lost_nano_usd > 0) {
-        let gain = gain(
-            score,
-            threshold,
-            stakes.premium_nano_usd,
-            wanted == Tier::Deep,
-        );
-        let changes = wanted != sits && field.config.switch.pays(gain, &stakes);
-        if !changes && split.stay(sits) {
-            let reason = if wanted == sits {
-                Reason::Score
-            } else {
-                Reason::Cache
-            };
-            let odds = 1.0 - control + lot(sits);
-            return route(sits, field.order_from(seat, sits), reason, odds);
-        }
+    let seated = seated(field);
+    if let Some(it) = seated.filter(|it| it.stakes.lost_nano_usd > 0)
+        && let Some(reason) = rests(&it, score, field, split)
+    {
+        let order = field.order_from(it.place, it.sits);
+        return route(it.sits, order, reason, 1.0 - control + lot(it.sits));
     }
     let choice = split.choose(score);
     let reason = if choice.overruled {
@@ -338,11 +319,45 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
     let order = field.order(choice.tier);
     let propensity = 1.0 - control + lot(choice.tier);
     Route {
-        lost_nano_usd: seated.map_or(0, |(_, sits, stakes)| {
-            i64::from(sits != choice.tier) * stakes.lost_nano_usd
+        lost_nano_usd: seated.map_or(0, |it| {
+            i64::from(it.sits != choice.tier) * it.stakes.lost_nano_usd
         }),
         ..route(choice.tier, order, reason, propensity)
     }
+}
+
+/// Where a conversation sits, and what is at stake if it goes to the other tier.
+#[derive(Debug, Clone, Copy)]
+struct Seated {
+    place: usize,
+    sits: Tier,
+    stakes: Stakes,
+}
+
+fn seated(field: &Field<'_>) -> Option<Seated> {
+    let place = field.asked.seat?;
+    let sits = field.sits(place)?;
+    let other = field.order(sits.other()).iter().next()?;
+    Some(Seated {
+        place,
+        sits,
+        stakes: (field.outlook.stakes)(place, other),
+    })
+}
+
+/// Why a conversation with a cache to lose rests where it sits, if it does: the split may not change
+/// its model for the split's own sake either, as long as the count allows that.
+fn rests(it: &Seated, score: Score, field: &Field<'_>, split: &mut Split) -> Option<Reason> {
+    let wanted = split.wants(score);
+    let premium = it.stakes.premium_nano_usd;
+    let gain = gain(score, split.threshold(), premium, wanted == Tier::Deep);
+    let changes = wanted != it.sits && field.config.switch.pays(gain, &it.stakes);
+    let reason = if wanted == it.sits {
+        Reason::Score
+    } else {
+        Reason::Cache
+    };
+    (!changes && split.stay(it.sits)).then_some(reason)
 }
 
 /// The tier that is drawn for a call of the control group: deep as often as the split's target.

@@ -308,17 +308,7 @@ impl Route {
         for (step, count) in Step::ALL.iter().zip(&mut tally.steps) {
             *count += u64::from(*step == route.step);
         }
-        // The shortest decimal that reads back as the same number: ties would be lost in rounding.
-        let score = route
-            .score
-            .map_or_else(|| "null".to_owned(), |score| score.0.to_string());
-        let mut line = format!(
-            "{{\"id\":{},\"score\":{score},\"tier\":\"{}\",\"reason\":\"{}\",\"step\":\"{}\"",
-            scanned.id,
-            route.tier.as_str(),
-            route.reason,
-            route.step.as_str()
-        );
+        let mut line = written(&scanned.id, &route);
         if desk.is_own {
             line.push_str(&own(&route, class, &ruling, policy)?);
         }
@@ -381,6 +371,19 @@ fn built_in() -> anyhow::Result<Policy> {
     let model = |tier: Tier| Model::new(tier.as_str(), tier, dialect::OPENAI_CHAT.name());
     let models = vec![model(Tier::Fast), model(Tier::Deep)];
     Ok(Policy::new(models, Rules::default())?)
+}
+
+/// A line but for its closing brace. The score is the shortest decimal that reads back as the same
+/// number: ties would be lost in rounding.
+fn written(id: &str, route: &router::Route) -> String {
+    let score = route.score;
+    let score = score.map_or_else(|| "null".to_owned(), |score| score.0.to_string());
+    format!(
+        "{{\"id\":{id},\"score\":{score},\"tier\":\"{}\",\"reason\":\"{}\",\"step\":\"{}\"",
+        route.tier.as_str(),
+        route.reason,
+        route.step.as_str()
+    )
 }
 
 /// What an operator's own rules and models make of a line, as further fields.
