@@ -46,10 +46,6 @@ fn main() -> anyhow::Result<()> {
             let out = out.unwrap_or_else(|| PathBuf::from("router/weights/router.bin"));
             train::train(&file, &out, scores.as_deref(), seed, &mut say)
         }
-        ("sample", Some(file)) => {
-            let out = out.context("sample needs --out")?;
-            train::sample(&file, &out, count, &mut say)
-        }
         ("--help" | "help", _) => writeln!(say, "{HELP}").context("standard output"),
         _ => bail!("{HELP}"),
     }
