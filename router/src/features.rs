@@ -198,5 +198,5 @@ fn truncated(text: &str) -> &str {
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
-
-
+#[cfg(test)]
+mod tests;

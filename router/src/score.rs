@@ -55,6 +55,11 @@ pub fn quantile_above(per_thousand: u16) -> f32 {
     HEADER.quantiles.get(percent).copied().unwrap_or(0.5)
 }
 
+/// The probability that a score before calibration stands for.
+pub fn calibrated(raw: f32) -> f32 {
+    HEADER.calibrated(raw)
+}
+
 /// The version of the weights in force, 16 hex digits.
 pub fn version() -> String {
     format!("{:016x}", u64::from_be_bytes(HEADER.version))
@@ -92,7 +97,9 @@ fn seen(header: &Header, features: &Features<'_>) -> [f32; INPUTS] {
 }
 
 fn raw(header: &Header, inputs: &[f32; INPUTS]) -> f32 {
-    header.trees.iter().map(|tree| tree.value(inputs)).sum()
+    let trees: f32 = header.trees.iter().map(|tree| tree.value(inputs)).sum();
+    let all = inputs.get(DENSE + 4).copied().unwrap_or(0.0);
+    trees + header.ease * all
 }
 
 /// The inputs of the trees.
@@ -199,4 +206,5 @@ impl Lanes {
 }
 
 
-
+#[cfg(test)]
+mod tests;

@@ -44,14 +44,18 @@ const CHOSEN: [usize; LAYERS - 4] = [
 
 impl Layers {
     /// The parts of a call.
+    pub(super) fn of(header: &Header, raw: f32, inputs: &[f32; INPUTS], shape: &Shape) -> Self {
+        Self::new(raw, &Self::values(inputs, shape), &header.layers)
+    }
+
+    /// A score and its parts, by the mean and the inverse deviation of each.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "clamped to what fits a byte"
     )]
-    pub(super) fn of(header: &Header, raw: f32, inputs: &[f32; INPUTS], shape: &Shape) -> Self {
+    pub fn new(raw: f32, values: &[f32; LAYERS], standard: &[[f32; 2]; LAYERS]) -> Self {
         let mut parts = [0; LAYERS];
-        let values = Self::values(inputs, shape);
-        for ((part, x), [mean, inverse]) in parts.iter_mut().zip(values).zip(&header.layers) {
+        for ((part, x), [mean, inverse]) in parts.iter_mut().zip(values).zip(standard) {
             *part = ((x - mean) * inverse * UNIT).round().clamp(-127.0, 127.0) as i8;
         }
         Self { raw, parts }

@@ -24,6 +24,8 @@ pub struct Header {
     /// Slope and offset that turn a raw score into a probability.
     pub slope: f32,
     pub offset: f32,
+    /// What the head of all models adds to the trees.
+    pub ease: f32,
     /// Quantiles of the probability over prompts not trained on.
     pub quantiles: [f32; QUANTILES],
     /// For each head: what a word's weight of 1 is worth, and what it says of an empty text.
@@ -38,11 +40,20 @@ pub struct Header {
 }
 
 /// A tree that asks the same question on each level.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tree {
     /// An input by number and a threshold; the leaf has bit `k` set where input `k` lies above.
     pub questions: [(u8, f32); DEPTH],
     pub leaves: [f32; LEAVES],
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            questions: [(0, 0.0); DEPTH],
+            leaves: [0.0; LEAVES],
+        }
+    }
 }
 
 impl Tree {
@@ -63,6 +74,7 @@ impl Default for Header {
             version: [0; 8],
             slope: 1.0,
             offset: 0.0,
+            ease: 0.0,
             quantiles: [0.5; QUANTILES],
             scale: [0.0; HEADS],
             bias: [0.0; HEADS],
@@ -77,7 +89,7 @@ impl Default for Header {
 impl Header {
     /// Bytes of a header in its file.
     pub const BYTES: usize = 16
-        + 4 * (2
+        + 4 * (3
             + QUANTILES
             + 2 * HEADS
             + (2 + HEADS) * DENSE
@@ -114,7 +126,7 @@ impl Header {
     }
 
     fn floats_mut(&mut self) -> impl Iterator<Item = &mut f32> {
-        [&mut self.slope, &mut self.offset]
+        [&mut self.slope, &mut self.offset, &mut self.ease]
             .into_iter()
             .chain(&mut self.quantiles)
             .chain(&mut self.scale)

@@ -50,7 +50,7 @@ pub(crate) struct Curve {
 
 /// All rows of a table, ranked by one score.
 pub(crate) struct Evaluation<'a> {
-    rows: &'a [Row],
+    rows: &'a [&'a Row],
     scores: &'a [f32],
     sources: Vec<(String, Ranking)>,
     pooled: Ranking,
@@ -60,7 +60,7 @@ pub(crate) struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    pub(crate) fn of(rows: &'a [Row], scores: &'a [f32]) -> Self {
+    pub(crate) fn of(rows: &'a [&'a Row], scores: &'a [f32]) -> Self {
         let mut by_source: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut numbers: BTreeMap<u64, usize> = BTreeMap::new();
         let mut clusters = Vec::new();
@@ -112,6 +112,11 @@ impl<'a> Evaluation<'a> {
         table
     }
 
+    /// The measures of the rows as they are.
+    pub(crate) fn measures_once(&self) -> Vec<(String, usize, Measures)> {
+        self.measures(&vec![1.0; self.rows.len()])
+    }
+
     /// 95 % intervals of each measure: clusters drawn with replacement `draws` times.
     pub(crate) fn intervals(&self, draws: usize, seed: u64) -> Vec<[(f64, f64); 6]> {
         let clusters = self.clusters.iter().max().map_or(0, |most| most + 1);
@@ -147,7 +152,7 @@ impl<'a> Evaluation<'a> {
 }
 
 /// APGR and PGR@20 with the same budget in each source, at equal weight.
-pub(crate) fn strat(rows: &[Row], scores: &[f32]) -> (f64, f64) {
+pub(crate) fn strat(rows: &[&Row], scores: &[f32]) -> (f64, f64) {
     let ones = vec![1.0; rows.len()];
     let table = Evaluation::of(rows, scores).measures(&ones);
     let strat = table.iter().find(|line| line.0 == "STRAT");
@@ -155,7 +160,7 @@ pub(crate) fn strat(rows: &[Row], scores: &[f32]) -> (f64, f64) {
 }
 
 /// Measures of one ranking over the rows at the places `members`.
-pub(crate) fn of_members(rows: &[Row], scores: &[f32], members: &[usize]) -> Measures {
+pub(crate) fn of_members(rows: &[&Row], scores: &[f32], members: &[usize]) -> Measures {
     let ranking = Ranking::of(members.to_vec(), scores);
     let weights = vec![1.0; rows.len()];
     Measures {
@@ -176,7 +181,7 @@ impl Ranking {
     }
 
     /// Among equal scores gains are spread evenly: the value to expect of a random order.
-    fn curve(&self, rows: &[Row], weights: &[f64]) -> Curve {
+    fn curve(&self, rows: &[&Row], weights: &[f64]) -> Curve {
         let total: f64 = self.order.iter().map(|i| weights[*i]).sum();
         let (mut x, mut gain) = (vec![0.0], vec![0.0]);
         let (mut start, mut share, mut sum) = (0, 0.0, 0.0);
@@ -192,7 +197,7 @@ impl Ranking {
         Curve { x, gain }
     }
 
-    fn auroc(&self, rows: &[Row], weights: &[f64]) -> f64 {
+    fn auroc(&self, rows: &[&Row], weights: &[f64]) -> f64 {
         let (mut above, mut won, mut start) = (0.0, 0.0, 0);
         let mut below = 0.0;
         for end in &self.ends {
@@ -213,7 +218,7 @@ impl Ranking {
     }
 
     /// Expected calibration error over ten bins of equally many rows.
-    fn ece(&self, rows: &[Row], scores: &[f32]) -> f64 {
+    fn ece(&self, rows: &[&Row], scores: &[f32]) -> f64 {
         let n = self.order.len();
         let bin = |k: usize| &self.order[n * k / BINS..n * (k + 1) / BINS];
         (0..BINS)
