@@ -7,7 +7,7 @@ use super::Word;
 use super::classes::CLASSES;
 
 /// How many counts there are.
-pub const DENSE: usize = 120;
+pub const DENSE: usize = 118;
 /// The counts of one call as logarithms to base two and shares, in the order of `Counts::finish`.
 pub type Dense = [f32; DENSE];
 

@@ -13,7 +13,7 @@ pub const QUANTILES: usize = 101;
 pub const MAGIC: &[u8; 8] = b"PARWGT02";
 pub const TREES: usize = 192;
 /// Questions of a tree, and its leaves.
-pub const DEPTH: usize = 4;
+pub const DEPTH: usize = 6;
 pub const LEAVES: usize = 1 << DEPTH;
 
 /// Everything in a weights file but the words' rows.

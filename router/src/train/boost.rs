@@ -4,7 +4,7 @@
 use super::shuffle::Random;
 
 /// Questions of a tree.
-pub(crate) const DEPTH: usize = 4;
+pub(crate) const DEPTH: usize = 6;
 pub(crate) const LEAVES: usize = 1 << DEPTH;
 /// Values that a column is cut at.
 const BINS: usize = 64;
