@@ -1,14 +1,20 @@
-//! What the classifier sees of a call: hashed words and word pairs of the last user text, and a
-//! few counts. One pass over at most [`MOST_BYTES`], nothing allocated.
+//! What the classifier sees of a call: hashed words and word pairs of the last user text, and
+//! counts of what stands in it. One pass over at most [`MOST_BYTES`], nothing allocated.
+
+mod classes;
+mod counts;
 
 use wire::Shape;
 
+pub use counts::{DENSE, Dense};
+
+use classes::class;
+use counts::Counts;
+
 /// Bytes of the text that are looked at; longer prompts say early on what they want.
 pub const MOST_BYTES: usize = 4_096;
-/// Buckets of the hash: 2^18 one-byte weights stay inside a core's cache.
-pub const BUCKET_BITS: u32 = 18;
-/// How many counts there are besides the words.
-pub const DENSE: usize = 20;
+/// Buckets of the hash: 2^17 rows of eight bytes stay inside a core's cache.
+pub const BUCKET_BITS: u32 = 17;
 
 /// The inputs of a score.
 #[derive(Debug, Clone, Copy)]
@@ -18,143 +24,170 @@ pub struct Features<'a> {
     pub shape: &'a Shape,
 }
 
-/// Sums over the text that one pass collects.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    bytes: u32,
-    words: u32,
-    lines: u32,
-    questions: u32,
-    options: u32,
-    /// Packed by [`WORDS`]: digits, capitals, letters, bytes of longer characters.
-    inside: u64,
-    /// Packed by [`MARKS`]: punctuation, code marks, math marks, quotes.
-    between: u64,
+/// What a bucket was found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gram {
+    Word,
+    Pair,
 }
 
 impl Features<'_> {
-    /// Calls `bucket` for each word and word pair of the text, with where it stands, and returns the
-    /// counts. Letter case is folded and every digit is a nine: which number stands there must not
-    /// matter.
-    pub fn walk(&self, mut bucket: impl FnMut(u32)) -> [f32; DENSE] {
+    /// Calls `bucket` once for each different word, mark and pair of neighbours in the text, and
+    /// returns the counts. Letter case is folded and every digit is a nine: which number stands
+    /// there must not matter, but how long it is may.
+    pub fn walk(&self, mut bucket: impl FnMut(u32, Gram)) -> Dense {
         let text = truncated(self.text).as_bytes();
-        let mut counts = Counts {
-            bytes: saturated(text.len()),
-            ..Counts::default()
-        };
+        let mut counts = Counts::default();
+        let mut seen = Seen([0; SEEN]);
         let (mut previous, mut at) = (SEED, 0);
-        while let Some(byte) = text.get(at).copied() {
-            let start = at;
-            let token = if is_word(byte) {
-                let line_start = start.checked_sub(1).and_then(|last| text.get(last));
-                counts.options += u32::from(
-                    byte.is_ascii_uppercase() && line_start.is_none_or(|last| *last == b'\n'),
-                );
-                counts.words += 1;
-                word(text, &mut at, &mut counts.inside)
-            } else {
-                at += 1;
-                counts.between += tally(&MARKS, byte);
-                counts.lines += u32::from(byte == b'\n');
-                counts.questions += u32::from(byte == b'?');
-                if !byte.is_ascii_punctuation() {
-                    continue;
+        while at < text.len() {
+            let token = match Word::at(text, at) {
+                Some(word) => {
+                    counts.word(text, at, &word);
+                    at += word.length;
+                    if seen.is_new(index(word.hash)) {
+                        counts.different += 1;
+                        bucket(index(word.hash), Gram::Word);
+                    }
+                    word.hash
                 }
-                mix(SEED, u64::from(byte))
+                None => {
+                    let byte = text.get(at).copied().unwrap_or(0);
+                    counts.mark(text, at, byte);
+                    at += 1;
+                    if !byte.is_ascii_punctuation() {
+                        continue;
+                    }
+                    let mark = mix(SEED, u64::from(byte));
+                    if seen.is_new(index(mark)) {
+                        bucket(index(mark), Gram::Word);
+                    }
+                    mark
+                }
             };
-            bucket(index(token));
-            if previous != SEED {
-                bucket(index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token));
+            let pair = index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token);
+            if seen.is_new(pair) {
+                bucket(pair, Gram::Pair);
             }
             previous = token;
         }
-        counts.dense(self.shape)
+        counts.finish(text, self.shape)
     }
+}
+
+/// The buckets that a text has touched.
+struct Seen([u64; SEEN]);
+
+const SEEN: usize = 1 << (BUCKET_BITS - 6);
+
+impl Seen {
+    #[expect(clippy::cast_possible_truncation, reason = "17 bits")]
+    fn is_new(&mut self, bucket: u32) -> bool {
+        let Some(bits) = self.0.get_mut((bucket >> 6) as usize) else {
+            return false;
+        };
+        let bit = 1_u64 << (bucket & 63);
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+}
+
+/// A run of letters, digits and bytes of longer characters.
+struct Word {
+    /// Over its folded bytes.
+    hash: u64,
+    length: usize,
+    digits: u32,
+    capitals: u32,
+    /// Bytes of longer characters.
+    high: u32,
+    /// The first byte is a capital.
+    begins_capital: bool,
+    class: u8,
+}
+
+/// The top bit of each of eight bytes.
+const TOPS: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The top bits of those bytes of `x`, each below 128, that are at least `least`.
+const fn at_least(x: u64, least: u8) -> u64 {
+    (x + (0x80 - least as u64) * ONES) & TOPS
+}
+
+impl Word {
+    /// The word that begins at `at`, if one does: eight bytes at a time.
+    fn at(text: &[u8], at: usize) -> Option<Self> {
+        let mut word = Self {
+            hash: SEED,
+            length: 0,
+            digits: 0,
+            capitals: 0,
+            high: 0,
+            begins_capital: false,
+            class: 0,
+        };
+        loop {
+            let chunk = eight(text, at + word.length);
+            let high = chunk & TOPS;
+            let low = chunk & !TOPS;
+            let capital = at_least(low, b'A') & !at_least(low, b'Z' + 1) & !high;
+            let small = at_least(low, b'a') & !at_least(low, b'z' + 1) & !high;
+            let digit = at_least(low, b'0') & !at_least(low, b'9' + 1) & !high;
+            let stops = !(capital | small | digit | high) & TOPS;
+            let taken = stops.trailing_zeros() / 8;
+            if taken == 0 {
+                break;
+            }
+            let inside = u64::MAX >> (64 - 8 * taken);
+            let nines = (digit >> 7) * 0xff;
+            let folded = ((chunk | (capital >> 2)) & !nines) | (nines & (0x39 * ONES));
+            if word.length == 0 {
+                word.begins_capital = capital & 0x80 != 0;
+            }
+            word.hash = mix(word.hash, folded & inside);
+            word.digits += (digit & inside).count_ones();
+            word.capitals += (capital & inside).count_ones();
+            word.high += (high & inside).count_ones();
+            word.length += taken as usize;
+            if taken < 8 {
+                break;
+            }
+        }
+        word.class = class(word.hash);
+        (word.length > 0).then_some(word)
+    }
+
+    fn is_number(&self) -> bool {
+        self.length == self.digits as usize
+    }
+}
+
+/// Eight bytes from `at` on, zeros behind the end.
+fn eight(text: &[u8], at: usize) -> u64 {
+    let rest = text.get(at..).unwrap_or_default();
+    if let Some(chunk) = rest.first_chunk::<8>() {
+        return u64::from_le_bytes(*chunk);
+    }
+    let mut chunk = [0; 8];
+    for (to, from) in chunk.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from_le_bytes(chunk)
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x9fb2_1c65_1e98_df25;
 
-fn mix(hash: u64, bytes: u64) -> u64 {
+const fn mix(hash: u64, bytes: u64) -> u64 {
     (hash ^ bytes).wrapping_mul(PRIME).rotate_left(31)
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80
-}
-
-/// Takes the word that begins at `at`: hashes it eight folded bytes at a time and tallies its bytes.
-fn word(text: &[u8], at: &mut usize, inside: &mut u64) -> u64 {
-    let (mut hash, mut held, mut shift) = (SEED, 0_u64, 0);
-    while let Some(byte) = text.get(*at).copied().filter(|byte| is_word(*byte)) {
-        let folded = if byte.is_ascii_digit() {
-            b'9'
-        } else {
-            byte.to_ascii_lowercase()
-        };
-        held |= u64::from(folded) << shift;
-        shift += 8;
-        if shift == 64 {
-            hash = mix(hash, held);
-            (held, shift) = (0, 0);
-        }
-        *inside += tally(&WORDS, byte);
-        *at += 1;
-    }
-    mix(hash, held)
-}
-
-/// What a byte adds to a packed sum of four counts of 16 bits; 4,096 bytes can not overflow one.
-type Tallies = [u64; 256];
-
-const WORDS: Tallies = tallies(
-    &[b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", LETTERS, &[]],
-    true,
-);
-const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const MARKS: Tallies = tallies(&[PUNCTUATION, b"{};=_<>", b"\\^$+*/", b"\"'`"], false);
-const PUNCTUATION: &[u8] = b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated when compiled, where a miss is an error"
-)]
-const fn tallies(classes: &[&[u8]; 4], high_is_last: bool) -> Tallies {
-    let mut table = [0; 256];
-    let mut class = 0;
-    while class < 4 {
-        let mut at = 0;
-        while at < classes[class].len() {
-            table[classes[class][at] as usize] += 1 << (16 * class);
-            at += 1;
-        }
-        class += 1;
-    }
-    let mut byte = 128;
-    while high_is_last && byte < 256 {
-        table[byte] += 1 << 48;
-        byte += 1;
-    }
-    table
-}
-
-fn tally(table: &Tallies, byte: u8) -> u64 {
-    table.get(usize::from(byte)).copied().unwrap_or(0)
-}
-
-/// One count of a packed sum.
-fn unpacked(packed: u64, class: u32) -> u32 {
-    u32::try_from((packed >> (16 * class)) & 0xffff).unwrap_or(0)
-}
-
-fn saturated(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
 /// The upper bits of a multiplicative hash are the well-mixed ones.
+#[expect(clippy::cast_possible_truncation, reason = "17 bits are left")]
 fn index(hash: u64) -> u32 {
-    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    u32::try_from(mixed >> (u64::BITS - BUCKET_BITS)).unwrap_or(0)
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKET_BITS)) as u32
 }
 
 /// The text up to [`MOST_BYTES`], on a character boundary.
@@ -165,41 +198,5 @@ fn truncated(text: &str) -> &str {
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
-impl Counts {
-    fn dense(&self, shape: &Shape) -> [f32; DENSE] {
-        let share = |part: u32| (log1p(part) - 0.25 * log1p(self.bytes)).max(0.0);
-        let [digits, capitals, letters, other] = [0, 1, 2, 3].map(|c| unpacked(self.inside, c));
-        let [punctuation, code, math, quotes] = [0, 1, 2, 3].map(|c| unpacked(self.between, c));
-        let word_length = log1p(letters) - log1p(self.words);
-        [
-            log1p(self.bytes),
-            log1p(self.words),
-            word_length,
-            log1p(self.lines),
-            share(digits),
-            share(capitals),
-            share(punctuation),
-            share(other),
-            share(code),
-            share(math),
-            log1p(self.questions),
-            share(quotes),
-            log1p(self.options),
-            log1p(shape.tools),
-            log1p(shape.tool_bytes),
-            log1p(shape.tool_results),
-            log1p(shape.tool_errors),
-            log1p(shape.user_turns.saturating_sub(1)),
-            f32::from(u8::from(shape.schema)),
-            f32::from(u8::from(shape.thinking)) + log1p(shape.images + shape.files),
-        ]
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a logarithm of a count needs no 24th bit"
-)]
-fn log1p(count: u32) -> f32 {
-    (count as f32).ln_1p()
-}
+#[cfg(test)]
+mod tests;

@@ -1,91 +1,24 @@
-//! The classifier: one-byte weights for hashed words, a weight for each count, one calibration.
+//! The classifier: linear heads on hashed words and counts, trees over what they say, one calibration.
 //! Trained by `cargo run -p router --release -- train`; see `weights/README.md`.
+
+mod layers;
+mod weights;
 
 use std::sync::LazyLock;
 
-use crate::features::{BUCKET_BITS, DENSE, Features};
+pub use layers::{LAYERS, Layers};
+pub use weights::{BUCKETS, DEPTH, Header, LANES, LEAVES, MAGIC, QUANTILES, TREES, Tree};
 
-/// Buckets of the hash.
-pub const BUCKETS: usize = 1 << BUCKET_BITS;
-/// Points of the score distribution kept with the weights: 0 %, 1 %, ..., 100 %.
-pub const QUANTILES: usize = 101;
-/// The first bytes of a weights file.
-pub const MAGIC: &[u8; 8] = b"PARWGT01";
+use crate::features::{DENSE, Dense, Features, Gram};
+
+/// Linear heads: how the fast and the deep model fare, as they are and less what is usual where the prompt
+/// comes from, and how models fare in the mean.
+pub const HEADS: usize = 5;
+/// What the trees see: the counts, the heads and what follows from them, and how rare the words are.
+pub const INPUTS: usize = DENSE + HEADS + 5;
 
 static WEIGHTS: &[u8] = include_bytes!("../weights/router.bin");
 static HEADER: LazyLock<Header> = LazyLock::new(|| Header::read(WEIGHTS).unwrap_or_default());
-
-/// Everything in a weights file but the words' weights.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Header {
-    /// A hash over training data, seed and settings.
-    pub version: [u8; 8],
-    /// What a word's weight of 1 is worth.
-    pub scale: f32,
-    /// Slope and offset that turn a raw score into a probability.
-    pub slope: f32,
-    pub offset: f32,
-    /// Mean, inverse deviation and weight of each count.
-    pub dense: [[f32; 3]; DENSE],
-    /// Quantiles of the probability over prompts not trained on.
-    pub quantiles: [f32; QUANTILES],
-}
-
-impl Default for Header {
-    fn default() -> Self {
-        Self {
-            version: [0; 8],
-            scale: 0.0,
-            slope: 1.0,
-            offset: 0.0,
-            dense: [[0.0; 3]; DENSE],
-            quantiles: [0.5; QUANTILES],
-        }
-    }
-}
-
-impl Header {
-    /// Bytes of a header in its file.
-    pub const BYTES: usize = 16 + 4 * (3 + 3 * DENSE + QUANTILES);
-
-    fn read(file: &[u8]) -> Option<Self> {
-        let mut header = Self::default();
-        let rest = file.strip_prefix(MAGIC)?;
-        header.version = rest.get(..8)?.try_into().ok()?;
-        let mut floats = rest
-            .get(8..)?
-            .chunks_exact(4)
-            .map(|bytes| bytes.try_into().map_or(0.0, f32::from_le_bytes));
-        header.scale = floats.next()?;
-        header.slope = floats.next()?;
-        header.offset = floats.next()?;
-        for value in header
-            .dense
-            .iter_mut()
-            .flatten()
-            .chain(&mut header.quantiles)
-        {
-            *value = floats.next()?;
-        }
-        Some(header)
-    }
-
-    /// The header as it stands in its file.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(Self::BYTES);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&self.version);
-        let head = [self.scale, self.slope, self.offset];
-        for value in head
-            .iter()
-            .chain(self.dense.iter().flatten())
-            .chain(&self.quantiles)
-        {
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
-        bytes
-    }
-}
 
 /// The probability that the call needs the deep tier, between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -105,42 +38,15 @@ impl Score {
 
 /// Scores a call. Costs one pass over the text; 4 KB take some microseconds.
 pub fn score(features: &Features<'_>) -> Score {
-    let words = WEIGHTS.get(Header::BYTES..).unwrap_or_default();
     let header = &*HEADER;
-    let (mut sum, mut count) = (0_i32, 0_u32);
-    let dense = features.walk(|bucket| {
-        sum += i32::from(weight(words, bucket));
-        count += 1;
-    });
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "at most 8,192 weights of one byte"
-    )]
-    let text = header.scale * sum as f32 / (count.max(1) as f32).sqrt();
-    Score(calibrated(header, text + dense_sum(header, &dense)))
+    Score(header.calibrated(raw(header, &seen(header, features))))
 }
 
-fn weight(words: &[u8], bucket: u32) -> i8 {
-    let place = usize::try_from(bucket).unwrap_or(usize::MAX);
-    words
-        .get(place)
-        .map_or(0, |byte| i8::from_le_bytes([*byte]))
-}
-
-fn dense_sum(header: &Header, dense: &[f32; DENSE]) -> f32 {
-    header
-        .dense
-        .iter()
-        .zip(dense)
-        .map(|([mean, inverse, weight], x)| {
-            // Values far outside what was trained on count as the edge of it.
-            ((x - mean) * inverse).clamp(-3.0, 3.0) * weight
-        })
-        .sum()
-}
-
-fn calibrated(header: &Header, raw: f32) -> f32 {
-    1.0 / (1.0 + (-(header.slope * raw + header.offset)).exp())
+/// What the last layer sees of a call: enough to learn from, little enough to keep with each decision.
+pub fn layers(features: &Features<'_>) -> Layers {
+    let header = &*HEADER;
+    let inputs = seen(header, features);
+    Layers::of(header, raw(header, &inputs), &inputs, features.shape)
 }
 
 /// The score above which `per_thousand` of the prompts kept apart in training lie.
@@ -149,52 +55,156 @@ pub fn quantile_above(per_thousand: u16) -> f32 {
     HEADER.quantiles.get(percent).copied().unwrap_or(0.5)
 }
 
+/// The probability that a score before calibration stands for.
+pub fn calibrated(raw: f32) -> f32 {
+    HEADER.calibrated(raw)
+}
+
 /// The version of the weights in force, 16 hex digits.
 pub fn version() -> String {
     format!("{:016x}", u64::from_be_bytes(HEADER.version))
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use wire::Shape;
-
-    use super::*;
-
-    fn scored(text: &str) -> f32 {
-        score(&Features {
-            text,
-            shape: &Shape::default(),
-        })
-        .0
+/// What the trees see of a call.
+fn seen(header: &Header, features: &Features<'_>) -> [f32; INPUTS] {
+    let mut lanes = Lanes::default();
+    let mut rare = Rarity::default();
+    let dense = features.walk(|bucket, gram| {
+        let row = weights::row(WEIGHTS, bucket);
+        lanes.add(row);
+        if gram == Gram::Word {
+            rare.add(row.to_le_bytes()[HEADS]);
+        }
+    });
+    let sums = lanes.sums();
+    let mut said = header.bias;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "at most 8,192 weights of one byte"
+    )]
+    let norm = 1.0 / (lanes.count.max(1) as f32).sqrt();
+    for ((said, sum), scale) in said.iter_mut().zip(sums).zip(header.scale) {
+        *said += scale * norm * sum;
     }
-
-    #[test]
-    fn the_committed_weights_are_whole() {
-        assert_eq!(WEIGHTS.len(), Header::BYTES + BUCKETS);
-        let header = Header::read(WEIGHTS).expect("a header");
-        assert_eq!(header.bytes(), WEIGHTS[..Header::BYTES]);
-        assert!(header.quantiles.is_sorted());
-    }
-
-    #[test]
-    fn hard_questions_score_above_easy_ones() {
-        let easy = scored("What is the capital of France?");
-        let hard = scored(
-            "Let $G$ be a group of order 56. Prove that $G$ has a normal Sylow subgroup, and find \
-             the number of homomorphisms from $G$ to the symmetric group $S_3$.",
-        );
-        assert!(hard > easy, "{hard} against {easy}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_has_a_score(text in ".{0,6000}") {
-            let all = scored(&text);
-            prop_assert!((0.0..=1.0).contains(&all));
-            let cut = (0..=text.len().min(4_096)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            let (head, _) = text.split_at(cut);
-            prop_assert_eq!(all.to_bits(), scored(head).to_bits(), "nothing beyond 4,096 bytes counts");
+    for ((x, [mean, inverse]), weights) in dense.iter().zip(&header.standard).zip(&header.counts) {
+        // Values far outside what was trained on count as the edge of it.
+        let z = ((x - mean) * inverse).clamp(-3.0, 3.0);
+        for (said, weight) in said.iter_mut().zip(weights) {
+            *said += z * weight;
         }
     }
+    inputs(&dense, &said, rare)
 }
+
+fn raw(header: &Header, inputs: &[f32; INPUTS]) -> f32 {
+    let trees: f32 = header.trees.iter().map(|tree| tree.value(inputs)).sum();
+    let all = inputs.get(DENSE + 4).copied().unwrap_or(0.0);
+    trees + header.ease * all
+}
+
+/// The inputs of the trees.
+pub fn inputs(dense: &Dense, said: &[f32; HEADS], rare: Rarity) -> [f32; INPUTS] {
+    let [weak, strong, weak_here, strong_here, all_here] = *said;
+    let after = [
+        weak,
+        strong,
+        weak_here,
+        strong_here,
+        all_here,
+        strong - weak,
+        strong * (1.0 - weak),
+        strong_here - weak_here,
+        rare.mean(),
+        rare.share(),
+    ];
+    let mut inputs = [0.0; INPUTS];
+    for (slot, value) in inputs.iter_mut().zip(dense.iter().chain(&after)) {
+        *slot = *value;
+    }
+    inputs
+}
+
+/// How rare the words of a text are, 255 the rarest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rarity {
+    sum: u32,
+    words: u32,
+    rare: u32,
+}
+
+impl Rarity {
+    /// Above this a word stands in fewer than about sixty of the training prompts.
+    const RARE: u8 = 160;
+
+    /// Takes in one word.
+    pub fn add(&mut self, rarity: u8) {
+        self.sum += u32::from(rarity);
+        self.words += 1;
+        self.rare += u32::from(rarity > Self::RARE);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "at most 4,096 words")]
+    fn mean(self) -> f32 {
+        self.sum as f32 / self.words.max(1) as f32
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "at most 4,096 words")]
+    fn share(self) -> f32 {
+        self.rare as f32 / self.words.max(1) as f32
+    }
+}
+
+/// Sums over rows of eight bytes, each byte a weight above [`ZERO`]: four lanes of sixteen bits a word,
+/// emptied before they can overflow.
+#[derive(Default)]
+struct Lanes {
+    even: u64,
+    odd: u64,
+    sums: [u32; LANES],
+    count: u32,
+}
+
+/// The byte that stands for a weight of nothing.
+pub const ZERO: u8 = 128;
+
+impl Lanes {
+    /// Rows after which a lane of sixteen bits could overflow: 257 times 255.
+    const FULL: u32 = 256;
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+
+    fn add(&mut self, row: u64) {
+        self.even += row & Self::EVEN;
+        self.odd += (row >> 8) & Self::EVEN;
+        self.count += 1;
+        if self.count.is_multiple_of(Self::FULL) {
+            self.empty();
+        }
+    }
+
+    fn empty(&mut self) {
+        for (lane, sum) in self.sums.iter_mut().enumerate() {
+            let half = if lane % 2 == 0 { self.even } else { self.odd };
+            *sum += u32::try_from((half >> (16 * (lane / 2))) & 0xffff).unwrap_or(0);
+        }
+        (self.even, self.odd) = (0, 0);
+    }
+
+    /// The sum of each head's weights.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "at most 8,192 weights of one byte"
+    )]
+    fn sums(&mut self) -> [f32; HEADS] {
+        self.empty();
+        let zero = (u32::from(ZERO) * self.count) as f32;
+        let mut sums = [0.0; HEADS];
+        for (sum, lane) in sums.iter_mut().zip(self.sums) {
+            *sum = lane as f32 - zero;
+        }
+        sums
+    }
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,16 @@
 //! Training, reproducible to the byte from the data and a seed: read, label, cross-validate by
-//! cluster, fit on all, calibrate out of fold, write.
+//! cluster, fit on all, calibrate out of fold, write. And what is measured of it.
 
+mod boost;
 mod data;
+mod evaluate;
 mod fit;
+mod labels;
 mod measure;
+mod ridge;
+mod ship;
+mod shuffle;
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::path::Path;
 
@@ -14,7 +18,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use data::Row;
-use router::score::{Header, QUANTILES};
+
+pub(crate) use evaluate::evaluate;
 
 /// Folds of the cross-validation; a cluster lies in one of them.
 const FOLDS: u64 = 5;
@@ -23,67 +28,51 @@ const FOLDS: u64 = 5;
 pub(crate) fn train(
     file: &Path,
     out: &Path,
-    scores: Option<&Path>,
     seed: u64,
     say: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let all = data::read(file)?;
-    let (held_out, rows): (Vec<Row>, Vec<Row>) = all.into_iter().partition(Row::is_held_out);
-    writeln!(
-        say,
-        "{} rows to train on, {} held out",
-        rows.len(),
-        held_out.len()
-    )?;
-    let targets = data::targets(&rows);
-    let style = ProgressStyle::with_template("{msg:14} {bar:40} {pos}/{len} {elapsed}")?;
-    let bar = ProgressBar::new(FOLDS + 1).with_style(style);
-    let mut out_of_fold = vec![0.0_f32; rows.len()];
-    for fold in 0..FOLDS {
-        bar.set_message(format!("fold {}", fold + 1));
-        let inside: Vec<usize> = (0..rows.len())
-            .filter(|i| rows[*i].fold(FOLDS) != fold)
-            .collect();
-        let model = fit::fit(&rows, &targets, &inside, seed);
-        for i in (0..rows.len()).filter(|i| rows[*i].fold(FOLDS) == fold) {
-            out_of_fold[i] = model.raw(&rows[i]);
-        }
+    let rows = data::read(file)?;
+    let mut ships: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].may_ship).collect();
+    let held_out: Vec<usize> = ships.extract_if(.., |i| rows[*i].is_held_out()).collect();
+    writeln!(say, "{} rows to train on, {} held out", ships.len(), held_out.len())?;
+    let bar = bar(FOLDS + 1, "training")?;
+    // The last job is the model that ships.
+    let models = fit::each(FOLDS as usize + 1, |job| {
+        let is_in = |i: &&usize| rows[**i].fold(FOLDS, 0) != job as u64;
+        let inside: Vec<usize> = ships.iter().filter(is_in).copied().collect();
+        let model = fit::fit(&rows, &inside, seed);
         bar.inc(1);
-    }
-    bar.set_message("all rows");
-    let everything: Vec<usize> = (0..rows.len()).collect();
-    let model = fit::fit(&rows, &targets, &everything, seed);
-    bar.inc(1);
+        model
+    });
     bar.finish_and_clear();
-    let (slope, offset) = measure::calibrate(&rows, &out_of_fold);
-    let calibrated: Vec<f32> = out_of_fold
+    let model = models.last().context("a model")?;
+    let trained: Vec<&Row> = ships.iter().map(|i| &rows[*i]).collect();
+    let raw: Vec<f32> = trained
         .iter()
-        .map(|raw| measure::probability(*raw, slope, offset))
+        .map(|row| models[row.fold(FOLDS, 0) as usize].raw(row))
         .collect();
-    writeln!(say, "cross-validation, {FOLDS} folds by cluster:")?;
-    measure::table(&rows, &calibrated, say)?;
-    if let Some(path) = scores {
-        measure::write_scores(&rows, &calibrated, path)?;
-    }
-    let unseen: Vec<f32> = held_out
+    let curve = measure::calibrate(&trained, &raw);
+    let probabilities: Vec<f32> = raw
         .iter()
-        .map(|row| measure::probability(model.raw(row), slope, offset))
+        .map(|raw| measure::probability(*raw, curve))
         .collect();
-    writeln!(say, "held out, never trained on:")?;
-    measure::table(&held_out, &unseen, say)?;
-    let mut header = Header {
-        slope,
-        offset,
-        ..Header::default()
-    };
-    let words = model.write_into(&mut header);
-    header.quantiles = quantiles(&calibrated);
-    header.version = version(&rows, seed, &words);
-    let mut bytes = header.bytes();
-    bytes.extend_from_slice(&words);
+    let bytes = ship::file(&trained, model, curve, &probabilities, seed);
     std::fs::write(out, &bytes).with_context(|| format!("writing {}", out.display()))?;
     writeln!(say, "wrote {} bytes to {}", bytes.len(), out.display())?;
+    let scores: Vec<f32> = rows.iter().map(|row| model.raw(row)).collect();
+    let all: Vec<&Row> = rows.iter().collect();
+    let unseen = measure::of_members(&all, &scores, &held_out);
+    let few = "on the rows held out, which are few";
+    writeln!(say, "{few}: POOLED APGR {:.3}, PGR@20 {:.3}", unseen.apgr, unseen.pgr)?;
     Ok(())
+}
+
+/// A bar for `length` steps.
+fn bar(length: u64, what: &'static str) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{msg:14} {bar:40} {pos}/{len} {elapsed}")?;
+    let bar = ProgressBar::new(length).with_style(style).with_message(what);
+    bar.tick();
+    Ok(bar)
 }
 
 /// Draws prompts that were never trained on, from sources whose licences allow to pass them on.
@@ -129,26 +118,6 @@ pub(crate) fn sample(
         out.display()
     )?;
     Ok(())
-}
-
-fn quantiles(scores: &[f32]) -> [f32; QUANTILES] {
-    let mut sorted = scores.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let mut quantiles = [0.5; QUANTILES];
-    for (percent, quantile) in quantiles.iter_mut().enumerate() {
-        let place = (sorted.len() - 1) * percent / (QUANTILES - 1);
-        *quantile = sorted[place];
-    }
-    quantiles
-}
-
-fn version(rows: &[Row], seed: u64, words: &[u8]) -> [u8; 8] {
-    let mut hasher = DefaultHasher::new();
-    for row in rows {
-        row.id.hash(&mut hasher);
-    }
-    (seed, words).hash(&mut hasher);
-    hasher.finish().to_be_bytes()
 }
 
 /// A hash that is the same on every machine and in every run.
