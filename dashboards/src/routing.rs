@@ -58,6 +58,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let by_step = table("steps", "step", routes, |it| shown(&it.step).to_owned());
     let by_reason = table("reasons", "reason", routes, |it| it.reason.clone());
     let estimates = estimates(&worth);
+    let learning = learning(&worth);
     let body = html! {
         (tiles(ask, &all, deep, &worth))
         section { h2 { "Quality, had it been routed otherwise" }
@@ -71,6 +72,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
             }
             p.note { "Doubly robust: what people say of answers, divided by the odds with which each went where it went, with a model of the rest. "
                 "The odds come from a control group of scored calls, whose tier is drawn by lot." } }
+        @if !worth.learning.is_empty() { section { h2 { "What verdicts have taught" } (learning.html(ask)) } }
         section { h2 { "By tenant and class" } (by_class.html(ask)) }
         section { h2 { "By step" } (by_step.html(ask)) }
         section { h2 { "By reason" } (by_reason.html(ask)) }
@@ -80,7 +82,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         title: "Routing".to_owned(),
         lead: "Does the right model answer?".to_owned(),
         body,
-        tables: vec![by_class, by_step, by_reason, estimates],
+        tables: vec![by_class, by_step, by_reason, estimates, learning],
         ..Page::default()
     })
 }
@@ -181,4 +183,33 @@ fn row(name: &str, it: &Interval) -> Vec<Cell> {
         share(it.high),
         Cell::Count(i64::from(it.calls), None),
     ]
+}
+
+fn learning(worth: &Worth) -> Table {
+    let names = [
+        "Tenant",
+        "Scores with",
+        "Verdicts",
+        "Turns",
+        "Gain of its own head",
+        "Deviation",
+    ];
+    let mut table = Table::new("learning", "Last layers by tenant", &names);
+    let share = |ppm: i64| Cell::Share(number::permille(ppm, 1_000_000));
+    for it in &worth.learning {
+        let head = if it.serves {
+            "its own head"
+        } else {
+            "everybody\u{2019}s head"
+        };
+        table.rows.push(vec![
+            Cell::name(&it.tenant),
+            Cell::text(head),
+            Cell::Count(i64::try_from(it.judged).unwrap_or(i64::MAX), None),
+            Cell::Count(i64::from(it.turns), None),
+            share(it.gain_ppm),
+            share(it.deviation_ppm),
+        ]);
+    }
+    table
 }

@@ -27,7 +27,7 @@ pub struct Routing {
     pub propensity_ppm: u32,
     /// What the last layer of the classifier saw, and which state of it looked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<i16>,
+    pub layers: Vec<i32>,
     #[serde(skip_serializing_if = "is_zero")]
     pub head: u32,
     /// The version of the classifier's weights.
@@ -167,6 +167,22 @@ pub struct Interval {
     pub calls: u32,
 }
 
+/// What a tenant's verdicts have taught the last layer of the classifier.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Learning {
+    pub tenant: String,
+    /// Verdicts that were learned from.
+    pub judged: u64,
+    /// What was learned scores the tenant's calls.
+    pub serves: bool,
+    /// How often it began to, and was rolled back.
+    pub turns: u32,
+    /// The estimated gain in quality a call against the head that everybody begins with, and its
+    /// deviation, in millionths.
+    pub gain_ppm: i64,
+    pub deviation_ppm: i64,
+}
+
 /// What routing is worth: sums of the ledger, and estimates from the control group and verdicts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Worth {
@@ -183,6 +199,8 @@ pub struct Worth {
     /// What a scored call costs less than it would have cost at the deep tier with an answer of the deep
     /// tier's own length, in nano-USD.
     pub saved_per_call: Interval,
+    /// What each tenant's verdicts have taught.
+    pub learning: Vec<Learning>,
     /// Calls that were scored, calls among them that were drawn by lot, and verdicts on calls.
     pub scored: i64,
     pub drawn: u32,

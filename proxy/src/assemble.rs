@@ -23,6 +23,7 @@ use crate::context::Memory;
 use crate::economy::CacheHits;
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
+use crate::learning::{self, Learned};
 use crate::leasing;
 use crate::pages;
 use crate::routing::Splits;
@@ -71,6 +72,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         in_flight: Arc::new(AtomicUsize::new(0)),
         memory: Arc::new(Memory::open(archive).context("reading the archive")?),
         cache_hits: CacheHits::default(),
+        learned: learned(&*store.ledger)?,
         sessions: Arc::default(),
         tasks: TaskTracker::new(),
         background: DashMap::new(),
@@ -94,6 +96,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
     let appraisal = Appraisal {
         finance: Arc::clone(&store.ledger) as Arc<dyn Finance>,
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
+        ledger: Arc::clone(&store.ledger) as Arc<dyn Ledger>,
     };
     Ok(Parts {
         shared,
@@ -155,6 +158,13 @@ fn splits(ledger: &dyn Ledger, runtime: &Runtime) -> anyhow::Result<Splits> {
             .context("reading a saved split")?;
     }
     Ok(splits)
+}
+
+/// Takes up what an earlier process learned from verdicts.
+fn learned(ledger: &dyn Ledger) -> anyhow::Result<Learned> {
+    let state = ledger.state()?;
+    let saved = state.iter().find(|(name, _)| name == learning::SAVED);
+    Ok(saved.map_or_else(Learned::default, |(_, text)| Learned::restore(text)))
 }
 
 /// Takes the budgets and limits of `config`, with what the ledger knows of them.
@@ -253,7 +263,8 @@ pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
     let ledger = Arc::new(store::recorder::open_ledger(&config.store)?);
     Ok(Appraisal {
         finance: Arc::clone(&ledger) as Arc<dyn Finance>,
-        verdicts: ledger,
+        verdicts: Arc::clone(&ledger) as Arc<dyn Verdicts>,
+        ledger,
     })
 }
 

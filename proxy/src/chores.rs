@@ -14,6 +14,7 @@ use crate::assemble::Parts;
 use crate::background;
 use crate::clock::now_ms;
 use crate::gateway::Shared;
+use crate::learning;
 use crate::leasing;
 use crate::telemetry;
 use crate::webhook::Webhooks;
@@ -26,6 +27,8 @@ const SPLITS_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How often what budgets decided is written down.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often verdicts are learned from.
+const LEARN_EVERY: Duration = Duration::from_secs(2);
 /// How often the ledger is asked what providers' caches have saved.
 const CACHES_EVERY: Duration = Duration::from_mins(1);
 const DAY_MS: i64 = 86_400_000;
@@ -53,6 +56,10 @@ impl Parts {
             }
         });
         every(SPLITS_EVERY, &self.shared, tasks, stop, save_state);
+        every(LEARN_EVERY, &self.shared, tasks, stop, |shared| {
+            let runtime = shared.runtime.load();
+            Ok(shared.learned.study(&*shared.verdicts, &runtime.routing)?)
+        });
         every(CACHES_EVERY, &self.shared, tasks, stop, |shared| {
             Ok(shared.cache_hits.refresh(&*shared.ledger, now_ms())?)
         });
@@ -260,6 +267,7 @@ fn save_state(shared: &Shared) -> anyhow::Result<()> {
         ));
     }
     state.extend(shared.splits.saved()?);
+    state.push((learning::SAVED.to_owned(), shared.learned.saved()?));
     if !state.is_empty() {
         shared.ledger.save_state(&state)?;
     }

@@ -26,6 +26,7 @@ use crate::context::{Memory, Sessions};
 use crate::economy::CacheHits;
 use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
+use crate::learning::Learned;
 use crate::prepare::Canonical;
 use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
@@ -51,6 +52,7 @@ pub struct Shared {
     pub(crate) keys: Keys,
     pub(crate) splits: Splits,
     pub(crate) cache_hits: CacheHits,
+    pub(crate) learned: Learned,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) sessions: Arc<Sessions>,

@@ -21,6 +21,7 @@ mod hints;
 pub mod identify;
 mod intake;
 mod joined;
+mod learning;
 mod leasing;
 mod pages;
 mod prepare;

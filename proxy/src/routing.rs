@@ -18,6 +18,7 @@ use crate::economy::{Priced, Seat};
 use crate::gateway::Shared;
 use crate::hints;
 use crate::intake::Inbound;
+use crate::learning;
 use crate::refusal;
 use crate::runtime::{Runtime, Target};
 use crate::telemetry;
@@ -154,6 +155,7 @@ impl Shared {
         let ruling = call.judge(step)?;
         let class = ruling.class.clone();
         let class = class.unwrap_or_else(|| Arc::clone(&runtime.default_class));
+        let (head, turns) = self.learned.head(&call.subject.tenant);
         let now = now_ms();
         let seat = self.seat(call, now);
         let priced = call.priced(now);
@@ -180,6 +182,7 @@ impl Shared {
             seat: seat.as_ref().map(|(place, _)| *place),
             step,
             score: None,
+            head: &head,
             ruling: &ruling,
             prompt_tokens: priced.prompt_tokens,
             luck: luck(call.request),
@@ -201,6 +204,7 @@ impl Shared {
         let seat = seat.map_or_else(Arc::default, |(_, seat)| seat.model);
         let routing = Box::new(Routing {
             barred: call.named(&barred),
+            head: turns,
             ..call.record(&route, &ruling, &class, seat)
         });
         Ok(Decided {
@@ -343,6 +347,11 @@ impl Deciding<'_> {
             score_ppm: route.score.map(|score| ppm(score.0)),
             threshold_ppm: route.threshold.map(ppm),
             propensity_ppm: ppm(route.propensity),
+            layers: route
+                .layers
+                .as_ref()
+                .map(learning::written)
+                .unwrap_or_default(),
             weights: Arc::clone(&self.runtime.weights),
             rules: rules.names(&ruling.applied).map(Arc::from).collect(),
             would: rules.names(&ruling.would).map(Arc::from).collect(),

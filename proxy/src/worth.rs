@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use meter::finance::{Filter, Finance};
 use meter::routing::{Appraiser, Interval};
-use meter::{Entry, Feedback, LedgerError, Routing, Verdicts, Worth};
+use meter::{Entry, Feedback, Ledger, LedgerError, Routing, Verdicts, Worth};
 use router::Reason;
 use router::estimate::{self, Estimate, Policy, Sample};
 use wire::Tier;
+
+use crate::learning;
 
 /// Calls of the control group that are looked at, the newest first.
 const MOST_DRAWN: u32 = 20_000;
@@ -21,6 +23,7 @@ const TENTHS: u32 = 10;
 pub(crate) struct Appraisal {
     pub(crate) finance: Arc<dyn Finance>,
     pub(crate) verdicts: Arc<dyn Verdicts>,
+    pub(crate) ledger: Arc<dyn Ledger>,
 }
 
 impl Appraiser for Appraisal {
@@ -47,7 +50,11 @@ impl Appraiser for Appraisal {
         let against = |policy, other| millionths(estimate::contrast(&quality, policy, other));
         let costs = costs(&drawn);
         let saved = estimate::contrast(&costs, Policy::Deep, Policy::Chosen);
+        let state = self.ledger.state()?;
+        let learned = state.iter().find(|(name, _)| name == learning::SAVED);
+        let learning = learned.map(|(_, text)| learning::standing(text));
         Ok(Worth {
+            learning: learning.unwrap_or_default(),
             routed: of(Policy::Served),
             fast: of(Policy::Fast),
             deep: of(Policy::Deep),

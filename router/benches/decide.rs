@@ -1,6 +1,7 @@
 //! What a decision costs on a prompt of 4 KB.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use router::learn::Head;
 use router::switch::Stakes;
 use router::{
     Asked, Config, Features, Model, Outlook, Policy, Quote, Rules, Ruling, Split, Step, Wanted,
@@ -22,6 +23,7 @@ fn decide_4kb(criterion: &mut Criterion) {
         return;
     };
     let (config, ruling) = (Config::default(), Ruling::default());
+    let head = Head::default();
     let outlook = Outlook {
         usable: &|_| true,
         quote: &|_| Quote::default(),
@@ -37,6 +39,7 @@ fn decide_4kb(criterion: &mut Criterion) {
         seat: None,
         step: Step::Chat,
         score: None,
+        head: &head,
         ruling: &ruling,
         prompt_tokens: 1_000,
         luck: 999,

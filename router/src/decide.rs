@@ -10,9 +10,10 @@ use wire::Tier;
 
 use crate::config::Config;
 use crate::features::Features;
+use crate::learn::Head;
 use crate::policy::Policy;
 use crate::rules::{Barred, Ruling};
-use crate::score::{Score, score};
+use crate::score::{Layers, Score, layers};
 use crate::split::Split;
 use crate::step::{Step, shifted};
 use crate::switch::{Stakes, gain};
@@ -135,6 +136,8 @@ pub struct Route {
     pub step: Step,
     /// The score above which calls went deep, where the score was asked.
     pub threshold: Option<f32>,
+    /// What the last layer saw, where the score was asked anew.
+    pub layers: Option<Layers>,
     /// How likely the tier was, over the lot that the control group draws; 1 where nothing was drawn.
     pub propensity: f32,
     /// What a change of the model loses by the conversation's cache, in nano-USD; 0 without a change.
@@ -158,6 +161,7 @@ impl Route {
             score: None,
             step,
             threshold: None,
+            layers: None,
             propensity: 1.0,
             lost_nano_usd: 0,
         }
@@ -194,6 +198,8 @@ pub struct Asked<'a> {
     pub step: Step,
     /// The score of an earlier decision, where that is made again.
     pub score: Option<Score>,
+    /// The tenant's last layer.
+    pub head: &'a Head,
     /// What the operator's rules say.
     pub ruling: &'a Ruling,
     /// About how long the prompt is, in tokens.
@@ -274,10 +280,14 @@ fn stay(field: &Field<'_>, split: &mut Split) -> Option<Route> {
 /// By the score: by lot for the control group, with what a change of the model is worth otherwise.
 fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Route {
     let asked = field.asked;
-    let prior = || field.config.step.of(asked.step, features.shape);
-    let score = asked
-        .score
-        .unwrap_or_else(|| shifted(score(features), prior()));
+    let seen = asked.score.is_none().then(|| layers(features));
+    let score = match (asked.score, &seen) {
+        (None, Some(layers)) => {
+            let prior = field.config.step.of(asked.step, features.shape);
+            shifted(asked.head.score(layers), prior)
+        }
+        (known, _) => known.unwrap_or(Score(0.0)),
+    };
     let threshold = split.threshold();
     let share = f32::from(split.target()) / 1_000.0;
     let control = f32::from(field.config.control_per_thousand.min(1_000)) / 1_000.0;
@@ -292,6 +302,7 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
     let route = |tier, order, reason, propensity| Route {
         score: Some(score),
         threshold: Some(threshold),
+        layers: seen,
         propensity,
         ..Route::plain(tier, order, reason, asked.step)
     };

@@ -287,9 +287,15 @@ mod tests {
         let mut learner = Learner::default();
         let mut chance = 5_u64;
         for _ in 0..calls {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            chance = chance
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let part = i8::try_from((chance >> 33) % 128).expect("small") - 64;
-            let tier = if (chance >> 50) % 5 == 0 { Tier::Deep } else { Tier::Fast };
+            let tier = if (chance >> 50) % 5 == 0 {
+                Tier::Deep
+            } else {
+                Tier::Fast
+            };
             let good = tier == Tier::Deep || part < 16;
             let judged = Judged {
                 layers: layers(part),
@@ -318,7 +324,10 @@ mod tests {
     fn a_new_learner_scores_as_the_weights_do() {
         let mut other = layers(100);
         other.raw = 0.07;
-        assert_eq!(Learner::default().head().score(&other), Score(calibrated(0.07)));
+        assert_eq!(
+            Learner::default().head().score(&other),
+            Score(calibrated(0.07))
+        );
     }
 
     proptest! {

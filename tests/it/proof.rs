@@ -4,7 +4,8 @@
 
 use bench::upstream::Script;
 use meter::finance::Filter;
-use meter::{Entry, NanoUsd, VerdictKind};
+use meter::routing::Learning;
+use meter::{Entry, Feedback, NanoUsd, Routing, VerdictKind};
 use serde_json::json;
 use tests::World;
 use tests::world::{DEEP, FAST, chat, script};
@@ -160,6 +161,106 @@ async fn the_saving_that_is_reported_is_the_ledgers_own_to_the_nano_dollar() {
         page.contains("As routed") && page.contains("By lot"),
         "{page}"
     );
+}
+
+/// Verdicts of a tenant whose calls need deep just where one part of the score is high.
+fn taught(n: u64, turned: bool) -> Feedback {
+    let luck = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let part = i32::try_from((luck >> 33) % 128).unwrap() - 64;
+    let deep = (luck >> 50) % 5 == 0;
+    let needs_deep = (part >= 16) != turned;
+    let mut layers = vec![0; 1 + router::score::LAYERS];
+    layers[4] = part;
+    let mut id = [0; 10];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    let tier = if deep {
+        wire::Tier::Deep
+    } else {
+        wire::Tier::Fast
+    };
+    Feedback {
+        request: wire::RequestId::new(1_700_000_000_000, id),
+        tenant: "acme".into(),
+        kind: VerdictKind::Score,
+        good_ppm: if deep || !needs_deep { 1_000_000 } else { 0 },
+        note: String::new(),
+        by: "k".into(),
+        at_ms: 0,
+        held_at_ms: 0,
+        model: "m".into(),
+        tier,
+        first_tier: tier,
+        reason: "score".into(),
+        routing: Routing {
+            class: "default".into(),
+            propensity_ppm: if deep { 200_000 } else { 800_000 },
+            weights: router::version().into(),
+            layers,
+            ..Routing::default()
+        },
+        cost: NanoUsd::ZERO,
+        baseline: NanoUsd::ZERO,
+    }
+}
+
+async fn teach(world: &World, numbers: std::ops::Range<u64>, turned: bool) {
+    let ledger = std::sync::Arc::clone(&world.running.parts.store.ledger);
+    let added = tokio::task::spawn_blocking(move || {
+        for n in numbers {
+            assert!(meter::Verdicts::add(&*ledger, &taught(n, turned)).unwrap());
+        }
+    });
+    added.await.unwrap();
+}
+
+/// How learning stands, as soon as it is as awaited.
+async fn stands(world: &World, is: impl Fn(&Learning) -> bool) -> Learning {
+    for _ in 0..400 {
+        let parts = std::sync::Arc::clone(&world.running.parts);
+        let worth = tokio::task::spawn_blocking(move || {
+            parts.appraiser().worth(&Filter::default()).unwrap()
+        });
+        let learning = worth.await.unwrap().learning;
+        if let Some(found) = learning.iter().find(|it| it.tenant == "acme" && is(it)) {
+            return found.clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("never came");
+}
+
+#[tokio::test]
+async fn verdicts_teach_a_tenants_own_head_and_it_is_rolled_back_when_it_is_worse() {
+    let world = World::start("routing.control_per_thousand = 0", "").await;
+    let ask = || {
+        world
+            .client
+            .post(PATH, chat("auto", "What is a monad?", ""))
+    };
+    ask().await;
+    teach(&world, 0..1_500, false).await;
+    let taught = stands(&world, |it| it.serves && it.judged == 1_500).await;
+    assert!(taught.gain_ppm > 0, "{taught:?}");
+    ask().await;
+    let stranger = world.caller(&world.key("globex").await);
+    stranger
+        .post(PATH, chat("auto", "What is a monad?", ""))
+        .await;
+    let heads: Vec<u32> = world
+        .entries()
+        .await
+        .iter()
+        .map(|it| it.held.routing.as_ref().unwrap().head)
+        .collect();
+    assert_eq!(
+        heads,
+        [0, taught.turns, 0],
+        "its own head, and nobody else's"
+    );
+    // What was true turns round: the head is worse now than that of everybody.
+    teach(&world, 1_500..2_200, true).await;
+    let back = stands(&world, |it| it.turns > taught.turns).await;
+    assert!(!back.serves || back.turns > taught.turns + 1, "{back:?}");
 }
 
 /// How often a conversation over a long prompt, all of which is cached, changes its tier.

@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use meter::books::{Balance, Span};
 use meter::{Held, NanoUsd, Routing};
+use router::learn::Head;
 use router::switch::Stakes;
 use router::{Asked, Caller, Features, Outlook, Quote, Score, Split, Step, Wanted};
 use serde::Serialize;
@@ -237,6 +238,7 @@ fn decided(
         seat: None,
         step: caller.step,
         score: Some(Score(score(routing))),
+        head: &Head::default(),
         ruling: &ruling,
         prompt_tokens: routing.prompt_tokens,
         luck: 0,

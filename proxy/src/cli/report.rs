@@ -103,6 +103,7 @@ pub(super) fn text(worth: &Worth, config: &router::Config) -> String {
         shares(routes, "reason", |it| it.reason.clone(), |_| None),
         money(worth),
         quality(worth),
+        learning(worth),
     ]
     .join("\n")
 }
@@ -244,6 +245,36 @@ fn quality(worth: &Worth) -> String {
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// What tenants' verdicts have taught.
+fn learning(worth: &Worth) -> String {
+    if worth.learning.is_empty() {
+        return "no tenant's verdicts have taught anything yet".to_owned();
+    }
+    let mut table = Table::new();
+    table.set_header([
+        "learning",
+        "verdicts",
+        "scores with",
+        "turns",
+        "gain of its own head a call, %",
+    ]);
+    for it in &worth.learning {
+        let head = if it.serves {
+            "its own head"
+        } else {
+            "everybody's"
+        };
+        table.add_row([
+            it.tenant.clone(),
+            it.judged.to_string(),
+            head.to_owned(),
+            it.turns.to_string(),
+            format!("{} +- {}", share(it.gain_ppm), share(it.deviation_ppm)),
+        ]);
     }
     table.to_string()
 }

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use indicatif::{ProgressBar, ProgressStyle};
 use router::config::DEFAULT_CLASS;
 use router::features::MOST_BYTES;
+use router::learn::Head;
 use router::switch::Stakes;
 use router::{
     Asked, Caller, Features, Model, Outlook, Policy, Quote, Rules, Ruling, Split, Step, Wanted,
@@ -276,6 +277,7 @@ impl Route {
             seat: None,
             step,
             score: None,
+            head: &Head::default(),
             ruling: &ruling,
             prompt_tokens: u64::from(scanned.shape.text_bytes) / 4,
             luck: 0,

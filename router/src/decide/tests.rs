@@ -1,5 +1,7 @@
 //! Where calls go: orders, rules, filters, the control group, conversations that stay.
 
+use std::sync::LazyLock;
+
 use wire::Shape;
 
 use super::*;
@@ -14,6 +16,8 @@ fn policy(models: &[(&str, Tier, &'static str)]) -> Policy {
     Policy::new(models.collect(), Rules::default()).expect("a policy")
 }
 
+static HEAD: LazyLock<Head> = LazyLock::new(Head::default);
+
 fn asked<'a>(model: &'a str, ruling: &'a Ruling) -> Asked<'a> {
     Asked {
         wanted: Wanted::parse(model),
@@ -23,6 +27,7 @@ fn asked<'a>(model: &'a str, ruling: &'a Ruling) -> Asked<'a> {
         seat: None,
         step: Step::Chat,
         score: None,
+        head: &HEAD,
         ruling,
         prompt_tokens: 100,
         luck: 999,

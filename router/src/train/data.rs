@@ -129,7 +129,9 @@ fn body(prompt: &str, tools: Option<&Value>) -> Vec<u8> {
         "model": "auto",
         "messages": [{ "role": "user", "content": prompt }],
     });
-    let tools = tools.and_then(Value::as_array).filter(|tools| !tools.is_empty());
+    let tools = tools
+        .and_then(Value::as_array)
+        .filter(|tools| !tools.is_empty());
     if let Some(tools) = tools {
         let wrap = |tool: &Value| json!({ "type": "function", "function": tool });
         body["tools"] = tools.iter().map(wrap).collect();
