@@ -19,7 +19,11 @@ fn prompt(bytes: usize) -> String {
     let mut text = String::new();
     for number in 0.. {
         text.push_str(PROSE);
-        text.extend(format!("word{} ", number * 7_919 % 10_007).replace(['1', '4', '7'], "qu").chars());
+        text.extend(
+            format!("word{} ", number * 7_919 % 10_007)
+                .replace(['1', '4', '7'], "qu")
+                .chars(),
+        );
         if text.len() >= bytes {
             break;
         }

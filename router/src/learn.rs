@@ -18,8 +18,9 @@ const MOST_WEIGHT: f64 = 10.0;
 /// Judgements between two fits, and before the first head may serve.
 const PACE: u32 = 16;
 const LEAST: u32 = 200;
-/// Deviations of the estimate by which a head must seem better to begin, and worse to be given up.
-const BEGIN: f64 = 1.0;
+/// Deviations of the estimate by which a head must seem better to begin, and below which it is given up:
+/// while it is not known to be better, the frozen one serves.
+const BEGIN: f64 = 2.0;
 const GIVE_UP: f64 = 0.5;
 /// How far a threshold moves with each call, in units of the score before calibration.
 const STEP: f32 = 0.003;
@@ -180,7 +181,7 @@ impl Learner {
 
     fn decide(&mut self) {
         let (mean, deviation) = self.shadow.advantage();
-        if self.judged < LEAST || mean < -GIVE_UP * deviation {
+        if self.judged < LEAST || mean < GIVE_UP * deviation {
             self.serves = false;
         } else if mean > BEGIN * deviation {
             self.serves = true;
@@ -287,9 +288,15 @@ mod tests {
         let mut learner = Learner::default();
         let mut chance = 5_u64;
         for _ in 0..calls {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            chance = chance
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let part = i8::try_from((chance >> 33) % 128).expect("small") - 64;
-            let tier = if (chance >> 50) % 5 == 0 { Tier::Deep } else { Tier::Fast };
+            let tier = if (chance >> 50) % 5 == 0 {
+                Tier::Deep
+            } else {
+                Tier::Fast
+            };
             let good = tier == Tier::Deep || part < 16;
             let judged = Judged {
                 layers: layers(part),
@@ -318,7 +325,10 @@ mod tests {
     fn a_new_learner_scores_as_the_weights_do() {
         let mut other = layers(100);
         other.raw = 0.07;
-        assert_eq!(Learner::default().head().score(&other), Score(calibrated(0.07)));
+        assert_eq!(
+            Learner::default().head().score(&other),
+            Score(calibrated(0.07))
+        );
     }
 
     proptest! {

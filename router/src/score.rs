@@ -205,6 +205,5 @@ impl Lanes {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

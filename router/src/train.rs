@@ -34,7 +34,12 @@ pub(crate) fn train(
     let rows = data::read(file)?;
     let mut ships: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].may_ship).collect();
     let held_out: Vec<usize> = ships.extract_if(.., |i| rows[*i].is_held_out()).collect();
-    writeln!(say, "{} rows to train on, {} held out", ships.len(), held_out.len())?;
+    writeln!(
+        say,
+        "{} rows to train on, {} held out",
+        ships.len(),
+        held_out.len()
+    )?;
     let bar = bar(FOLDS + 1, "training")?;
     // The last job is the model that ships.
     let models = fit::each(FOLDS as usize + 1, |job| {
@@ -63,14 +68,20 @@ pub(crate) fn train(
     let all: Vec<&Row> = rows.iter().collect();
     let unseen = measure::of_members(&all, &scores, &held_out);
     let few = "on the rows held out, which are few";
-    writeln!(say, "{few}: POOLED APGR {:.3}, PGR@20 {:.3}", unseen.apgr, unseen.pgr)?;
+    writeln!(
+        say,
+        "{few}: POOLED APGR {:.3}, PGR@20 {:.3}",
+        unseen.apgr, unseen.pgr
+    )?;
     Ok(())
 }
 
 /// A bar for `length` steps.
 fn bar(length: u64, what: &'static str) -> anyhow::Result<ProgressBar> {
     let style = ProgressStyle::with_template("{msg:14} {bar:40} {pos}/{len} {elapsed}")?;
-    let bar = ProgressBar::new(length).with_style(style).with_message(what);
+    let bar = ProgressBar::new(length)
+        .with_style(style)
+        .with_message(what);
     bar.tick();
     Ok(bar)
 }

@@ -28,14 +28,20 @@ fn case_and_digits_are_folded_and_their_number_is_not() {
 fn a_word_longer_than_eight_bytes_is_one_word() {
     let (buckets, dense) = walked("incomprehensibilities");
     assert_eq!(buckets.len(), 2, "the word, and the start with it");
-    assert!((dense[1] - 1.0).abs() < f32::EPSILON, "log2 of one more than one");
+    assert!(
+        (dense[1] - 1.0).abs() < f32::EPSILON,
+        "log2 of one more than one"
+    );
 }
 
 #[test]
 fn options_are_found_at_the_start_of_lines() {
     let options = |text| walked(text).1[DENSE - 55];
     let counted = (0..DENSE).find(|at| {
-        let (two, three) = (walked("Which?\nA. one\nB. two"), walked("Which?\nA. one\nB. two\nC. six"));
+        let (two, three) = (
+            walked("Which?\nA. one\nB. two"),
+            walked("Which?\nA. one\nB. two\nC. six"),
+        );
         (two.1[*at] - 2.0).abs() < 1e-6 && (three.1[*at] - 3.0).abs() < 1e-6
     });
     assert!(counted.is_some());

@@ -21,7 +21,11 @@ fn the_committed_weights_are_whole() {
     assert_eq!(header.bytes(), WEIGHTS[..Header::BYTES]);
     assert!(header.quantiles.is_sorted());
     let all_inputs = header.trees.iter().flat_map(|tree| tree.questions);
-    assert!(all_inputs.into_iter().all(|(input, _)| usize::from(input) < INPUTS));
+    assert!(
+        all_inputs
+            .into_iter()
+            .all(|(input, _)| usize::from(input) < INPUTS)
+    );
 }
 
 #[test]
@@ -30,7 +34,12 @@ fn a_row_full_of_the_largest_weights_does_not_overflow() {
     for _ in 0..8_192 {
         lanes.add(u64::MAX);
     }
-    assert!(lanes.sums().iter().all(|sum| (sum - 127.0 * 8_192.0).abs() < 1.0));
+    assert!(
+        lanes
+            .sums()
+            .iter()
+            .all(|sum| (sum - 127.0 * 8_192.0).abs() < 1.0)
+    );
 }
 
 #[test]

@@ -86,7 +86,18 @@ pub(crate) fn grow(
         for (level, question) in questions.iter_mut().enumerate() {
             let best = columns
                 .iter()
-                .filter_map(|k| ask(table, *k, level, &sampled, &leaf_of, &left, weights, growth.shrink))
+                .filter_map(|k| {
+                    ask(
+                        table,
+                        *k,
+                        level,
+                        &sampled,
+                        &leaf_of,
+                        &left,
+                        weights,
+                        growth.shrink,
+                    )
+                })
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             let Some((_, column, cut)) = best else { break };
             *question = (column as u16, table.cuts[column][cut]);
@@ -104,7 +115,10 @@ pub(crate) fn grow(
 }
 
 /// The best cut of a column over all leaves of a level: its gain, the column, the cut.
-#[expect(clippy::too_many_arguments, reason = "the inner loop of the training, over plain slices")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the inner loop of the training, over plain slices"
+)]
 fn ask(
     table: &Table,
     column: usize,
@@ -125,7 +139,9 @@ fn ask(
     }
     let mut gains = [0.0_f32; BINS];
     for leaf in sums.iter().take(1 << level) {
-        let all = leaf.iter().fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
+        let all = leaf
+            .iter()
+            .fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
         let worth = |(g, w): (f32, f32)| g * g / (w + shrink);
         let mut below = (0.0, 0.0);
         for (gain, cell) in gains.iter_mut().zip(leaf).take(table.cuts[column].len()) {

@@ -36,10 +36,16 @@ pub(crate) fn evaluate(
     let shipped: Vec<&Row> = ships.iter().map(|i| &rows[*i]).collect();
     let of_shipped: Vec<f32> = ships.iter().map(|i| calibrated[*i]).collect();
     let all: Vec<&Row> = rows.iter().collect();
-    writeln!(say, "\n{FOLDS}-fold cross-validation by cluster, seed {seed}, {DRAWS} cluster draws")?;
+    writeln!(
+        say,
+        "\n{FOLDS}-fold cross-validation by cluster, seed {seed}, {DRAWS} cluster draws"
+    )?;
     table(&Evaluation::of(&shipped, &of_shipped), seed, say)?;
     let rest = rows.len() - ships.len();
-    writeln!(say, "with the {rest} rows that may not be trained on, as an unseen source:")?;
+    writeln!(
+        say,
+        "with the {rest} rows that may not be trained on, as an unseen source:"
+    )?;
     line_of(&all, &calibrated, "router", say)?;
     beside::print(file, &rows, say)?;
     replay::print(&shipped, &of_shipped, seed, say)?;
@@ -105,12 +111,7 @@ fn table(evaluation: &Evaluation<'_>, seed: u64, say: &mut impl Write) -> anyhow
 }
 
 /// STRAT, POOLED and MIX in one line.
-fn line_of(
-    rows: &[&Row],
-    scores: &[f32],
-    name: &str,
-    say: &mut impl Write,
-) -> anyhow::Result<()> {
+fn line_of(rows: &[&Row], scores: &[f32], name: &str, say: &mut impl Write) -> anyhow::Result<()> {
     let lines = Evaluation::of(rows, scores).measures_once();
     write!(say, "{name:<24}")?;
     for (set, _, Measures { apgr, pgr, .. }) in &lines[lines.len() - 3..] {
@@ -146,7 +147,10 @@ fn mmlu(rows: &[Row], seed: u64, say: &mut impl Write) -> anyhow::Result<()> {
             .filter(|row| row.fold(FOLDS, 1) == fold)
             .copied()
             .collect();
-        let said: Vec<f32> = part.iter().map(|row| models[fold as usize].raw(row)).collect();
+        let said: Vec<f32> = part
+            .iter()
+            .map(|row| models[fold as usize].raw(row))
+            .collect();
         let members: Vec<usize> = (0..part.len()).collect();
         let found = measure::of_members(&part, &said, &members);
         for (sum, x) in sum.iter_mut().zip(found.all()) {
@@ -181,14 +185,22 @@ fn left_out(rows: &[Row], seed: u64, say: &mut impl Write) -> anyhow::Result<()>
     });
     bar.finish_and_clear();
     writeln!(say, "\nleave one source out: trained on the others alone")?;
-    writeln!(say, "{:<14} {:>6} {:>6} {:>7} {:>6}", "source", "rows", "APGR", "PGR@20", "AUROC")?;
+    writeln!(
+        say,
+        "{:<14} {:>6} {:>6} {:>7} {:>6}",
+        "source", "rows", "APGR", "PGR@20", "AUROC"
+    )?;
     let (mut order, mut scores) = (Vec::new(), Vec::new());
     for (source, (_, raw)) in sources.iter().zip(&made) {
         let own: Vec<&Row> = rows.iter().filter(|row| row.source == *source).collect();
         let members: Vec<usize> = (0..own.len()).collect();
         let found = measure::of_members(&own, raw, &members);
         let (apgr, pgr, auroc) = (found.apgr, found.pgr, found.auroc);
-        writeln!(say, "{source:<14} {:>6} {apgr:>6.3} {pgr:>7.3} {auroc:>6.3}", own.len())?;
+        writeln!(
+            say,
+            "{source:<14} {:>6} {apgr:>6.3} {pgr:>7.3} {auroc:>6.3}",
+            own.len()
+        )?;
         order.extend(own);
         scores.extend(raw);
     }

@@ -67,7 +67,10 @@ fn denoised(members: &[&Row]) -> Vec<[f64; 3]> {
         .collect();
     let others = others(members);
     let Some(width) = others.first().map(Vec::len).filter(|width| *width > 0) else {
-        return own.iter().map(|[w, s]| [*w, *s, f64::midpoint(*w, *s)]).collect();
+        return own
+            .iter()
+            .map(|[w, s]| [*w, *s, f64::midpoint(*w, *s)])
+            .collect();
     };
     let inputs: Vec<Vec<f64>> = others
         .iter()
@@ -130,7 +133,8 @@ fn others(members: &[&Row]) -> Vec<Vec<f64>> {
     };
     let means: Vec<f64> = names.iter().map(|name| mean(name)).collect();
     let scores = |row: &&Row| {
-        let score = |(name, mean): (&&str, &f64)| row.outcomes.get(*name).map_or(*mean, |x| f64::from(*x));
+        let score =
+            |(name, mean): (&&str, &f64)| row.outcomes.get(*name).map_or(*mean, |x| f64::from(*x));
         names.iter().zip(&means).map(score).collect()
     };
     members.iter().map(scores).collect()
@@ -165,7 +169,11 @@ impl Linear {
         for (k, line) in system.iter_mut().enumerate() {
             line[k] += penalty;
         }
-        Self { weights: solve(system), centre, bias }
+        Self {
+            weights: solve(system),
+            centre,
+            bias,
+        }
     }
 
     pub(crate) fn at(&self, inputs: &[f64]) -> f64 {
@@ -188,5 +196,7 @@ fn solve(mut system: Vec<Vec<f64>>) -> Vec<f64> {
             }
         }
     }
-    (0..width).map(|k| system[k][width] / system[k][k]).collect()
+    (0..width)
+        .map(|k| system[k][width] / system[k][k])
+        .collect()
 }

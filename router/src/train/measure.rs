@@ -29,7 +29,9 @@ pub(crate) struct Measures {
 
 impl Measures {
     pub(crate) fn all(&self) -> [f64; 6] {
-        [self.apgr, self.pgr, self.cpt50, self.cpt80, self.auroc, self.ece]
+        [
+            self.apgr, self.pgr, self.cpt50, self.cpt80, self.auroc, self.ece,
+        ]
     }
 }
 
@@ -80,7 +82,14 @@ impl<'a> Evaluation<'a> {
             .map(|(source, members)| (source.to_owned(), Ranking::of(members, scores)))
             .collect();
         let pooled = Ranking::of((0..rows.len()).collect(), scores);
-        Self { rows, scores, sources, pooled, even, clusters }
+        Self {
+            rows,
+            scores,
+            sources,
+            pooled,
+            even,
+            clusters,
+        }
     }
 
     /// Each source by name, then STRAT, POOLED and MIX.
@@ -99,15 +108,26 @@ impl<'a> Evaluation<'a> {
             table.push((source.clone(), ranking.order.len(), measures));
         }
         let grid = (0..GRID).map(|k| k as f64 / (GRID - 1) as f64).collect();
-        let strat = Curve { x: grid, gain: average.to_vec() }.measures();
-        table.push(("STRAT".to_owned(), self.rows.len(), Measures { auroc, ..strat }));
+        let strat = Curve {
+            x: grid,
+            gain: average.to_vec(),
+        }
+        .measures();
+        table.push((
+            "STRAT".to_owned(),
+            self.rows.len(),
+            Measures { auroc, ..strat },
+        ));
         let curve = self.pooled.curve(self.rows, weights);
         let pooled = self.whole(&curve, &self.pooled, weights);
         table.push(("POOLED".to_owned(), self.rows.len(), pooled));
         let mixed: Vec<f64> = self.even.iter().zip(weights).map(|(a, b)| a * b).collect();
         let curve = self.pooled.curve(self.rows, &mixed);
         let mix = self.whole(&curve, &self.pooled, &mixed);
-        let mix = Measures { ece: f64::NAN, ..mix };
+        let mix = Measures {
+            ece: f64::NAN,
+            ..mix
+        };
         table.push(("MIX".to_owned(), self.rows.len(), mix));
         table
     }
@@ -128,7 +148,12 @@ impl<'a> Evaluation<'a> {
                 times[random.below(clusters)] += 1.0;
             }
             let weights: Vec<f64> = self.clusters.iter().map(|c| times[*c]).collect();
-            drawn.push(self.measures(&weights).iter().map(|line| line.2.all()).collect());
+            drawn.push(
+                self.measures(&weights)
+                    .iter()
+                    .map(|line| line.2.all())
+                    .collect(),
+            );
         }
         let lines = self.sources.len() + 3;
         let interval = |line: usize, k: usize| {
@@ -149,14 +174,6 @@ impl<'a> Evaluation<'a> {
             ..curve.measures()
         }
     }
-}
-
-/// APGR and PGR@20 with the same budget in each source, at equal weight.
-pub(crate) fn strat(rows: &[&Row], scores: &[f32]) -> (f64, f64) {
-    let ones = vec![1.0; rows.len()];
-    let table = Evaluation::of(rows, scores).measures(&ones);
-    let strat = table.iter().find(|line| line.0 == "STRAT");
-    strat.map_or((f64::NAN, f64::NAN), |line| (line.2.apgr, line.2.pgr))
 }
 
 /// Measures of one ranking over the rows at the places `members`.
@@ -234,9 +251,16 @@ impl Ranking {
 impl Curve {
     /// The gain at a share of deep calls.
     pub(crate) fn at(&self, share: f64) -> f64 {
-        let k = self.x.partition_point(|x| *x < share).clamp(1, self.x.len() - 1);
+        let k = self
+            .x
+            .partition_point(|x| *x < share)
+            .clamp(1, self.x.len() - 1);
         let (x0, x1) = (self.x[k - 1], self.x[k]);
-        let part = if x1 > x0 { ((share - x0) / (x1 - x0)).clamp(0.0, 1.0) } else { 1.0 };
+        let part = if x1 > x0 {
+            ((share - x0) / (x1 - x0)).clamp(0.0, 1.0)
+        } else {
+            1.0
+        };
         self.gain[k - 1] + part * (self.gain[k] - self.gain[k - 1])
     }
 
@@ -265,7 +289,11 @@ impl Curve {
             return 0.0;
         }
         let (low, high) = (self.gain[k - 1], self.gain[k]);
-        let part = if high > low { (wanted - low) / (high - low) } else { 1.0 };
+        let part = if high > low {
+            (wanted - low) / (high - low)
+        } else {
+            1.0
+        };
         self.x[k - 1] + part * (self.x[k] - self.x[k - 1])
     }
 }

@@ -47,7 +47,11 @@ impl Standard {
             let deviation = (squares / n).sqrt();
             mean[k] = average as f32;
             // A count that never varies in the data must not speak in traffic.
-            inverse[k] = if deviation > 1e-4 { (1.0 / deviation) as f32 } else { 0.0 };
+            inverse[k] = if deviation > 1e-4 {
+                (1.0 / deviation) as f32
+            } else {
+                0.0
+            };
         }
         Self { mean, inverse }
     }
@@ -146,7 +150,11 @@ pub(crate) fn fit(
     for lane in counts.iter_mut().flatten() {
         *lane *= COUNT_SCALE;
     }
-    Ridge { words: solution, counts, bias }
+    Ridge {
+        words: solution,
+        counts,
+        bias,
+    }
 }
 
 fn averages(labels: &[Lanes], weights: &[f32]) -> Lanes {

@@ -3,9 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use router::score::{
-    BUCKETS, HEADS, Header, LANES, LAYERS, Layers, QUANTILES, Tree, ZERO,
-};
+use router::score::{BUCKETS, HEADS, Header, LANES, LAYERS, Layers, QUANTILES, Tree, ZERO};
 use wire::Shape;
 
 use super::data::Row;
@@ -85,7 +83,11 @@ pub(crate) fn layers(rows: &[&Row], model: &Model) -> [[f32; 2]; LAYERS] {
         let each = || values.iter().map(|row| f64::from(row[k]));
         let mean = each().sum::<f64>() / n;
         let deviation = (each().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt();
-        let inverse = if deviation > 1e-4 { 1.0 / deviation } else { 1.0 };
+        let inverse = if deviation > 1e-4 {
+            1.0 / deviation
+        } else {
+            1.0
+        };
         [mean as f32, inverse as f32]
     })
 }

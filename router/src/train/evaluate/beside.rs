@@ -48,7 +48,12 @@ pub(super) fn print(file: &Path, rows: &[Row], say: &mut impl Write) -> anyhow::
         line_of(&all, &of_all, "baseline, all rows", say)?;
     }
     line_of(&ships, &of(|_| 0.0), "random", say)?;
-    line_of(&ships, &of(|row| row.prompt.len() as f32), "prompt length", say)?;
+    line_of(
+        &ships,
+        &of(|row| row.prompt.len() as f32),
+        "prompt length",
+        say,
+    )?;
     line_of(&ships, &of(Row::gain), "oracle", say)?;
     writeln!(say, "\npublished (RouteLLM), not run here:")?;
     for (benchmark, labels, router, cpt50, cpt80, apgr) in PUBLISHED {
@@ -67,8 +72,13 @@ fn known(path: &Path, rows: &[Row]) -> Option<HashMap<String, f32>> {
         .lines()
         .filter_map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).ok()?;
-            Some((value["id"].as_str()?.to_owned(), value["score"].as_f64()? as f32))
+            Some((
+                value["id"].as_str()?.to_owned(),
+                value["score"].as_f64()? as f32,
+            ))
         })
         .collect();
-    rows.iter().all(|row| known.contains_key(&row.id)).then_some(known)
+    rows.iter()
+        .all(|row| known.contains_key(&row.id))
+        .then_some(known)
 }

@@ -25,14 +25,20 @@ pub(super) fn print(rows: &[&Row], scores: &[f32], say: &mut impl Write) -> anyh
         "\nescalation at 20 % deep calls overall; calls are fast and deep ones for 100 requests"
     )?;
     for source in SOURCES {
-        let mut ranked: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].source == source).collect();
+        let mut ranked: Vec<usize> = (0..rows.len())
+            .filter(|i| rows[*i].source == source)
+            .collect();
         ranked.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let members: Vec<&Row> = ranked.iter().map(|i| rows[*i]).collect();
         let mean = |of: fn(&Row) -> f32| {
             members.iter().map(|row| f64::from(of(row))).sum::<f64>() / members.len() as f64
         };
         let (weak, strong) = (mean(|row| row.weak), mean(|row| row.strong));
-        writeln!(say, "{source}: {} rows, all fast {weak:.3}, all deep {strong:.3}", members.len())?;
+        writeln!(
+            say,
+            "{source}: {} rows, all fast {weak:.3}, all deep {strong:.3}",
+            members.len()
+        )?;
         let alone = spend(&members, BUDGET, (0.0, 0.0));
         line("prompt alone", &alone, weak, strong, say)?;
         for (name, caught, alarms) in CHECKS {
@@ -91,7 +97,11 @@ fn line(
     strong: f64,
     say: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let Spent { up_front, escalated, quality } = *spent;
+    let Spent {
+        up_front,
+        escalated,
+        quality,
+    } = *spent;
     let pgr = (quality - weak) / (strong - weak);
     writeln!(
         say,

@@ -106,10 +106,24 @@ fn simulate(calls: &[Call], explored: f32, seed: u64) -> Run {
         } else {
             Tier::Fast
         };
-        let by_chance = explored * if tier == Tier::Deep { share } else { 1.0 - share };
+        let by_chance = explored
+            * if tier == Tier::Deep {
+                share
+            } else {
+                1.0 - share
+            };
         let propensity = by_chance + if tier == wanted { 1.0 - explored } else { 0.0 };
-        let outcome = if tier == Tier::Deep { call.strong } else { call.weak };
-        let judged = Judged { layers: call.layers, tier, propensity, outcome };
+        let outcome = if tier == Tier::Deep {
+            call.strong
+        } else {
+            call.weak
+        };
+        let judged = Judged {
+            layers: call.layers,
+            tier,
+            propensity,
+            outcome,
+        };
         learner.learn(&judged, TARGET);
         let gain = f64::from(call.strong - call.weak);
         gap += gain;

@@ -62,7 +62,10 @@ pub(super) fn print(
             }
             let order = if in_blocks { "in blocks" } else { "shuffled" };
             let share = 100.0 * overruled;
-            write!(say, "  {order} {worst:>5.1} PGR {quality:.4} overruled {share:>4.1} %")?;
+            write!(
+                say,
+                "  {order} {worst:>5.1} PGR {quality:.4} overruled {share:>4.1} %"
+            )?;
         }
         writeln!(say)?;
     }
@@ -95,7 +98,11 @@ fn replay(
     let mut sorted = scores.to_vec();
     sorted.sort_by(f32::total_cmp);
     let frozen = sorted[sorted.len() * 4 / 5];
-    let tenants = if let Way::Tenants(many) = way { many } else { 1 };
+    let tenants = if let Way::Tenants(many) = way {
+        many
+    } else {
+        1
+    };
     let mut splits = vec![Split::new(TARGET); tenants];
     let overall = Overall::default();
     let (mut deep, mut overruled) = (Vec::new(), 0);
@@ -130,5 +137,9 @@ fn replay(
     let aim = (WINDOW * usize::from(TARGET) / 1_000) as i64;
     let stray = |end: usize| (sums[end] - sums[end - WINDOW] - aim).abs();
     let worst = (WINDOW..=deep.len()).map(stray).max().unwrap_or(0);
-    (worst as f64 / 10.0, gained / gap, overruled as f64 / deep.len() as f64)
+    (
+        worst as f64 / 10.0,
+        gained / gap,
+        overruled as f64 / deep.len() as f64,
+    )
 }
