@@ -56,7 +56,7 @@ pub struct Judged {
 }
 
 /// Everything learned from one tenant. Saved and restored as a whole, some 9 KB.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Learner {
     fast: Arm,
     deep: Arm,
@@ -86,19 +86,6 @@ struct Shadow {
     squares: f64,
 }
 
-impl Default for Learner {
-    fn default() -> Self {
-        Self {
-            fast: Arm::default(),
-            deep: Arm::default(),
-            live: Head::default(),
-            serves: false,
-            judged: 0,
-            shadow: Shadow::default(),
-        }
-    }
-}
-
 impl Learner {
     /// The head to score the tenant's next call with.
     pub fn head(&self) -> Head {
@@ -123,7 +110,8 @@ impl Learner {
     /// outside of 0 to 1, or an outcome that is no number, is not learned from.
     pub fn learn(&mut self, judged: &Judged, deep_per_thousand: u16) {
         let propensity = f64::from(judged.propensity);
-        if !(propensity > 0.0 && propensity <= 1.0) || !judged.outcome.is_finite() {
+        let is_chance = propensity > 0.0 && propensity <= 1.0;
+        if !is_chance || !judged.outcome.is_finite() {
             return;
         }
         let outcome = f64::from(judged.outcome.clamp(0.0, 1.0));
@@ -292,7 +280,7 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let part = i8::try_from((chance >> 33) % 128).expect("small") - 64;
-            let tier = if (chance >> 50) % 5 == 0 {
+            let tier = if (chance >> 50).is_multiple_of(5) {
                 Tier::Deep
             } else {
                 Tier::Fast

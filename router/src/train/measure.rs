@@ -299,7 +299,6 @@ impl Curve {
 }
 
 /// Slope and offset of the logistic curve that fits the labels best, by Newton's method.
-
 pub(crate) fn calibrate(rows: &[&Row], raw: &[f32]) -> (f32, f32) {
     let (mut slope, mut offset) = (1.0_f64, 0.0_f64);
     for _ in 0..50 {
