@@ -19,11 +19,7 @@ fn prompt(bytes: usize) -> String {
     let mut text = String::new();
     for number in 0.. {
         text.push_str(PROSE);
-        text.extend(
-            format!("word{} ", number * 7_919 % 10_007)
-                .replace(['1', '4', '7'], "qu")
-                .chars(),
-        );
+        text.push_str(&format!("word{} ", number * 7_919 % 10_007).replace(['1', '4', '7'], "qu"));
         if text.len() >= bytes {
             break;
         }

@@ -41,34 +41,24 @@ impl Features<'_> {
         let mut seen = Seen([0; SEEN]);
         let (mut previous, mut at) = (SEED, 0);
         while at < text.len() {
-            let token = match Word::at(text, at) {
-                Some(word) => {
-                    counts.word(text, at, &word);
-                    at += word.length;
-                    if seen.is_new(index(word.hash)) {
-                        counts.different += 1;
-                        bucket(index(word.hash), Gram::Word);
-                    }
-                    word.hash
+            let token = if let Some(word) = Word::at(text, at) {
+                counts.word(text, at, &word);
+                at += word.length;
+                counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, &mut bucket));
+                word.hash
+            } else {
+                let byte = text.get(at).copied().unwrap_or(0);
+                counts.mark(text, at, byte);
+                at += 1;
+                if !byte.is_ascii_punctuation() {
+                    continue;
                 }
-                None => {
-                    let byte = text.get(at).copied().unwrap_or(0);
-                    counts.mark(text, at, byte);
-                    at += 1;
-                    if !byte.is_ascii_punctuation() {
-                        continue;
-                    }
-                    let mark = mix(SEED, u64::from(byte));
-                    if seen.is_new(index(mark)) {
-                        bucket(index(mark), Gram::Word);
-                    }
-                    mark
-                }
+                let mark = mix(SEED, u64::from(byte));
+                seen.tell(index(mark), Gram::Word, &mut bucket);
+                mark
             };
             let pair = index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token);
-            if seen.is_new(pair) {
-                bucket(pair, Gram::Pair);
-            }
+            seen.tell(pair, Gram::Pair, &mut bucket);
             previous = token;
         }
         counts.finish(text, self.shape)
@@ -81,14 +71,17 @@ struct Seen([u64; SEEN]);
 const SEEN: usize = 1 << (BUCKET_BITS - 6);
 
 impl Seen {
-    #[expect(clippy::cast_possible_truncation, reason = "17 bits")]
-    fn is_new(&mut self, bucket: u32) -> bool {
+    /// Tells a bucket that was not touched before; whether it was told.
+    fn tell(&mut self, bucket: u32, gram: Gram, told: &mut impl FnMut(u32, Gram)) -> bool {
         let Some(bits) = self.0.get_mut((bucket >> 6) as usize) else {
             return false;
         };
         let bit = 1_u64 << (bucket & 63);
         let is_new = *bits & bit == 0;
         *bits |= bit;
+        if is_new {
+            told(bucket, gram);
+        }
         is_new
     }
 }
@@ -185,7 +178,6 @@ const fn mix(hash: u64, bytes: u64) -> u64 {
 }
 
 /// The upper bits of a multiplicative hash are the well-mixed ones.
-#[expect(clippy::cast_possible_truncation, reason = "17 bits are left")]
 fn index(hash: u64) -> u32 {
     (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKET_BITS)) as u32
 }

@@ -18,8 +18,9 @@ const MOST_WEIGHT: f64 = 10.0;
 /// Judgements between two fits, and before the first head may serve.
 const PACE: u32 = 16;
 const LEAST: u32 = 200;
-/// Deviations of the estimate by which a head must seem better to begin, and worse to be given up.
-const BEGIN: f64 = 1.0;
+/// Deviations of the estimate by which a head must seem better to begin, and below which it is given up:
+/// while it is not known to be better, the frozen one serves.
+const BEGIN: f64 = 2.0;
 const GIVE_UP: f64 = 0.5;
 /// How far a threshold moves with each call, in units of the score before calibration.
 const STEP: f32 = 0.003;
@@ -55,7 +56,7 @@ pub struct Judged {
 }
 
 /// Everything learned from one tenant. Saved and restored as a whole, some 9 KB.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Learner {
     fast: Arm,
     deep: Arm,
@@ -85,19 +86,6 @@ struct Shadow {
     squares: f64,
 }
 
-impl Default for Learner {
-    fn default() -> Self {
-        Self {
-            fast: Arm::default(),
-            deep: Arm::default(),
-            live: Head::default(),
-            serves: false,
-            judged: 0,
-            shadow: Shadow::default(),
-        }
-    }
-}
-
 impl Learner {
     /// The head to score the tenant's next call with.
     pub fn head(&self) -> Head {
@@ -122,7 +110,8 @@ impl Learner {
     /// outside of 0 to 1, or an outcome that is no number, is not learned from.
     pub fn learn(&mut self, judged: &Judged, deep_per_thousand: u16) {
         let propensity = f64::from(judged.propensity);
-        if !(propensity > 0.0 && propensity <= 1.0) || !judged.outcome.is_finite() {
+        let is_chance = propensity > 0.0 && propensity <= 1.0;
+        if !is_chance || !judged.outcome.is_finite() {
             return;
         }
         let outcome = f64::from(judged.outcome.clamp(0.0, 1.0));
@@ -180,7 +169,7 @@ impl Learner {
 
     fn decide(&mut self) {
         let (mean, deviation) = self.shadow.advantage();
-        if self.judged < LEAST || mean < -GIVE_UP * deviation {
+        if self.judged < LEAST || mean < GIVE_UP * deviation {
             self.serves = false;
         } else if mean > BEGIN * deviation {
             self.serves = true;
@@ -291,7 +280,7 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let part = i8::try_from((chance >> 33) % 128).expect("small") - 64;
-            let tier = if (chance >> 50) % 5 == 0 {
+            let tier = if (chance >> 50).is_multiple_of(5) {
                 Tier::Deep
             } else {
                 Tier::Fast

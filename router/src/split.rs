@@ -8,11 +8,14 @@ use wire::Tier;
 
 use crate::score::{Score, quantile_above};
 
-/// How far the count of deep calls may stray from its target, in thousandths of a call. Five calls: the
-/// debt at the two ends of a window differs by ten at most, so any window of 1,000 is within 1.0 points. A
-/// narrower bound costs quality: the fewer calls a choice is made among, the worse the best of them. Replayed
-/// training prompts lose .03 of PGR at 1.5 calls, .006 to .01 at five.
-const BOUND: i64 = 5_000;
+/// How far the count of deep calls may stray from its target by choice, in thousandths of a call. A narrow
+/// bound costs quality: the fewer calls a choice is made among, the worse the best of them. Replayed training
+/// prompts lose .03 of PGR at 1.5 calls, less than .01 at four.
+const BOUND: i64 = 4_000;
+/// How far it may stray before a call may no longer stay where the one before it went, or where a lot sends
+/// it. Five calls: the debt at the two ends of a window differs by ten at most, so any window of 1,000 is
+/// within 1.0 points by construction, whatever the scores.
+const STAY_BOUND: i64 = 5_000;
 /// Scores that the threshold is taken from: enough to know a quantile by, few enough to forget an old
 /// mix of prompts within a hundred calls.
 const RECENT: usize = 128;
@@ -138,7 +141,7 @@ impl Split {
 
     /// Counts a call that stays with the tier of the one before it, if the count allows that.
     pub fn stay(&mut self, tier: Tier) -> bool {
-        let allowed = (self.debt + self.worth(tier)).abs() <= BOUND;
+        let allowed = (self.debt + self.worth(tier)).abs() <= STAY_BOUND;
         if allowed {
             self.count(tier);
         }

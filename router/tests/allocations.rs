@@ -27,6 +27,6 @@ fn scoring_allocates_nothing() {
         let counted = allocation_counter::measure(|| {
             std::hint::black_box(call(std::hint::black_box(text)));
         });
-        assert_eq!(counted.count_total, 0, "{:.20}", text);
+        assert_eq!(counted.count_total, 0, "{text:.20}");
     }
 }

@@ -33,7 +33,6 @@ static TABLE: [u64; SLOTS] = table();
 
 #[expect(
     clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
     reason = "evaluated when compiled, where a miss is an error"
 )]
 const fn table() -> [u64; SLOTS] {
@@ -69,7 +68,7 @@ const fn hashed(words: &[u8], start: usize, end: usize) -> u64 {
     while at < end {
         held |= (words[at] as u64) << (8 * ((at - start) % 8));
         at += 1;
-        if (at - start) % 8 == 0 || at == end {
+        if (at - start).is_multiple_of(8) || at == end {
             hash = mix(hash, held);
             held = 0;
         }

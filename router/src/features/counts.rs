@@ -184,7 +184,7 @@ impl Counts {
     /// An option begins at `at`, if it stands at the start of a line.
     fn option(&mut self, text: &[u8], at: usize, before: Option<u8>) {
         let start = if before == Some(b'(') { at - 1 } else { at };
-        if start != self.lines.start || !text.get(at).is_some_and(|letter| *letter <= b'P') {
+        if start != self.lines.start || text.get(at).is_none_or(|letter| *letter > b'P') {
             return;
         }
         if self.options.count == 0 {

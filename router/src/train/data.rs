@@ -14,13 +14,9 @@ use serde_json::{Value, json};
 struct Line {
     id: String,
     source: String,
-    #[serde(default)]
-    domain: String,
     prompt: String,
     weak_score: f32,
     strong_score: f32,
-    #[serde(default)]
-    pair: String,
     #[serde(default)]
     tools: Option<Value>,
     #[serde(default)]
@@ -38,12 +34,9 @@ fn yes() -> bool {
 pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) source: String,
-    pub(crate) domain: String,
     pub(crate) prompt: String,
     pub(crate) weak: f32,
     pub(crate) strong: f32,
-    /// The names of the two models, as `outcomes` may have them.
-    pub(crate) pair: String,
     /// Scores of further models on the prompt: for labels, never a feature.
     pub(crate) outcomes: BTreeMap<String, f32>,
     pub(crate) cluster: u64,
@@ -110,11 +103,9 @@ fn row(line: Line) -> anyhow::Result<Row> {
     Ok(Row {
         id: line.id,
         source: line.source,
-        domain: line.domain,
         prompt: line.prompt,
         weak: line.weak_score,
         strong: line.strong_score,
-        pair: line.pair,
         outcomes: line.outcomes,
         cluster: line.cluster,
         may_ship: line.commercial_ok,

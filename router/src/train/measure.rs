@@ -176,14 +176,6 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// APGR and PGR@20 with the same budget in each source, at equal weight.
-pub(crate) fn strat(rows: &[&Row], scores: &[f32]) -> (f64, f64) {
-    let ones = vec![1.0; rows.len()];
-    let table = Evaluation::of(rows, scores).measures(&ones);
-    let strat = table.iter().find(|line| line.0 == "STRAT");
-    strat.map_or((f64::NAN, f64::NAN), |line| (line.2.apgr, line.2.pgr))
-}
-
 /// Measures of one ranking over the rows at the places `members`.
 pub(crate) fn of_members(rows: &[&Row], scores: &[f32], members: &[usize]) -> Measures {
     let ranking = Ranking::of(members.to_vec(), scores);
@@ -307,7 +299,6 @@ impl Curve {
 }
 
 /// Slope and offset of the logistic curve that fits the labels best, by Newton's method.
-
 pub(crate) fn calibrate(rows: &[&Row], raw: &[f32]) -> (f32, f32) {
     let (mut slope, mut offset) = (1.0_f64, 0.0_f64);
     for _ in 0..50 {

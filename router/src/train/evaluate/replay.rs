@@ -134,7 +134,7 @@ fn replay(
     for is_deep in &deep {
         sums.push(sums[sums.len() - 1] + is_deep);
     }
-    let aim = (WINDOW * usize::from(TARGET) / 1_000) as i64;
+    let aim = i64::from(TARGET); // of a window of 1,000
     let stray = |end: usize| (sums[end] - sums[end - WINDOW] - aim).abs();
     let worst = (WINDOW..=deep.len()).map(stray).max().unwrap_or(0);
     (
