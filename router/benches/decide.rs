@@ -29,6 +29,7 @@ fn decide_4kb(criterion: &mut Criterion) {
         dialect: "d",
         converses: true,
         stay: None,
+        band: None,
     };
     criterion.bench_function("decide_4kb", |bencher| {
         bencher.iter(|| {

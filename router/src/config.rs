@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::cascade::Cascade;
+
 /// `[policy]`: what calls may and may not become.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,12 +36,14 @@ impl PolicyConfig {
 pub struct Config {
     /// The share of `auto` calls that goes to the deep tier, in thousandths, for each tenant.
     pub deep_per_thousand: u16,
+    pub cascade: Cascade,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             deep_per_thousand: 200,
+            cascade: Cascade::default(),
         }
     }
 }

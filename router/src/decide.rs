@@ -4,10 +4,11 @@ use std::fmt;
 
 use wire::Tier;
 
+use crate::cascade::Band;
 use crate::features::Features;
 use crate::policy::{Model, Policy};
 use crate::score::{Score, score};
-use crate::split::Split;
+use crate::split::{Choice, Split};
 
 /// What the caller wrote as `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub enum Reason {
     Score,
     /// The split's debt ledger, against the score.
     Split,
+    /// The score is near the threshold: fast first, and deep if that answer fails a check.
+    Cascade,
+    /// A fast answer failed a check. No decision has this reason, the attempt that follows it does.
+    Escalated,
     /// The caller named the tier.
     Pinned,
     /// The caller named the model.
@@ -57,6 +62,8 @@ impl Reason {
         match self {
             Self::Score => "score",
             Self::Split => "split",
+            Self::Cascade => "cascade",
+            Self::Escalated => "escalated",
             Self::Pinned => "pinned",
             Self::Named => "named",
             Self::OnlyTier => "only_tier",
@@ -107,12 +114,17 @@ pub struct Route {
     pub reason: Reason,
     /// The classifier's score; `None` when it was not asked.
     pub score: Option<Score>,
+    /// The answer of the fast tier is checked, and may be followed by one of the deep tier.
+    pub cascade: bool,
 }
 
 impl Route {
     /// Whether the split has counted the call.
     pub fn is_counted(&self) -> bool {
-        matches!(self.reason, Reason::Score | Reason::Split | Reason::Session)
+        matches!(
+            self.reason,
+            Reason::Score | Reason::Split | Reason::Cascade | Reason::Session
+        )
     }
 }
 
@@ -137,6 +149,8 @@ pub struct Asked<'a> {
     pub converses: bool,
     /// The place of the model that the tool loop which this call goes on began with.
     pub stay: Option<usize>,
+    /// How near to the threshold a call is tried fast first; `None` for one that may not be.
+    pub band: Option<Band>,
 }
 
 impl Asked<'_> {
@@ -178,11 +192,13 @@ pub fn decide(
         (Wanted::Tier(tier), ..) => (tier, Reason::Pinned, None),
         _ => {
             let score = score(features);
-            let choice = split.choose(score);
-            let reason = if choice.overruled {
-                Reason::Split
-            } else {
-                Reason::Score
+            let choice = split.choose_beside(score, asked.band);
+            let reason = match choice {
+                Choice { near: true, .. } => Reason::Cascade,
+                Choice {
+                    overruled: true, ..
+                } => Reason::Split,
+                _ => Reason::Score,
             };
             (choice.tier, reason, Some(score))
         }
@@ -192,6 +208,7 @@ pub fn decide(
         order: order(tier, asked, policy, usable),
         reason,
         score,
+        cascade: reason == Reason::Cascade,
     })
 }
 
@@ -220,6 +237,7 @@ fn stay(
         order: first,
         reason: Reason::Session,
         score: None,
+        cascade: false,
     })
 }
 
@@ -253,6 +271,7 @@ fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoMode
         order,
         reason: Reason::Named,
         score: None,
+        cascade: false,
     })
 }
 
@@ -282,6 +301,22 @@ fn order(tier: Tier, asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) 
     push_all(tier, false);
     push_all(tier.other(), false);
     order
+}
+
+/// The deep models that a call may be escalated to, healthy ones only, as [`decide`] orders them.
+pub fn deeper(asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
+    let mut deeper = Order::default();
+    let is_deep = |place: &usize| {
+        let model = policy.models.get(*place);
+        model.is_some_and(|model| model.tier == Tier::Deep) && usable(*place)
+    };
+    for place in order(Tier::Deep, asked, policy, usable)
+        .iter()
+        .filter(is_deep)
+    {
+        deeper.push(place);
+    }
+    deeper
 }
 
 #[cfg(test)]
@@ -314,6 +349,7 @@ mod tests {
             dialect: "a",
             converses: true,
             stay: None,
+            band: None,
         };
         decide(&features, &asked, policy, &usable, &mut Split::new(200))
     }
@@ -358,6 +394,7 @@ mod tests {
             dialect: "a",
             converses: true,
             stay: Some(1),
+            band: None,
         };
         let mut split = Split::new(200);
         let mut stays = || {
@@ -366,6 +403,43 @@ mod tests {
         };
         assert!((0..6).all(|_| stays()));
         assert!(!stays(), "five calls beyond the target of one in five");
+    }
+
+    #[test]
+    fn a_call_near_the_threshold_is_tried_fast_first_and_counted_so() {
+        let policy = policy(&[("f", Tier::Fast, "a"), ("d", Tier::Deep, "b")]);
+        let features = Features {
+            text: "Prove that the group of order 56 has a normal Sylow subgroup.",
+            shape: &Shape::default(),
+        };
+        let route = |wanted: Wanted<'_>, band: Option<Band>, split: &mut Split| {
+            let asked = Asked {
+                wanted,
+                dialect: "a",
+                converses: true,
+                stay: None,
+                band,
+            };
+            let deeper: Vec<_> = deeper(&asked, &policy, &|_| true).iter().collect();
+            assert_eq!(deeper, [1]);
+            let route = decide(&features, &asked, &policy, &|_| true, split);
+            route.expect("a route")
+        };
+        let all = Some(Band {
+            below: 1.0,
+            above: 1.0,
+        });
+        let mut split = Split::new(200);
+        let near = route(Wanted::Auto, all, &mut split);
+        assert_eq!((near.tier, near.cascade), (Tier::Fast, true));
+        assert_eq!((near.reason, near.is_counted()), (Reason::Cascade, true));
+        assert_eq!(split.counts(), (1, 0));
+        assert!(split.escalate());
+        assert_eq!(split.counts(), (1, 1));
+        for wanted in [Wanted::Tier(Tier::Fast), Wanted::Named("f")] {
+            assert!(!route(wanted, all, &mut split).cascade);
+        }
+        assert!(!route(Wanted::Auto, None, &mut split).cascade);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which tier and model answers a call, and why. Pure: no I/O, no clock, nothing allocated between
 //! a request and its route.
 
+pub mod cascade;
 pub mod config;
 pub mod decide;
 pub mod features;
@@ -8,8 +9,9 @@ pub mod policy;
 pub mod score;
 pub mod split;
 
+pub use cascade::{Band, Cascade};
 pub use config::Config;
-pub use decide::{Asked, NoModel, Order, Reason, Route, Wanted, decide};
+pub use decide::{Asked, NoModel, Order, Reason, Route, Wanted, decide, deeper};
 pub use features::Features;
 pub use policy::{Model, Policy, PolicyError};
 pub use score::{Score, score, version};

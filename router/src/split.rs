@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use wire::Tier;
 
+use crate::cascade::Band;
 use crate::score::{Score, quantile_above};
 
 /// How far the count of deep calls may stray from its target, in thousandths of a call. A call and a half:
@@ -35,6 +36,8 @@ pub struct Choice {
     pub tier: Tier,
     /// The debt ledger overruled the score.
     pub overruled: bool,
+    /// It is near the threshold and goes fast first; see [`Split::escalate`].
+    pub near: bool,
 }
 
 impl Split {
@@ -52,8 +55,14 @@ impl Split {
 
     /// Chooses a tier for a call and counts it.
     pub fn choose(&mut self, score: Score) -> Choice {
+        self.choose_beside(score, None)
+    }
+
+    /// The same, but a call in the `band` around the threshold is wanted fast.
+    pub fn choose_beside(&mut self, score: Score, band: Option<Band>) -> Choice {
         let target = i64::from(self.target);
-        let wanted = if score.0 > self.threshold {
+        let near = band.is_some_and(|band| band.holds(score, self.threshold));
+        let wanted = if score.0 > self.threshold && !near {
             Tier::Deep
         } else {
             Tier::Fast
@@ -71,6 +80,28 @@ impl Split {
         Choice {
             tier,
             overruled: tier != wanted,
+            near: near && tier == Tier::Fast,
+        }
+    }
+
+    /// Turns a call that was counted as fast into a deep one, if the count allows that: its fast answer
+    /// failed a check. Wanted or granted, it moves the threshold like any call that the score wants
+    /// deep, so that first choices and escalations together come to the target.
+    pub fn escalate(&mut self) -> bool {
+        self.threshold = (self.threshold + STEP).clamp(0.0, 1.0);
+        let allowed = self.total > self.deep && self.debt + 1_000 <= BOUND;
+        if allowed {
+            self.deep += 1;
+            self.debt += 1_000;
+        }
+        allowed
+    }
+
+    /// Takes an escalation back that brought no answer: the call is a fast one again.
+    pub fn stay_fast(&mut self) {
+        if self.deep > 0 {
+            self.deep -= 1;
+            self.debt -= 1_000;
         }
     }
 
@@ -159,6 +190,31 @@ mod tests {
             for window in routed.windows(1_000) {
                 let stray = window.iter().sum::<i64>() - i64::from(target);
                 prop_assert!(stray.abs() <= 3, "{stray} of a thousand");
+            }
+        }
+
+        /// Some answers fail their check, and some escalations bring nothing: the count stays in its
+        /// bound, whoever asks.
+        #[test]
+        fn escalations_stay_within_the_target(
+            target in 0_u16..=1_000,
+            failing in 0_u32..=10,
+            useless in 0_u32..=10,
+            scores in prop::collection::vec(0.0_f32..1.0, 1..3_000),
+        ) {
+            let mut split = Split::new(target);
+            let all = Band { below: 1.0, above: 1.0 };
+            for (n, score) in scores.into_iter().enumerate() {
+                let choice = split.choose_beside(Score(score), Some(all));
+                let n = u32::try_from(n).expect("small");
+                if choice.near && n % 10 < failing && split.escalate() && n / 10 % 10 < useless {
+                    split.stay_fast();
+                }
+                let (total, deep) = split.counts();
+                let (total, deep) = (i64::try_from(total).expect("small"), i64::try_from(deep).expect("small"));
+                let stray = deep * 1_000 - i64::from(target) * total;
+                prop_assert!(stray.abs() <= BOUND + 1_000, "{stray} after {total}");
+                prop_assert!(stray <= BOUND, "{stray} after {total}");
             }
         }
 
