@@ -31,7 +31,7 @@ use crate::prepare::Canonical;
 use crate::runtime::{Runtime, Target};
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{count, edge, refusal, responses, telemetry};
+use crate::{cascade, count, edge, refusal, responses, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -285,6 +285,7 @@ impl Shared {
             dialect: inbound.dialect.name(),
             converses: inbound.dialect.converses(),
             stay: goes_on.flatten().and_then(began_with),
+            band: cascade::band(inbound, thrift, runtime),
         };
         let now = now_ms();
         let usable = |place: usize| {

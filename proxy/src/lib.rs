@@ -7,6 +7,7 @@ mod attempt;
 mod background;
 mod books;
 pub mod boot;
+mod cascade;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -111,7 +111,10 @@ mod tests {
         let holds = |per_thousand: u16| band.holds(Score(quantile_above(per_thousand)), threshold);
         let inside: Vec<u16> = (0..=1_000).step_by(10).filter(|it| holds(*it)).collect();
         assert!(inside.contains(&160) && inside.contains(&240), "{inside:?}");
-        assert!(!inside.contains(&120) && !inside.contains(&280), "{inside:?}");
+        assert!(
+            !inside.contains(&120) && !inside.contains(&280),
+            "{inside:?}"
+        );
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Calls {
             session: n,
             lane: "standard".into(),
             book: "0123456789ab".into(),
+            escalated: std::sync::Arc::default(),
             charges: vec![meter::Charge {
                 budget: "acme/month".into(),
                 start_ms: 0,

@@ -529,7 +529,6 @@ impl Call {
     /// The tool that an upstream calls `name`, to which it may have gone under a shortened one.
     pub fn offered(&self, name: &str) -> Option<&Tool> {
         let goes_by = |tool: &&Tool| shortened(&tool.name).any(|short| short == name);
-        self.tool(name)
-            .or_else(|| self.tools.iter().find(goes_by))
+        self.tool(name).or_else(|| self.tools.iter().find(goes_by))
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Usage;
-use crate::dialect;
 use crate::call::{Citation, Kind, Own, Part, Role, Seal, Text, Thinking, ToolCall, Turn};
+use crate::dialect;
 
 /// Something that happened in an answer.
 #[derive(Debug, Clone, PartialEq)]

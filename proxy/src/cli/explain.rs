@@ -109,6 +109,9 @@ fn caller(held: &Held, deep_per_thousand: u16) -> String {
     let why = match &*held.reason {
         "score" => "the classifier's score, against the tenant's threshold",
         "split" => "the tenant's split, which overruled the score to hold its target",
+        "cascade" => {
+            "the score is near the tenant's threshold: fast first, deep if that fails a check"
+        }
         "pinned" => "the caller named the tier",
         "named" => "the caller named the model",
         "only_tier" => "only this tier has a model for such calls",
@@ -144,6 +147,14 @@ fn attempt(entry: &Entry) -> String {
         "outcome".to_owned(),
         format!("{}, status {}", entry.outcome.as_str(), entry.status),
     ]);
+    if !held.escalated.is_empty() {
+        let what = match &*held.reason {
+            "escalated" => "the fast answer before it",
+            _ => "this answer",
+        };
+        let why = format!("{what} failed the check `{}`", held.escalated);
+        table.add_row(["cascade".to_owned(), why]);
+    }
     if !held.losses.is_empty() {
         table.add_row(["lost on the way".to_owned(), held.losses.to_string()]);
     }
