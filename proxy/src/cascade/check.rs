@@ -200,3 +200,6 @@ fn is_empty(reply: &Reply, text: &str) -> bool {
     let ended = matches!(reply.stop, None | Some(Stop::End | Stop::Tools));
     ended && text.trim().is_empty() && !reply.parts.iter().any(says)
 }
+
+#[cfg(test)]
+mod tests;
