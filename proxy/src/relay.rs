@@ -86,6 +86,7 @@ pub(crate) async fn whole(
     }
     if let Verdict::Escalated(cause) = verdict {
         let (body, cost) = (reply, trace.cost);
+        let unkept = Box::new(unkept);
         let kept = Kept::Whole { body, unkept, cost };
         return Err(doubted(cause, head, kept, trace));
     }

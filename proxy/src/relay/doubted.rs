@@ -39,7 +39,7 @@ pub(super) enum Kept {
     /// It is settled; nothing is remembered of it yet.
     Whole {
         body: Bytes,
-        unkept: Unkept,
+        unkept: Box<Unkept>,
         cost: Option<NanoUsd>,
     },
     Stream(Box<Stream>),
@@ -51,7 +51,7 @@ impl Doubted {
         match &mut self.kept {
             Kept::Stream(stream) if stream.queued() < READ_AHEAD => {
                 if !stream.read_on(Instant::now() + NEVER).await {
-                    pending().await
+                    pending::<()>().await;
                 }
             }
             Kept::Stream(_) | Kept::Whole { .. } => pending().await,

@@ -28,6 +28,10 @@ pub(super) struct Feed {
 
 /// Who looks at the events that go by.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and needs no allocation"
+)]
 enum Beside {
     Nobody,
     Keeper(Keeper),
