@@ -64,8 +64,8 @@ impl Default for Cascade {
 /// How far from the threshold scores are near it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Band {
-    pub below: f32,
-    pub above: f32,
+    pub(crate) below: f32,
+    pub(crate) above: f32,
 }
 
 impl Cascade {

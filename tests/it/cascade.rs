@@ -367,7 +367,8 @@ async fn where_deep_fails_the_fast_answer_is_given() {
             assert_eq!(told, ["cascade", "fast", ""], "{what}");
             assert_eq!((reply.status, reply.broken), (200, false), "{what}");
             is_answer_of(&reply, &world.fast.bill());
-            let entries = world.entries().await;
+            let mut entries = world.entries().await;
+            entries.sort_by_key(|it| it.held.attempt);
             let first = entries.first().unwrap();
             let judged = (first.outcome, &*first.held.escalated);
             assert_eq!(judged, (Outcome::Completed, "refusal"), "{what}");
@@ -376,10 +377,73 @@ async fn where_deep_fails_the_fast_answer_is_given() {
             assert!(rest.iter().all(|it| it.held.tier == Tier::Deep), "{what}");
             // The escalation is taken back: it is the next call that is due.
             let sent = body(Tongue::Chat, false, json!({})).to_string();
-            let next = world.client.post(Tongue::Chat.path(), sent).await;
-            assert_eq!(next.header("x-pareto-route"), "split", "{what}");
+            world.client.post(Tongue::Chat.path(), sent).await;
+            let next = world.entries().await.split_off(entries.len());
+            let first = next.iter().find(|it| it.held.attempt == 0).unwrap();
+            let due = (first.held.tier, &*first.held.reason);
+            assert_eq!(due, (Tier::Deep, "split"), "{what}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_refusing_is_cut_and_paid_for_as_counted() {
+    let world = World::start(ALL, "").await;
+    world.fast.set_script(fast(|it| {
+        (it.say, it.repeat, it.token_gap_us) = (Some(DECLINES.to_owned()), 500, 5_000);
+    }));
+    world.deep.set_script(deep(|it| it.first_token_ms = 0));
+    let sent = body(Tongue::Chat, true, json!({})).to_string();
+    let reply = world.client.post(Tongue::Chat.path(), sent).await;
+    assert_eq!(reply.header("x-pareto-route"), "escalated");
+    is_answer_of(&reply, &world.deep.bill());
+    let entries = settled(&world, 2).await;
+    let cut = entries
+        .iter()
+        .find(|it| it.held.tier == Tier::Fast)
+        .unwrap();
+    let ended = (cut.outcome, cut.source);
+    assert_eq!(ended, (Outcome::Interrupted, UsageSource::Counted));
+    world
+        .until("the endpoint notices", |world| world.bill().len() == 2)
+        .await;
+    let billed = &world.fast.bill()[0];
+    assert!(!billed.completed, "it was told to stop");
+    let most = cut.cost + cut.suspense;
+    assert!(
+        most.0 >= nano(&world.fast.bill()),
+        "{most} of {}",
+        billed.cost_pico
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_while_it_is_held_fails_over() {
+    let world = World::start(ALL, "").await;
+    for fault in [Fault::CutAfter(2), Fault::ErrorAfter(2), Fault::Garbage(2)] {
+        world
+            .fast
+            .set_script(fast(|it| it.fault = Some(fault.clone())));
+        let sent = body(Tongue::Messages, true, json!({})).to_string();
+        let reply = world.client.post(Tongue::Messages.path(), sent).await;
+        assert_eq!((reply.status, reply.broken), (200, false), "{fault:?}");
+        assert_eq!(reply.header("x-pareto-tier"), "deep", "{fault:?}");
+        is_answer_of(&reply, &world.deep.bill());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_stream_is_held_no_longer_than_is_said() {
+    let head = "routing.cascade.margin_per_thousand = 1000\nrouting.cascade.hold_ms = 1";
+    let world = World::start(head, "").await;
+    world.fast.set_script(fast(|it| {
+        (it.say, it.token_gap_us) = (Some("A river. I'm not sure, though.".into()), 20_000);
+    }));
+    let sent = body(Tongue::Chat, true, json!({})).to_string();
+    let reply = world.client.post(Tongue::Chat.path(), sent).await;
+    assert_eq!(reply.header("x-pareto-route"), "cascade");
+    is_answer_of(&reply, &world.fast.bill());
+    assert_eq!(world.deep.calls(), 0, "what is released is not taken back");
 }
 
 #[tokio::test]
