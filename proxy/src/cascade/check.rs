@@ -197,7 +197,9 @@ fn is_empty(reply: &Reply, text: &str) -> bool {
         Kind::Refusal(said) => !said.is_empty(),
         _ => true,
     };
-    let ended = matches!(reply.stop, None | Some(Stop::End | Stop::Tools));
+    // Sound is not among the parts, and neither are calls in a form that nobody sends any more.
+    let sounds = reply.usage.is_some_and(|usage| usage.audio_output > 0);
+    let ended = matches!(reply.stop, None | Some(Stop::End)) && !sounds;
     ended && text.trim().is_empty() && !reply.parts.iter().any(says)
 }
 

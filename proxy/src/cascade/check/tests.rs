@@ -98,11 +98,22 @@ fn a_cut_is_held_against_an_answer_only_where_the_caller_did_not_ask_for_it() {
     };
     assert_eq!(capped.cause(&cut, Extent::Whole), None, "nor is its JSON");
     assert_eq!(whole(Format::Text, &said(" \n")), Some(Cause::Truncated));
-    let stopped = Reply {
-        stop: Some(Stop::Sequence(None)),
+    let sound = wire::Usage {
+        audio_output: 9,
+        ..wire::Usage::default()
+    };
+    let spoken = Reply {
+        usage: Some(sound),
         ..said("")
     };
-    assert_eq!(whole(Format::Text, &stopped), None);
+    assert_eq!(whole(Format::Text, &spoken), None);
+    for stop in [Stop::Sequence(None), Stop::Tools] {
+        let stopped = Reply {
+            stop: Some(stop),
+            ..said("")
+        };
+        assert_eq!(whole(Format::Text, &stopped), None);
+    }
 }
 
 #[test]
