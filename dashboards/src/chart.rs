@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use maud::{Markup, html};
+use meter::routing::Interval;
 
 use crate::number;
 
@@ -357,4 +358,44 @@ pub(crate) fn spark(values: &[i64]) -> Markup {
         (x, 22 - i64::try_from(y).unwrap_or(0))
     }));
     html! { svg.spark viewBox="0 0 100 24" width="100" height="24" aria-hidden="true" { path.line.l0 d=(path) {} } }
+}
+
+/// Shares in millionths with their intervals, one below the other, on an axis from 0 to 100 %.
+pub(crate) fn intervals(caption: &str, rows: &[(&str, Interval)]) -> Markup {
+    const LEFT: i64 = 110;
+    const WIDTH: i64 = 480;
+    const ROW: i64 = 30;
+    let x = |ppm: i64| LEFT + (ppm.clamp(0, 1_000_000) * WIDTH + 500_000).div_euclid(1_000_000);
+    let height = ROW * i64::try_from(rows.len()).unwrap_or(0);
+    let placed = rows
+        .iter()
+        .zip((0..).map(|place: i64| ROW * place + ROW - 14));
+    let said: Vec<String> = rows
+        .iter()
+        .map(|(name, it)| {
+            let share = |ppm: i64| number::percent((ppm + 500).div_euclid(1_000));
+            format!(
+                "{name} {}, {} to {}",
+                share(it.value),
+                share(it.low),
+                share(it.high)
+            )
+        })
+        .collect();
+    html! {
+        figure.chart {
+            figcaption { (caption) }
+            svg viewBox=(format!("0 0 640 {}", height + 26)) role="img" aria-label=(format!("{caption}: {}", said.join("; "))) {
+                @for tenth in [0, 250_000, 500_000, 750_000, 1_000_000] {
+                    line.grid x1=(x(tenth)) x2=(x(tenth)) y1="0" y2=(height) {}
+                    text.tick x=(x(tenth)) y=(height + 18) text-anchor="middle" { (number::percent(tenth.div_euclid(1_000))) }
+                }
+                @for ((name, it), y) in placed {
+                    text.tick x=(LEFT - 10) y=(y + 4) text-anchor="end" { (name) }
+                    line.whisker x1=(x(it.low)) x2=(x(it.high)) y1=(y) y2=(y) {}
+                    circle.dot cx=(x(it.value)) cy=(y) r="5" {}
+                }
+            }
+        }
+    }
 }

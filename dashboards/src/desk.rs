@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use meter::LedgerError;
 use meter::finance::{Allowance, Choices, Finance};
 use meter::price::Listing;
+use meter::routing::Appraiser;
 
 use crate::ask::{self, Ask};
 use crate::frame::{self, Page};
 use crate::{
-    Asked, budget, budgets, chargeback, explore, live, overview, prices, quality, savings, units,
+    Asked, budget, budgets, chargeback, explore, live, overview, prices, quality, routing, savings,
+    units,
 };
 
 /// Where pages get their numbers.
@@ -19,6 +21,8 @@ pub struct Sources<'a> {
     pub budgets: &'a [Allowance],
     /// Of the price book; needed by the page of prices alone.
     pub prices: &'a Listing,
+    /// Who tells what routing is worth.
+    pub worth: &'a dyn Appraiser,
     /// Calls that this process is answering.
     pub in_flight: usize,
 }
@@ -88,6 +92,7 @@ fn page(ask: &Ask, sources: Sources<'_>) -> Result<Option<Page>, LedgerError> {
         "/budgets" => budgets::page(ask, sources),
         "/units" => units::page(ask, sources)?,
         "/savings" => savings::page(ask, sources)?,
+        "/routing" => routing::page(ask, sources)?,
         "/chargeback" => chargeback::page(ask, sources)?,
         "/quality" => quality::page(ask, sources)?,
         "/prices" => prices::page(ask, sources)?,

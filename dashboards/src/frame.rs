@@ -35,12 +35,13 @@ pub(crate) struct Select {
 }
 
 /// The pages, in the order of the navigation.
-pub(crate) const PAGES: [(&str, &str); 9] = [
+pub(crate) const PAGES: [(&str, &str); 10] = [
     ("/", "Overview"),
     ("/explore", "Explore"),
     ("/budgets", "Budgets"),
     ("/units", "Unit economics"),
     ("/savings", "Savings"),
+    ("/routing", "Routing"),
     ("/chargeback", "Chargeback"),
     ("/quality", "Data quality"),
     ("/prices", "Prices"),

@@ -1,4 +1,4 @@
-//! What people look at: nine pages of finance, rendered on the server from the ledger's rollups, which
+//! What people look at: ten pages of finance, rendered on the server from the ledger's rollups, which
 //! work without scripts and load from no other host; and the Grafana dashboard and Prometheus rules.
 
 #![deny(clippy::float_arithmetic, reason = "money is whole numbers")]
@@ -22,6 +22,7 @@ mod live;
 mod overview;
 mod prices;
 mod quality;
+mod routing;
 mod savings;
 mod units;
 

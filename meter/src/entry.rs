@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wire::{RequestId, Tier, Usage, UsageSource};
 
-use crate::NanoUsd;
+use crate::{NanoUsd, Routing};
 
 /// Who pays: the path through the budget tree, from the tenant down to the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,6 +113,9 @@ pub struct Held {
     /// follows. Empty where none did.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub escalated: Arc<str>,
+    /// Why it went there: all of it with the first attempt, class and step with later ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Box<Routing>>,
 }
 
 /// How an attempt ended.

@@ -340,6 +340,24 @@ pub struct Reconciled {
     pub cause: String,
 }
 
+/// What the router decided for some calls, and what that cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Routed {
+    pub tenant: String,
+    pub class: String,
+    pub step: String,
+    pub tier: String,
+    pub reason: String,
+    pub calls: i64,
+    /// Their upstream attempts: later ones stand in a row of their own tier and reason.
+    pub attempts: i64,
+    pub cost: NanoUsd,
+    /// The same usage at the deep tier.
+    pub baseline: NanoUsd,
+    /// What changes of the model lost by prompt caches.
+    pub lost: NanoUsd,
+}
+
 /// Rows of the ledger beside settled entries, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -425,6 +443,14 @@ pub trait Finance: Send + Sync + std::fmt::Debug {
 
     /// Corrections by kind, and holds that nobody settled, of calls in the filter's time.
     fn changed(&self, filter: &Filter) -> Result<Vec<Changed>, LedgerError>;
+
+    /// What the router decided in the days that the filter's time touches; of the filter, the tenant is
+    /// heard, too.
+    fn routes(&self, filter: &Filter) -> Result<Vec<Routed>, LedgerError>;
+
+    /// Calls whose tier was drawn by lot, newest first, at most `limit`; of the filter, time and tenant
+    /// are heard.
+    fn drawn(&self, filter: &Filter, limit: u32) -> Result<Vec<crate::Entry>, LedgerError>;
 
     /// Dated changes of a budget's limit, newest first.
     fn changes(&self, budget: &str) -> Result<Vec<Override>, LedgerError>;

@@ -9,37 +9,26 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
-use meter::hold::Decision;
 use meter::price::Listing;
-use meter::{Finance, Journal, Ledger, LedgerError, Meter};
-use router::Split;
-use tokio_util::sync::CancellationToken;
+use meter::routing::Appraiser;
+use meter::{Finance, Journal, Ledger, LedgerError, Meter, Verdicts};
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
-use crate::background;
 use crate::books::Desk;
 use crate::books::prices::Prices;
 use crate::clock::{self, now_ms};
 use crate::config::{self, Config, Secret};
-use crate::context::{Memory, Sessions};
+use crate::context::Memory;
+use crate::economy::CacheHits;
 use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::leasing;
 use crate::pages;
+use crate::routing::Splits;
 use crate::runtime::Runtime;
 use crate::telemetry;
-use crate::webhook::Webhooks;
-
-/// How often keys made or revoked by another process are looked for.
-const KEYS_EVERY: Duration = Duration::from_millis(250);
-/// How often the splits are saved; a crash loses what is younger.
-const SPLITS_EVERY: Duration = Duration::from_secs(5);
-/// How often old conversations are looked for.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
-/// How often what budgets decided is written down.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-const DAY_MS: i64 = 86_400_000;
+use crate::worth::Appraisal;
 
 /// The parts, put together.
 #[derive(Debug)]
@@ -48,11 +37,12 @@ pub struct Parts {
     pub store: Arc<store::Store>,
     pub admin_token: Secret,
     pub(crate) desk: ArcSwap<Desk>,
-    webhooks: Vec<config::Webhook>,
-    patience: config::Upstream,
+    pub(crate) webhooks: Vec<config::Webhook>,
+    pub(crate) patience: config::Upstream,
     /// Reads pages, use and metrics, and changes nothing.
     pub finance_token: Secret,
     pages: dashboards::Desk,
+    appraisal: Appraisal,
     /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
@@ -75,11 +65,13 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         runtime: ArcSwap::from_pointee(runtime),
         meter,
         ledger,
+        verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         keys,
         splits,
         in_flight: Arc::new(AtomicUsize::new(0)),
         memory: Arc::new(Memory::open(archive).context("reading the archive")?),
-        sessions: Sessions::default(),
+        cache_hits: CacheHits::default(),
+        sessions: Arc::default(),
         tasks: TaskTracker::new(),
         background: DashMap::new(),
     });
@@ -99,6 +91,10 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         books: Arc::clone(&store.ledger) as Arc<dyn Books>,
         prices: Arc::new(Prices::of(config)?),
     };
+    let appraisal = Appraisal {
+        finance: Arc::clone(&store.ledger) as Arc<dyn Finance>,
+        verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
+    };
     Ok(Parts {
         shared,
         store,
@@ -108,6 +104,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         patience: config.upstream.clone(),
         finance_token,
         pages: dashboards::Desk::default(),
+        appraisal,
         reconciled: Arc::default(),
     })
 }
@@ -150,14 +147,12 @@ fn archive_of(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
 }
 
 /// Takes up the splits that an earlier process saved.
-fn splits(ledger: &dyn Ledger, runtime: &Runtime) -> anyhow::Result<DashMap<Arc<str>, Split>> {
-    let splits = DashMap::new();
-    for (name, value) in ledger.state()? {
-        if let Some(tenant) = name.strip_prefix("split/") {
-            let mut split: Split = serde_json::from_str(&value).context("reading a saved split")?;
-            split.retarget(runtime.routing.deep_per_thousand);
-            splits.insert(Arc::from(tenant), split);
-        }
+fn splits(ledger: &dyn Ledger, runtime: &Runtime) -> anyhow::Result<Splits> {
+    let splits = Splits::default();
+    for (name, text) in ledger.state()? {
+        splits
+            .restore(&name, &text, &runtime.routing)
+            .context("reading a saved split")?;
     }
     Ok(splits)
 }
@@ -182,9 +177,7 @@ impl Parts {
             "the ledger lags behind; try again"
         );
         configure(&self.shared.meter, &*self.shared.ledger, config)?;
-        for mut split in self.shared.splits.iter_mut() {
-            split.retarget(runtime.routing.deep_per_thousand);
-        }
+        self.shared.splits.retarget(&runtime.routing);
         telemetry::models(&runtime.targets);
         self.shared.runtime.store(Arc::new(runtime));
         self.desk.store(Arc::new(Desk {
@@ -216,211 +209,6 @@ impl Parts {
             reconciled: self.reconciled.load_full(),
         }
     }
-
-    /// Starts what runs beside the calls.
-    pub(crate) fn start_chores(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (shared, stop_keys) = (Arc::clone(&self.shared), stop.clone());
-        tasks.spawn(async move {
-            let mut seen = 0;
-            while stop_keys
-                .run_until_cancelled(tokio::time::sleep(KEYS_EVERY))
-                .await
-                .is_some()
-            {
-                background::forget_told(&shared);
-                let shared = Arc::clone(&shared);
-                let known = seen;
-                let looked = tokio::task::spawn_blocking(move || refresh_keys(&shared, known));
-                match looked.await {
-                    Ok(Ok(version)) => seen = version,
-                    Ok(Err(error)) => tracing::warn!(%error, "keys could not be looked up"),
-                    Err(_) => return,
-                }
-            }
-        });
-        let stop_archive = stop.clone();
-        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-        tasks.spawn(async move {
-            while stop
-                .run_until_cancelled(tokio::time::sleep(SPLITS_EVERY))
-                .await
-                .is_some()
-            {
-                let shared = Arc::clone(&shared);
-                let saved = tokio::task::spawn_blocking(move || save_state(&shared)).await;
-                if let Ok(Err(error)) = saved {
-                    tracing::warn!(%error, "the routers' state could not be saved");
-                }
-            }
-        });
-        if self.shared.meter.is_shared() {
-            let shared = Arc::clone(&self.shared);
-            tasks.spawn(leasing::rounds(shared, stop_archive.clone()));
-        }
-        self.start_telling(tasks, &stop_archive);
-        self.start_archiving(tasks, &stop_archive);
-        self.start_webhooks(tasks, &stop_archive);
-        // An encoding takes some 50 ms to read: before the first call that counts, not during it.
-        let runtime = self.shared.runtime.load_full();
-        tasks.spawn_blocking(move || {
-            for target in &runtime.targets {
-                target.tokenizer.count("");
-            }
-        });
-    }
-
-    /// Writes down what budgets decided, and what they have to tell.
-    fn start_telling(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-        let (books, reconciled) = (
-            Arc::clone(&self.desk.load().books),
-            Arc::clone(&self.reconciled),
-        );
-        tasks.spawn(async move {
-            let mut untold = Vec::new();
-            while stop
-                .run_until_cancelled(tokio::time::sleep(TELL_EVERY))
-                .await
-                .is_some()
-            {
-                let (shared, books) = (Arc::clone(&shared), Arc::clone(&books));
-                let reconciled = Arc::clone(&reconciled);
-                let mut decisions = std::mem::take(&mut untold);
-                let told = tokio::task::spawn_blocking(move || {
-                    let told = tell(&shared, &mut decisions)
-                        .and_then(|()| look_at_bills(&*books, &reconciled));
-                    (told, decisions)
-                });
-                let Ok((told, rest)) = told.await else { return };
-                untold = rest;
-                if let Err(error) = told {
-                    tracing::warn!(%error, "what budgets have to tell could not be written down");
-                }
-            }
-        });
-    }
-
-    /// Writes what is to be kept of conversations as it comes, and forgets what is too old.
-    fn start_archiving(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-        tasks.spawn(async move {
-            let mut pruned = None;
-            while stop
-                .run_until_cancelled(tokio::time::timeout(PRUNE_EVERY, shared.memory.wanted()))
-                .await
-                .is_some()
-            {
-                let due = pruned.is_none_or(|at: tokio::time::Instant| at.elapsed() >= PRUNE_EVERY);
-                if due {
-                    pruned = Some(tokio::time::Instant::now());
-                }
-                let writer = Arc::clone(&shared);
-                let written = tokio::task::spawn_blocking(move || archive(&writer, due)).await;
-                if let Ok(Err(error)) = written {
-                    tracing::error!(%error, "conversations could not be written down; trying again");
-                    tokio::time::sleep(KEYS_EVERY).await;
-                    shared.memory.wake();
-                }
-            }
-        });
-    }
-
-    /// Tells those who want to know of budgets and entries.
-    fn start_webhooks(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        if self.webhooks.is_empty() {
-            return;
-        }
-        let books = Arc::clone(&self.desk.load().books);
-        match Webhooks::build(books, &self.webhooks, &self.patience) {
-            Ok(webhooks) => drop(tasks.spawn(webhooks.run(stop.clone()))),
-            Err(error) => tracing::error!(error, "webhooks can not be called"),
-        }
-    }
-
-    /// Writes the rest down and closes the store.
-    pub(crate) fn close(&self) {
-        if let Err(error) = save_state(&self.shared) {
-            tracing::warn!(%error, "the routers' state could not be saved");
-        }
-        self.shared.meter.write_again();
-        if let Err(error) = self.shared.memory.write() {
-            tracing::error!(%error, "the last of the conversations could not be written down");
-        }
-        self.store.close();
-    }
-}
-
-/// Takes up how the ledger compares with providers' bills, once somebody has looked.
-fn look_at_bills(
-    books: &dyn Books,
-    reconciled: &ArcSwap<Vec<telemetry::Reconciled>>,
-) -> Result<(), LedgerError> {
-    let captures = books.captures()?;
-    if !captures.is_empty() {
-        let known = captures.into_iter().map(telemetry::Reconciled::from);
-        reconciled.store(Arc::new(known.collect()));
-    }
-    Ok(())
-}
-
-/// Writes down decisions and alarms; what the ledger does not take is told again later.
-fn tell(shared: &Shared, untold: &mut Vec<Decision>) -> Result<(), meter::LedgerError> {
-    let unwritten = shared.meter.write_again();
-    if unwritten > 0 {
-        tracing::error!(unwritten, "settlements wait for the journal");
-    }
-    let decisions = shared.meter.take_decisions();
-    if !decisions.is_empty() {
-        let budgets = shared.meter.standings_alone(now_ms());
-        for decision in decisions {
-            telemetry::budget_decided(&decision, &budgets);
-            match untold.iter_mut().find(|it| it.is_like(&decision)) {
-                Some(known) => known.calls = known.calls.saturating_add(decision.calls),
-                None => untold.push(decision),
-            }
-        }
-    }
-    if !untold.is_empty() {
-        shared.ledger.decided(untold)?;
-        untold.clear();
-    }
-    let alarms = shared.meter.alarms(now_ms());
-    if alarms.is_empty() {
-        return Ok(());
-    }
-    let told = shared.ledger.tell(&alarms).map(|_| ());
-    if told.is_err() {
-        shared.meter.alarms_lost();
-    }
-    told
-}
-
-/// Reads the keys again if anybody else has written to the ledger since `known`.
-fn refresh_keys(shared: &Shared, known: u64) -> anyhow::Result<u64> {
-    let version = shared.ledger.version()?;
-    if version != known {
-        shared.keys.load(shared.ledger.keys()?);
-        shared.meter.set_overrides(&shared.ledger.overrides()?);
-        let longest_ms = 400 * DAY_MS;
-        let windows = shared.ledger.windows(now_ms() - longest_ms)?;
-        shared.meter.set_bases(&windows);
-    }
-    Ok(version)
-}
-
-/// Writes what waits, and at times removes what is too old.
-fn archive(shared: &Shared, prune: bool) -> anyhow::Result<()> {
-    shared.memory.write()?;
-    let runtime = shared.runtime.load();
-    let context = &runtime.context;
-    if prune {
-        let days = i64::from(context.keep_days);
-        shared.memory.prune(now_ms() - days * DAY_MS)?;
-        shared.ledger.forget_minutes(now_ms() - DAY_MS)?;
-    }
-    let most = context.max_mb.saturating_mul(1_000_000);
-    telemetry::context_bytes(shared.memory.shrink(most)?);
-    Ok(())
 }
 
 /// Takes up what an earlier process learned of the models' token counts.
@@ -432,27 +220,6 @@ fn learn(runtime: &Runtime, state: &[(String, String)]) {
             target.factor.set(milli);
         }
     }
-}
-
-/// Saves what the routers and the token counts have learned.
-fn save_state(shared: &Shared) -> anyhow::Result<()> {
-    let mut state = Vec::with_capacity(shared.splits.len());
-    for target in &shared.runtime.load().targets {
-        state.push((
-            format!("tokens/{}", target.name),
-            target.factor.milli().to_string(),
-        ));
-    }
-    for split in &shared.splits {
-        state.push((
-            format!("split/{}", split.key()),
-            serde_json::to_string(split.value())?,
-        ));
-    }
-    if !state.is_empty() {
-        shared.ledger.save_state(&state)?;
-    }
-    Ok(())
 }
 
 /// The ledger alone, for commands that look at it while the gateway runs.
@@ -476,6 +243,17 @@ pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
     Ok(Desk {
         books: Arc::new(store::recorder::open_ledger(&config.store)?),
         prices: Arc::new(Prices::of(config)?),
+    })
+}
+
+/// Who tells what routing is worth, from the ledger alone.
+pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
+    std::fs::create_dir_all(&config.store.dir)
+        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    let ledger = Arc::new(store::recorder::open_ledger(&config.store)?);
+    Ok(Appraisal {
+        finance: Arc::clone(&ledger) as Arc<dyn Finance>,
+        verdicts: ledger,
     })
 }
 
@@ -527,6 +305,11 @@ pub(crate) struct Shown {
 }
 
 impl Parts {
+    /// Who tells what routing is worth.
+    pub fn appraiser(&self) -> &dyn Appraiser {
+        &self.appraisal
+    }
+
     /// The finance page at `path`, `None` where there is none. Asks the ledger, which blocks.
     pub(crate) fn page(&self, path: &str, query: &str) -> Result<Option<Shown>, LedgerError> {
         let now_ms = now_ms();
@@ -546,6 +329,7 @@ impl Parts {
             finance,
             prices: &prices,
             budgets: &budgets,
+            worth: &self.appraisal,
             in_flight: self.shared.calls_in_flight(),
         };
         let answer = self.pages.answer(asked, sources)?;

@@ -23,6 +23,7 @@ use crate::intake::Inbound;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing, Doubted};
+use crate::routing::Decided;
 use crate::runtime::{Runtime, Target};
 use crate::telemetry;
 use crate::thrift::Thrift;
@@ -40,7 +41,7 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) subject: &'a Subject,
     pub(crate) inbound: &'a Inbound,
-    pub(crate) route: &'a router::Route,
+    pub(crate) decided: &'a Decided,
     pub(crate) context: &'a Context,
     pub(crate) thrift: &'a Thrift,
     pub(crate) request: RequestId,
@@ -81,6 +82,7 @@ impl Dispatch<'_> {
     pub(crate) async fn run(&self, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
         let mut last = None;
         let targets = self
+            .decided
             .route
             .order
             .iter()
@@ -99,7 +101,7 @@ impl Dispatch<'_> {
                 break;
             };
             left.remove(0);
-            let leg = if self.route.cascade && target.tier == Tier::Fast {
+            let leg = if self.decided.route.cascade && target.tier == Tier::Fast {
                 Leg::First
             } else {
                 Leg::Only
@@ -151,13 +153,14 @@ impl Dispatch<'_> {
         trace.answered_by = Some((
             Arc::clone(&target.name),
             target.tier,
-            at.leg.reason(self.route).as_str(),
+            at.leg.reason(&self.decided.route).as_str(),
         ));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
         let shape = &prepared.scan(inbound).shape;
         let is_text = shape.images + shape.files + shape.server_tools == 0;
         let teaches = is_text && (prepared.made.is_some() || self.context.bytes_elsewhere() == 0);
-        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches);
+        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches)
+            .seated(&self.shared.sessions, self.context.session);
         let deadline = Instant::now() + self.patience();
         let at_home = prepared.asked.is_none();
         let sending = target

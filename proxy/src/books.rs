@@ -59,6 +59,23 @@ pub(crate) struct Late {
 }
 
 impl Desk {
+    /// Looks at every attempt of `span` as it stands, in the order of the ledger.
+    pub(crate) fn each_balance(
+        &self,
+        span: &Span,
+        mut look: impl FnMut(&Balance),
+    ) -> anyhow::Result<()> {
+        let mut after = 0;
+        loop {
+            let page = self.books.balances(span, after, PAGE)?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = last.seq;
+            page.iter().for_each(&mut look);
+        }
+    }
+
     /// Prices entries of `span` anew and writes the differences, unless it is a rehearsal.
     pub(crate) fn rerate(
         &self,

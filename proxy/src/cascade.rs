@@ -7,27 +7,26 @@ mod phrase;
 mod schema;
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use meter::NanoUsd;
-use router::{Asked, Band, Reason, Route, Wanted};
+use router::{Band, Reason, Route, Split};
 use tokio::time::Instant;
-use wire::Refusal;
+use wire::{Refusal, Tier};
 
 pub(crate) use check::{Cause, Checks, Extent};
 pub(crate) use glimpse::Glimpse;
 
 use crate::attempt::{Attempt, Dispatch, Failed, told};
 use crate::clock::now_ms;
-use crate::gateway::{Body, Shared};
+use crate::gateway::Body;
 use crate::intake::Inbound;
 use crate::refusal;
 use crate::relay::Doubted;
-use crate::runtime::{Runtime, Target};
+use crate::runtime::Target;
 use crate::telemetry;
 use crate::thrift::Thrift;
 use crate::trace::Trace;
@@ -77,13 +76,18 @@ pub(crate) enum Verdict {
 
 /// How near to the threshold a call is tried fast first; `None` for one that may not be: budgets or its
 /// caller bound its cost, a tool loop is under way, or what it does can not be done twice.
-pub(crate) fn band(inbound: &Inbound, thrift: &Thrift, runtime: &Runtime) -> Option<Band> {
-    let (scan, routing) = (&inbound.scan, &runtime.routing);
+pub(crate) fn band(
+    inbound: &Inbound,
+    thrift: &Thrift,
+    routing: &router::Config,
+    class: &str,
+) -> Option<Band> {
+    let scan = &inbound.scan;
     let is_plain = scan.answers == 1 && !scan.shape.after_tool && scan.shape.server_tools == 0;
     if !is_plain || !thrift.is_free() {
         return None;
     }
-    routing.cascade.band(routing.deep_per_thousand)
+    routing.cascade.band(routing.target(class))
 }
 
 impl Dispatch<'_> {
@@ -106,7 +110,7 @@ impl Dispatch<'_> {
             return Verdict::Given(None);
         };
         let has_deep = || self.deeper().next().is_some();
-        if has_deep() && self.shared.escalate(tenant) {
+        if has_deep() && self.split(Split::escalate) {
             return Verdict::Escalated(cause);
         }
         telemetry::cascaded(tenant, "denied", cause.as_str());
@@ -154,7 +158,7 @@ impl Dispatch<'_> {
             }
             Err(refusal) => {
                 telemetry::cascaded(tenant, "failed", cause.as_str());
-                self.shared.stay_fast(tenant);
+                self.split(Split::stay_fast);
                 let Some((response, before)) = doubted.give() else {
                     return Err(refusal);
                 };
@@ -202,23 +206,19 @@ impl Dispatch<'_> {
     /// The deep models that can take the call now.
     fn deeper(&self) -> impl Iterator<Item = &Target> {
         let (runtime, now) = (self.runtime, now_ms());
-        let asked = Asked {
-            wanted: Wanted::Auto,
-            dialect: self.inbound.dialect.name(),
-            converses: self.inbound.dialect.converses(),
-            stay: None,
-            band: None,
-        };
-        let usable = |place: usize| {
-            let target = runtime.targets.get(place);
-            target.is_some_and(|target| target.health.is_usable(now))
-        };
-        let order = router::deeper(&asked, &runtime.policy, &usable);
-        let places: Vec<usize> = order.iter().collect();
-        places
-            .into_iter()
+        let targets = self.decided.route.deeper.iter();
+        targets
             .filter_map(|place| runtime.targets.get(place))
-            .filter(move |target| self.thrift.allows(target, runtime, now))
+            .filter(move |it| it.tier == Tier::Deep && it.health.is_usable(now))
+            .filter(move |it| self.thrift.allows(it, runtime, now))
+    }
+
+    /// Asks the split of the call's class.
+    fn split<T>(&self, ask: impl FnOnce(&mut Split) -> T) -> T {
+        let class = &self.decided.class;
+        let target = self.runtime.routing.target(class);
+        let splits = &self.shared.splits;
+        splits.with(&self.subject.tenant, class, target, ask)
     }
 }
 
@@ -254,21 +254,6 @@ impl Checks {
         } else {
             let enough = glimpse.pieces >= on.hold_tokens || glimpse.bytes >= on.hold_bytes;
             (!enough).then_some(patience.soon)
-        }
-    }
-}
-
-impl Shared {
-    /// Turns a fast call of `tenant` into a deep one, if its split allows that.
-    fn escalate(&self, tenant: &Arc<str>) -> bool {
-        let split = self.splits.get_mut(tenant);
-        split.is_some_and(|mut split| split.escalate())
-    }
-
-    /// Takes an escalation back that brought no answer.
-    fn stay_fast(&self, tenant: &Arc<str>) {
-        if let Some(mut split) = self.splits.get_mut(tenant) {
-            split.stay_fast();
         }
     }
 }

@@ -8,6 +8,8 @@ mod keys;
 mod load;
 mod nodes;
 mod prices;
+mod replay;
+mod report;
 mod usage;
 
 use std::io::Write;
@@ -38,6 +40,8 @@ const EXAMPLES: &str = "Examples:
   pareto prices diff config/prices.json new.json --replay 30d
   pareto prices import litellm model_prices.json --from 2026-12-01 --out new.json
   pareto explain req_0193...
+  pareto report routing
+  pareto replay --deep-per-thousand 300
   pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +66,10 @@ enum Command {
     Nodes(nodes::Nodes),
     /// Tell why a call went where it went, and what it cost.
     Explain(explain::Explain),
+    /// Tell what routing was worth, and what conversations lost or saved by changing their model.
+    Report(report::Report),
+    /// Make past decisions again under another policy, price book or split.
+    Replay(replay::Replay),
     /// Price past calls anew, where the price book has changed or had no price.
     Rerate(books::Rerate),
     /// Write down usage that became known late.
@@ -112,6 +120,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Budgets(budgets) => budgets.run()?,
         Command::Nodes(nodes) => nodes.run()?,
         Command::Explain(explain) => explain.run()?,
+        Command::Report(report) => report.run()?,
+        Command::Replay(replay) => replay.run()?,
         Command::Rerate(rerate) => rerate.run()?,
         Command::Correct(correct) => correct.run()?,
         Command::Reconcile(reconcile) => reconcile.run()?,

@@ -268,6 +268,13 @@ pub struct Model {
     /// and translations write a budget.
     #[serde(default)]
     pub thinking: Option<wire::dialect::ThinkingForm>,
+    /// What it can not do: `tools`, `images`, `files`, `schema`, `thinking`. The router sends it no call
+    /// that needs one of them.
+    #[serde(default)]
+    pub lacks: router::Needs,
+    /// The most sensitive of `policy.labels` that it may see; the least sensitive if absent.
+    #[serde(default)]
+    pub label: Option<String>,
 }
 
 /// `[[webhook]]`: somebody who is told of what happens, by signed posts.

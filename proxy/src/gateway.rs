@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,23 +14,24 @@ use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use meter::{Ledger, Meter, Subject};
-use router::{Asked, Features, Reason, Route, Split, Wanted};
+use meter::{Ledger, Meter, Subject, Verdicts};
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
-use wire::{Dialect, Refusal, RequestId, Tier, dialect};
+use wire::{Dialect, Refusal, RequestId, dialect};
 
 use crate::attempt::Dispatch;
 use crate::background::{self, Making};
 use crate::clock::now_ms;
-use crate::context::{Memory, Session, Sessions};
+use crate::context::{Memory, Sessions};
+use crate::economy::CacheHits;
 use crate::identify::{self, Keys};
 use crate::intake::{self, Inbound};
 use crate::prepare::Canonical;
-use crate::runtime::{Runtime, Target};
+use crate::routing::{Deciding, Splits};
+use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{cascade, count, edge, refusal, responses, telemetry};
+use crate::{calls, count, edge, refusal, responses, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -47,12 +47,13 @@ pub struct Shared {
     pub(crate) runtime: ArcSwap<Runtime>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) keys: Keys,
-    /// One split a tenant; the lock is held for a decision, some microseconds.
-    pub(crate) splits: DashMap<Arc<str>, Split>,
+    pub(crate) splits: Splits,
+    pub(crate) cache_hits: CacheHits,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     /// Work that outlives the request that began it, and responses in the making by their id.
     pub(crate) tasks: TaskTracker,
     pub(crate) background: DashMap<String, Arc<Making>>,
@@ -144,6 +145,12 @@ async fn dispatch(
     if let Some(dialect) = count::counted_at(path).filter(|_| request.method() == Method::POST) {
         return count::tokens(shared, request, dialect, trace).await;
     }
+    if path == "/v1/feedback" {
+        return match *request.method() {
+            Method::POST => calls::judge(shared, request, trace).await,
+            _ => Err(refusal::wrong_method(path, "POST")),
+        };
+    }
     if let Some(rest) = responses::kept_at(path) {
         return responses::answer(shared, request, rest, trace).await;
     }
@@ -156,7 +163,7 @@ async fn dispatch(
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
         ["v1", "models"] => models(shared, &request, None, trace),
         ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
-        ["v1", "calls", id] => call(shared, request.headers(), id, trace).await,
+        ["v1", "calls", id] => calls::show(shared, request.headers(), id, trace).await,
         _ => Err(refusal::no_such_path(path)),
     }
 }
@@ -190,8 +197,14 @@ pub(crate) async fn converse(
 ) -> Result<Response<Body>, Refusal> {
     let context = shared.recall(subject, inbound).await?;
     let thrift = Thrift::of(shared, subject, trace.most, now_ms());
-    let asking = (&thrift, trace.request);
-    let route = shared.decide(runtime, subject, inbound, context.session, asking)?;
+    let decided = shared.decide(&Deciding {
+        runtime,
+        subject,
+        inbound,
+        context: &context,
+        thrift: &thrift,
+        request: trace.request,
+    })?;
     trace.remaining = thrift.remaining;
     trace.lap(Phase::Decide);
     let call = Dispatch {
@@ -199,7 +212,7 @@ pub(crate) async fn converse(
         runtime,
         subject,
         inbound,
-        route: &route,
+        decided: &decided,
         context: &context,
         thrift: &thrift,
         request: trace.request,
@@ -208,7 +221,7 @@ pub(crate) async fn converse(
     };
     let answer = call.run(trace).await;
     if answer.is_err() && trace.answered_by.is_none() {
-        shared.forget(subject, &route);
+        shared.forget(runtime, subject, &decided);
     }
     answer
 }
@@ -252,86 +265,6 @@ impl Shared {
         Ok(subject)
     }
 
-    /// Decides where the call goes. The last user text is unescaped into a buffer on the stack.
-    fn decide(
-        &self,
-        runtime: &Runtime,
-        subject: &Subject,
-        inbound: &Inbound,
-        session: Session,
-        (thrift, request): (&Thrift, RequestId),
-    ) -> Result<Route, Refusal> {
-        let mut buffer = [0; router::features::MOST_BYTES];
-        let text = inbound.scan.prompt(&inbound.body, &mut buffer);
-        let features = Features {
-            text,
-            shape: &inbound.scan.shape,
-        };
-        let goes_on = inbound
-            .scan
-            .shape
-            .after_tool
-            .then(|| self.sessions.model(session));
-        let own = |target: &Target| target.dialect.name() == inbound.dialect.name();
-        let began_with = |name: Arc<str>| {
-            let at = |own_only: bool| {
-                let fits = |it: &Target| it.name == name && (own(it) || !own_only);
-                runtime.targets.iter().position(fits)
-            };
-            at(true).or_else(|| at(false))
-        };
-        let asked = Asked {
-            wanted: thrift.wanted(Wanted::parse(&inbound.scan.model), runtime),
-            dialect: inbound.dialect.name(),
-            converses: inbound.dialect.converses(),
-            stay: goes_on.flatten().and_then(began_with),
-            band: cascade::band(inbound, thrift, runtime),
-        };
-        let now = now_ms();
-        let usable = |place: usize| {
-            runtime
-                .targets
-                .get(place)
-                .is_some_and(|target| target.health.is_usable(now))
-        };
-        let share = runtime.routing.deep_per_thousand;
-        let mut split = match self.splits.get_mut(&subject.tenant) {
-            Some(split) => split,
-            None => self
-                .splits
-                .entry(Arc::clone(&subject.tenant))
-                .or_insert_with(|| Split::new(share)),
-        };
-        let decide = |asked: &Asked<'_>, split: &mut Split| {
-            router::decide(&features, asked, &runtime.policy, &usable, split)
-                .map_err(|error| refusal::no_model(&error))
-        };
-        let mut route = decide(&asked, &mut split)?;
-        let slowed = thrift.slows(&route, request);
-        if slowed {
-            split.forget(Tier::Deep);
-            let wanted = Wanted::Tier(Tier::Fast);
-            route = decide(&Asked { wanted, ..asked }, &mut split)?;
-        }
-        drop(split);
-        if slowed || (thrift.fast.is_some() && asked.wanted == Wanted::Tier(Tier::Fast)) {
-            route.reason = Reason::Budget;
-            let budget = thrift.fast.as_deref().unwrap_or("pacing");
-            self.meter.note(&subject.tenant, budget, "degrade", now);
-        }
-        telemetry::decided(&subject.tenant, route.tier, route.reason.as_str());
-        Ok(route)
-    }
-
-    /// Takes a decision back that no upstream saw.
-    fn forget(&self, subject: &Subject, route: &Route) {
-        if route.is_counted()
-            && let Some(mut split) = self.splits.get_mut(&subject.tenant)
-        {
-            split.forget(route.tier);
-        }
-    }
-
     /// How many calls are under way.
     pub(crate) fn calls_in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -360,32 +293,4 @@ fn models(
         return Err(refusal::no_model(&router::NoModel::Unknown { name, known }));
     }
     Ok(refusal::json(200, trace.dialect.show_model(one)))
-}
-
-/// What one settled call cost, for the tenant it belongs to.
-async fn call(
-    shared: &Arc<Shared>,
-    headers: &HeaderMap,
-    id: &str,
-    trace: &mut Trace,
-) -> Result<Response<Body>, Refusal> {
-    let subject = shared.caller(headers, trace)?;
-    let wanted: RequestId = id.parse().map_err(|_| refusal::no_such_call(id))?;
-    // A call is in the ledger some milliseconds after its end; a caller may be faster.
-    for _ in 0..20 {
-        let ledger = Arc::clone(&shared.ledger);
-        let found = tokio::task::spawn_blocking(move || ledger.call(wanted)).await;
-        let Ok(Ok((entries, _))) = found else {
-            return Err(refusal::ledger_unavailable());
-        };
-        if let Some(first) = entries.first() {
-            if first.held.subject.tenant != subject.tenant {
-                break;
-            }
-            let text = crate::admin::call_json(wanted, &entries);
-            return Ok(refusal::json(200, text.to_string()));
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    Err(refusal::no_such_call(id))
 }

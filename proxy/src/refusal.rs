@@ -66,7 +66,12 @@ pub(crate) fn unreadable(error: &ReadCallError) -> Refusal {
 }
 
 pub(crate) fn no_model(error: &router::NoModel) -> Refusal {
-    refusal(Fault::Caller, 404, "model_not_found", error.to_string())
+    let (status, code) = match error {
+        router::NoModel::Barred { .. } => (403, "model_not_allowed"),
+        router::NoModel::Refused(_) => (403, "policy_refused"),
+        _ => (404, "model_not_found"),
+    };
+    refusal(Fault::Caller, status, code, error.to_string())
 }
 
 /// A spent budget is final until its window ends: SDKs are told not to try again.

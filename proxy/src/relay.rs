@@ -257,8 +257,10 @@ async fn content_is_there(
     trace: &mut Trace,
 ) -> Result<(), Failed> {
     trace.lap(Phase::Upstream);
+    let after = trace.arrived.elapsed();
     target.health.succeeded();
-    billing.first_byte(trace.arrived.elapsed());
+    target.health.came(telemetry::elapsed_ms(after));
+    billing.first_byte(after);
     billing
         .synced()
         .await
@@ -283,7 +285,7 @@ fn dressed(
     leg: Leg,
     trace: &Trace,
 ) -> Response<()> {
-    let route = call.route;
+    let route = &call.decided.route;
     let mut response = Response::new(());
     *response.status_mut() = head.status;
     let headers = response.headers_mut();

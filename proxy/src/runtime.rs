@@ -32,6 +32,9 @@ pub struct Runtime {
     pub(crate) meter: meter::Config,
     pub(crate) policy_config: router::config::PolicyConfig,
     pub(crate) context: config::Context,
+    /// The class of calls that no rule gives another, and the version of the classifier's weights.
+    pub(crate) default_class: Arc<str>,
+    pub(crate) weights: Arc<str>,
 }
 
 /// A model that calls can go to. Its place in the list is its place in the policy.
@@ -47,6 +50,9 @@ pub(crate) struct Target {
     pub(crate) thinking: Option<ThinkingForm>,
     /// The longest prompt it takes, in tokens, where the price book knows it.
     pub(crate) context: Option<u64>,
+    /// What it can not do, and the place of the most sensitive label that it may see.
+    pub(crate) lacks: router::Needs,
+    pub(crate) label: Option<usize>,
     pub(crate) health: Arc<Health>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     /// The tokenizer was named as the model's own, so its counts bound the provider's.
@@ -158,6 +164,7 @@ impl Target {
         book: &PriceBook,
         before: Option<&Runtime>,
         counts: &Counts,
+        labels: &[String],
     ) -> Self {
         let same = |t: &&Self| *t.name == *model.name && t.endpoint.name == endpoint.name;
         let known = before.and_then(|before| before.targets.iter().find(same));
@@ -173,6 +180,10 @@ impl Target {
             context: model.context.or_else(|| book.max_input(price?)),
             thinking: model.thinking,
             max_output: model.max_output.or_else(|| book.max_output(price?)),
+            lacks: model.lacks,
+            label: labels
+                .iter()
+                .position(|it| Some(it) == model.label.as_ref()),
             health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
             tokenizer: Arc::clone(&counts.tokenizer),
             tokenizer_is_its_own: counts.is_its_own,
@@ -199,7 +210,10 @@ impl Runtime {
                 .iter()
                 .filter_map(|name| endpoints.get(name.as_str()))
             {
-                targets.push(Target::build(model, endpoint, &book, before, &counts));
+                let labels = &config.policy.labels;
+                targets.push(Target::build(
+                    model, endpoint, &book, before, &counts, labels,
+                ));
             }
         }
         let models = targets.iter().map(|target| router::Model {
@@ -208,9 +222,13 @@ impl Runtime {
             dialect: target.dialect.name(),
             converses: target.dialect.converses(),
             context: target.context,
+            region: target.endpoint.region.as_deref().map(Arc::from),
+            label: target.label,
+            lacks: target.lacks,
         });
+        let rules = router::Rules::new(config.policy.rules.clone(), config.policy.labels.clone());
         Ok(Self {
-            policy: router::Policy::new(models.collect())?,
+            policy: router::Policy::new(models.collect(), rules)?,
             targets,
             book_version: Arc::from(book.version().get(..12).unwrap_or_default()),
             sell: Arc::new(SellBook::read(&config.sells)?),
@@ -221,6 +239,8 @@ impl Runtime {
             meter: config.meter.clone(),
             policy_config: config.policy.clone(),
             context: config.context.clone(),
+            default_class: Arc::from(router::config::DEFAULT_CLASS),
+            weights: Arc::from(router::version()),
         })
     }
 

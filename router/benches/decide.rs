@@ -1,9 +1,11 @@
 //! What a decision costs on a prompt of 4 KB.
 
-use std::sync::Arc;
-
 use criterion::{Criterion, criterion_group, criterion_main};
-use router::{Asked, Features, Model, Policy, Split, Wanted, decide};
+use router::switch::Stakes;
+use router::{
+    Asked, Config, Features, Model, Outlook, Policy, Quote, Rules, Ruling, Split, Step, Wanted,
+    decide,
+};
 use wire::{Shape, Tier};
 
 fn decide_4kb(criterion: &mut Criterion) {
@@ -12,15 +14,18 @@ fn decide_4kb(criterion: &mut Criterion) {
         .cycle()
         .take(4_096)
         .collect();
-    let model = |name: &str, tier| Model {
-        name: Arc::from(name),
-        tier,
-        dialect: "d",
-        converses: true,
-        context: None,
-    };
-    let Ok(policy) = Policy::new(vec![model("f", Tier::Fast), model("d", Tier::Deep)]) else {
+    let models = vec![
+        Model::new("f", Tier::Fast, "d"),
+        Model::new("d", Tier::Deep, "d"),
+    ];
+    let Ok(policy) = Policy::new(models, Rules::default()) else {
         return;
+    };
+    let (config, ruling) = (Config::default(), Ruling::default());
+    let outlook = Outlook {
+        usable: &|_| true,
+        quote: &|_| Quote::default(),
+        stakes: &|_, _| Stakes::default(),
     };
     let mut split = Split::new(200);
     let shape = Shape::default();
@@ -30,6 +35,12 @@ fn decide_4kb(criterion: &mut Criterion) {
         converses: true,
         stay: None,
         band: None,
+        seat: None,
+        step: Step::Chat,
+        score: None,
+        ruling: &ruling,
+        prompt_tokens: 1_000,
+        luck: 999,
     };
     criterion.bench_function("decide_4kb", |bencher| {
         bencher.iter(|| {
@@ -37,7 +48,7 @@ fn decide_4kb(criterion: &mut Criterion) {
                 text: std::hint::black_box(&text),
                 shape: &shape,
             };
-            decide(&features, &asked, &policy, &|_| true, &mut split)
+            decide(&features, &asked, &policy, &config, &outlook, &mut split)
         });
     });
 }

@@ -1,14 +1,25 @@
 //! One decision: the tier, the order of models to try, and the reason.
 
+mod field;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use wire::Tier;
 
 use crate::cascade::Band;
+use crate::config::Config;
 use crate::features::Features;
-use crate::policy::{Model, Policy};
+use crate::policy::Policy;
+use crate::rules::{Barred, Ruling};
 use crate::score::{Score, score};
 use crate::split::{Choice, Split};
+use crate::step::Step;
+use crate::switch::{Stakes, gain};
+
+use field::Field;
+pub use field::Order;
 
 /// What the caller wrote as `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +55,41 @@ pub enum Reason {
     Cascade,
     /// A fast answer failed a check. No decision has this reason, the attempt that follows it does.
     Escalated,
+    /// The lot, for the control group.
+    Control,
     /// The caller named the tier.
     Pinned,
     /// The caller named the model.
     Named,
+    /// A rule of the operator's names the tier.
+    Rule,
     /// Only one tier has a model for such calls.
     OnlyTier,
     /// The call goes on a tool loop, and stays with the model that began it.
     Session,
+    /// The prompt cache that a change of the model would lose is worth more than the change.
+    Cache,
     /// A budget that is nearly spent, or spent ahead of its plan, sends calls to the fast tier.
     Budget,
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::Score,
+        Self::Split,
+        Self::Cascade,
+        Self::Escalated,
+        Self::Control,
+        Self::Pinned,
+        Self::Named,
+        Self::Rule,
+        Self::OnlyTier,
+        Self::Session,
+        Self::Cache,
+        Self::Budget,
+    ];
+
     /// The word used in headers, labels and the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -64,11 +97,36 @@ impl Reason {
             Self::Split => "split",
             Self::Cascade => "cascade",
             Self::Escalated => "escalated",
+            Self::Control => "control",
             Self::Pinned => "pinned",
             Self::Named => "named",
+            Self::Rule => "rule",
             Self::OnlyTier => "only_tier",
             Self::Session => "session",
+            Self::Cache => "cache",
             Self::Budget => "budget",
+        }
+    }
+
+    /// What it means, for people.
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::Score => "the classifier's score, against the threshold that holds the split",
+            Self::Split => "the split, which overruled the score to hold its target",
+            Self::Cascade => {
+                "the score is near the threshold: fast first, deep if that fails a check"
+            }
+            Self::Escalated => "the fast answer before it failed a check",
+            Self::Control => "the lot: this call is one of the control group",
+            Self::Pinned => "the caller named the tier",
+            Self::Named => "the caller named the model",
+            Self::Rule => "a rule of the operator's names the tier",
+            Self::OnlyTier => "only this tier has a model that may take the call",
+            Self::Session => "a tool loop under way stays with the model that began it",
+            Self::Cache => "a change of the model would lose a prompt cache that is worth more",
+            Self::Budget => {
+                "a budget that is nearly spent, or ahead of its plan, sends calls to the fast tier"
+            }
         }
     }
 }
@@ -76,33 +134,6 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Places of models in the order in which to try them; at most eight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Order {
-    places: [u16; 8],
-    len: u8,
-}
-
-impl Order {
-    fn push(&mut self, place: usize) {
-        if let (Some(slot), Ok(place)) = (
-            self.places.get_mut(usize::from(self.len)),
-            u16::try_from(place),
-        ) {
-            *slot = place;
-            self.len += 1;
-        }
-    }
-
-    /// The places, first choice first.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.places
-            .iter()
-            .take(usize::from(self.len))
-            .map(|place| usize::from(*place))
     }
 }
 
@@ -114,8 +145,17 @@ pub struct Route {
     pub reason: Reason,
     /// The classifier's score; `None` when it was not asked.
     pub score: Option<Score>,
+    pub step: Step,
+    /// The score above which calls went deep, where the score was asked.
+    pub threshold: Option<f32>,
+    /// How likely the tier was, over the lot that the control group draws; 1 where nothing was drawn.
+    pub propensity: f32,
+    /// What a change of the model loses by the conversation's cache, in nano-USD; 0 without a change.
+    pub lost_nano_usd: i64,
     /// The answer of the fast tier is checked, and may be followed by one of the deep tier.
     pub cascade: bool,
+    /// The models to ask then.
+    pub deeper: Order,
 }
 
 impl Route {
@@ -123,8 +163,28 @@ impl Route {
     pub fn is_counted(&self) -> bool {
         matches!(
             self.reason,
-            Reason::Score | Reason::Split | Reason::Cascade | Reason::Session
+            Reason::Score
+                | Reason::Split
+                | Reason::Cascade
+                | Reason::Session
+                | Reason::Cache
+                | Reason::Control
         )
+    }
+
+    fn plain(tier: Tier, order: Order, reason: Reason, step: Step) -> Self {
+        Self {
+            tier,
+            order,
+            reason,
+            score: None,
+            step,
+            threshold: None,
+            propensity: 1.0,
+            lost_nano_usd: 0,
+            cascade: false,
+            deeper: Order::default(),
+        }
     }
 }
 
@@ -137,6 +197,10 @@ pub enum NoModel {
     OtherDialect { name: String, dialect: String },
     #[error("no model can answer a call of {dialect}; add an [[endpoint]] of this dialect")]
     NoDialect { dialect: String },
+    #[error("no model may have this call: {why}; ask for less, or have the policy changed")]
+    Barred { why: String },
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What the call is, besides its text.
@@ -149,306 +213,185 @@ pub struct Asked<'a> {
     pub converses: bool,
     /// The place of the model that the tool loop which this call goes on began with.
     pub stay: Option<usize>,
+    /// The place of the model that the conversation's last answer came from, while its cache is warm.
+    pub seat: Option<usize>,
+    pub step: Step,
+    /// The score of an earlier decision, where that is made again.
+    pub score: Option<Score>,
+    /// What the operator's rules say.
+    pub ruling: &'a Ruling,
+    /// About how long the prompt is, in tokens.
+    pub prompt_tokens: u64,
+    /// Random bits.
+    pub luck: u64,
     /// How near to the threshold a call is tried fast first; `None` for one that may not be.
     pub band: Option<Band>,
 }
 
-impl Asked<'_> {
-    fn fits(&self, model: &Model) -> bool {
-        model.dialect == self.dialect || (self.converses && model.converses)
+/// What is known of the models now, by their places.
+#[derive(Clone, Copy)]
+pub struct Outlook<'a> {
+    /// Whether it is healthy.
+    pub usable: &'a dyn Fn(usize) -> bool,
+    pub quote: &'a dyn Fn(usize) -> Quote,
+    /// What a conversation has at stake that would change from the first model to the second.
+    pub stakes: &'a dyn Fn(usize, usize) -> Stakes,
+}
+
+impl fmt::Debug for Outlook<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Outlook")
     }
 }
 
-/// Decides where a call goes. `usable` says whether the model at a place is healthy. Only `auto`
-/// looks at the text and counts in `split`.
+/// What a call costs at a model, and how long its first content has taken lately, where that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quote {
+    pub cost_nano_usd: Option<i64>,
+    pub first_byte_ms: Option<u32>,
+}
+
+/// Decides where a call goes. Only `auto` looks at the text and counts in `split`.
+///
+/// # Errors
+/// When no model can, or may, take it.
 pub fn decide(
     features: &Features<'_>,
     asked: &Asked<'_>,
     policy: &Policy,
-    usable: &dyn Fn(usize) -> bool,
+    config: &Config,
+    outlook: &Outlook<'_>,
     split: &mut Split,
 ) -> Result<Route, NoModel> {
-    let (wanted, dialect) = (asked.wanted, asked.dialect);
-    if let Wanted::Named(name) = wanted {
-        return named(name, asked, policy);
+    if let Some(words) = &asked.ruling.refused {
+        return Err(NoModel::Refused(words.clone()));
     }
-    if let (Wanted::Auto, Some(route)) = (wanted, stay(asked, policy, usable, split)) {
+    let field = Field::new(features, asked, policy, config, outlook);
+    if let Wanted::Named(name) = asked.wanted {
+        return field.named(name);
+    }
+    let ruled = asked.ruling.tier.filter(|_| asked.wanted == Wanted::Auto);
+    if let (Wanted::Auto, None, Some(route)) = (asked.wanted, ruled, stay(&field, split)) {
         return Ok(route);
     }
-    let speaks = |tier: Tier| {
-        policy
-            .models
-            .iter()
-            .any(|model| asked.fits(model) && model.tier == tier)
-    };
-    let (tier, reason, score) = match (wanted, speaks(Tier::Fast), speaks(Tier::Deep)) {
-        (_, false, false) => {
-            return Err(NoModel::NoDialect {
-                dialect: dialect.to_owned(),
-            });
-        }
-        (_, true, false) => (Tier::Fast, Reason::OnlyTier, None),
-        (_, false, true) => (Tier::Deep, Reason::OnlyTier, None),
-        (Wanted::Tier(tier), ..) => (tier, Reason::Pinned, None),
-        _ => {
-            let score = score(features);
-            let choice = split.choose_beside(score, asked.band);
-            let reason = match choice {
-                Choice { near: true, .. } => Reason::Cascade,
-                Choice {
-                    overruled: true, ..
-                } => Reason::Split,
-                _ => Reason::Score,
-            };
-            (choice.tier, reason, Some(score))
-        }
-    };
-    Ok(Route {
-        tier,
-        order: order(tier, asked, policy, usable),
-        reason,
-        score,
-        cascade: reason == Reason::Cascade,
-    })
+    let plain = |tier, reason| Route::plain(tier, field.order(tier), reason, asked.step);
+    match (asked.wanted, field.has(Tier::Fast), field.has(Tier::Deep)) {
+        (_, false, false) => Err(field.nobody()),
+        (_, true, false) => Ok(plain(Tier::Fast, Reason::OnlyTier)),
+        (_, false, true) => Ok(plain(Tier::Deep, Reason::OnlyTier)),
+        (Wanted::Tier(tier), ..) => Ok(plain(tier, Reason::Pinned)),
+        _ => Ok(match ruled {
+            Some(tier) => plain(tier, Reason::Rule),
+            None => scored(features, &field, split),
+        }),
+    }
 }
 
 /// A tool loop is not torn between models: reasoning that one began another could not go on with.
-fn stay(
+fn stay(field: &Field<'_>, split: &mut Split) -> Option<Route> {
+    let place = field.asked.stay?;
+    let tier = field.sits(place)?;
+    split.stay(tier).then(|| {
+        let order = field.order_from(place, tier);
+        Route::plain(tier, order, Reason::Session, field.asked.step)
+    })
+}
+
+/// By the score: by lot for the control group, with what a change of the model is worth otherwise.
+fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Route {
+    let asked = field.asked;
+    let score = asked.score.unwrap_or_else(|| score(features));
+    let threshold = split.threshold();
+    let share = f32::from(split.target()) / 1_000.0;
+    let control = f32::from(field.config.control_per_thousand.min(1_000)) / 1_000.0;
+    let lot = |tier| {
+        control
+            * if tier == Tier::Deep {
+                share
+            } else {
+                1.0 - share
+            }
+    };
+    let route = |tier, order, reason, propensity| Route {
+        score: Some(score),
+        threshold: Some(threshold),
+        propensity,
+        ..Route::plain(tier, order, reason, asked.step)
+    };
+    if let Some(drawn) = drawn(field.config, split.target(), asked.luck) {
+        let chosen = split.clone().choose(score).tier;
+        if split.stay(drawn) {
+            let own = if chosen == drawn { 1.0 - control } else { 0.0 };
+            let order = field.order(drawn);
+            return route(drawn, order, Reason::Control, own + lot(drawn));
+        }
+    }
+    let wanted = split.wants(score);
+    let seated = asked.seat.and_then(|seat| {
+        let sits = field.sits(seat)?;
+        let other = field.order(sits.other()).iter().next()?;
+        Some((seat, sits, (field.outlook.stakes)(seat, other)))
+    });
+    // Where there is a cache to lose, the split may not change the model for its own sake either, as
+    // long as the count allows that.
+    if let Some((seat, sits, stakes)) = seated.filter(|(.., stakes)| stakes.lost_nano_usd > 0) {
+        let gain = gain(
+            score,
+            threshold,
+            stakes.premium_nano_usd,
+            wanted == Tier::Deep,
+        );
+        let changes = wanted != sits && field.config.switch.pays(gain, &stakes);
+        if !changes && split.stay(sits) {
+            let reason = if wanted == sits {
+                Reason::Score
+            } else {
+                Reason::Cache
+            };
+            let odds = 1.0 - control + lot(sits);
+            return route(sits, field.order_from(seat, sits), reason, odds);
+        }
+    }
+    let choice = split.choose_beside(score, asked.band);
+    let reason = match choice {
+        Choice { near: true, .. } => Reason::Cascade,
+        Choice {
+            overruled: true, ..
+        } => Reason::Split,
+        _ => Reason::Score,
+    };
+    let order = field.order(choice.tier);
+    let propensity = 1.0 - control + lot(choice.tier);
+    Route {
+        lost_nano_usd: seated.map_or(0, |(_, sits, stakes)| {
+            i64::from(sits != choice.tier) * stakes.lost_nano_usd
+        }),
+        cascade: choice.near,
+        deeper: if choice.near {
+            field.order(Tier::Deep)
+        } else {
+            Order::default()
+        },
+        ..route(choice.tier, order, reason, propensity)
+    }
+}
+
+/// The tier that is drawn for a call of the control group: deep as often as the split's target.
+fn drawn(config: &Config, target: u16, luck: u64) -> Option<Tier> {
+    let thousandth = |bits: u64| u16::try_from(bits % 1_000).unwrap_or(0);
+    let is_control = thousandth(luck) < config.control_per_thousand;
+    let is_deep = thousandth(luck / 1_000) < target;
+    is_control.then_some(if is_deep { Tier::Deep } else { Tier::Fast })
+}
+
+/// The models that may not have a call, each with the reason: what an explanation shows.
+pub fn barred(
+    features: &Features<'_>,
     asked: &Asked<'_>,
     policy: &Policy,
-    usable: &dyn Fn(usize) -> bool,
-    split: &mut Split,
-) -> Option<Route> {
-    let place = asked.stay.filter(|place| usable(*place))?;
-    let model = policy.models.get(place).filter(|model| asked.fits(model))?;
-    if !split.stay(model.tier) {
-        return None;
-    }
-    let mut first = Order::default();
-    first.push(place);
-    for other in order(model.tier, asked, policy, usable)
-        .iter()
-        .filter(|other| *other != place)
-    {
-        first.push(other);
-    }
-    Some(Route {
-        tier: model.tier,
-        order: first,
-        reason: Reason::Session,
-        score: None,
-        cascade: false,
-    })
-}
-
-fn named(name: &str, asked: &Asked<'_>, policy: &Policy) -> Result<Route, NoModel> {
-    let known = |model: &&Model| &*model.name == name;
-    let Some(model) = policy.models.iter().find(known) else {
-        let mut names: Vec<&str> = policy.models.iter().map(|model| &*model.name).collect();
-        names.dedup();
-        return Err(NoModel::Unknown {
-            name: name.to_owned(),
-            known: names.join(", "),
-        });
-    };
-    let mut order = Order::default();
-    for at_home in [true, false] {
-        for (place, model) in policy.models.iter().enumerate() {
-            let is_own = model.dialect == asked.dialect;
-            if known(&model) && asked.fits(model) && is_own == at_home {
-                order.push(place);
-            }
-        }
-    }
-    if order == Order::default() {
-        return Err(NoModel::OtherDialect {
-            name: name.to_owned(),
-            dialect: asked.dialect.to_owned(),
-        });
-    }
-    Ok(Route {
-        tier: model.tier,
-        order,
-        reason: Reason::Named,
-        score: None,
-        cascade: false,
-    })
-}
-
-/// Healthy models of the tier, then of the other tier, then the rest: a sick model beats none. Within
-/// a tier those of the caller's own dialect come first: nothing is lost on the way to them. A model with
-/// several endpoints is tried at one of them.
-fn order(tier: Tier, asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
-    let mut order = Order::default();
-    let mut push_all = |tier: Tier, healthy: bool| {
-        for at_home in [true, false] {
-            for (place, model) in policy.models.iter().enumerate() {
-                let fits = asked.fits(model) && model.tier == tier;
-                let is_own = model.dialect == asked.dialect;
-                let again = |other: usize| {
-                    let found: Option<&Model> = policy.models.get(other);
-                    found.is_some_and(|found| found.name == model.name)
-                };
-                let is_new = !order.iter().any(again);
-                if fits && is_own == at_home && is_new && usable(place) == healthy {
-                    order.push(place);
-                }
-            }
-        }
-    };
-    push_all(tier, true);
-    push_all(tier.other(), true);
-    push_all(tier, false);
-    push_all(tier.other(), false);
-    order
-}
-
-/// The deep models that a call may be escalated to, healthy ones only, as [`decide`] orders them.
-pub fn deeper(asked: &Asked<'_>, policy: &Policy, usable: &dyn Fn(usize) -> bool) -> Order {
-    let mut deeper = Order::default();
-    let is_deep = |place: &usize| {
-        let model = policy.models.get(*place);
-        model.is_some_and(|model| model.tier == Tier::Deep) && usable(*place)
-    };
-    for place in order(Tier::Deep, asked, policy, usable)
-        .iter()
-        .filter(is_deep)
-    {
-        deeper.push(place);
-    }
-    deeper
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use wire::Shape;
-
-    use super::*;
-
-    fn policy(models: &[(&str, Tier, &'static str)]) -> Policy {
-        let models = models.iter().map(|(name, tier, dialect)| Model {
-            name: Arc::from(*name),
-            tier: *tier,
-            dialect,
-            converses: *dialect != "alone",
-            context: None,
-        });
-        Policy::new(models.collect()).expect("a policy")
-    }
-
-    fn route(policy: &Policy, model: &str, sick: &[usize]) -> Result<Route, NoModel> {
-        let features = Features {
-            text: "Hello",
-            shape: &Shape::default(),
-        };
-        let usable = |place| !sick.contains(&place);
-        let asked = Asked {
-            wanted: Wanted::parse(model),
-            dialect: "a",
-            converses: true,
-            stay: None,
-            band: None,
-        };
-        decide(&features, &asked, policy, &usable, &mut Split::new(200))
-    }
-
-    #[test]
-    fn the_order_is_the_tier_then_the_other_then_the_sick() {
-        let policy = policy(&[
-            ("f1", Tier::Fast, "a"),
-            ("d1", Tier::Deep, "a"),
-            ("f2", Tier::Fast, "a"),
-            ("other", Tier::Fast, "b"),
-            ("vectors", Tier::Fast, "alone"),
-            ("f2", Tier::Fast, "b"),
-        ]);
-        let places = |model: &str, sick: &[usize]| {
-            let route = route(&policy, model, sick).expect("a route");
-            (route.order.iter().collect::<Vec<_>>(), route.reason)
-        };
-        assert_eq!(places("fast", &[]), (vec![0, 2, 3, 1], Reason::Pinned));
-        assert_eq!(places("fast", &[0]), (vec![2, 3, 1, 0], Reason::Pinned));
-        assert_eq!(places("deep", &[1]), (vec![0, 2, 3, 1], Reason::Pinned));
-        assert_eq!(places("d1", &[]), (vec![1], Reason::Named));
-        assert_eq!(places("f2", &[]), (vec![2, 5], Reason::Named));
-        assert_eq!(places("fast", &[2]), (vec![0, 3, 5, 1], Reason::Pinned));
-        assert!(matches!(
-            route(&policy, "vectors", &[]),
-            Err(NoModel::OtherDialect { .. })
-        ));
-        let unknown = route(&policy, "gpt", &[]).expect_err("no such model");
-        assert!(unknown.to_string().contains("f1, d1, f2"), "{unknown}");
-    }
-
-    #[test]
-    fn a_tool_loop_stays_with_its_model_while_the_count_allows() {
-        let policy = policy(&[("f", Tier::Fast, "a"), ("d", Tier::Deep, "b")]);
-        let features = Features {
-            text: "Hello",
-            shape: &Shape::default(),
-        };
-        let asked = Asked {
-            wanted: Wanted::Auto,
-            dialect: "a",
-            converses: true,
-            stay: Some(1),
-            band: None,
-        };
-        let mut split = Split::new(200);
-        let mut stays = || {
-            let route = decide(&features, &asked, &policy, &|_| true, &mut split);
-            route.expect("a route").reason == Reason::Session
-        };
-        assert!((0..6).all(|_| stays()));
-        assert!(!stays(), "five calls beyond the target of one in five");
-    }
-
-    #[test]
-    fn a_call_near_the_threshold_is_tried_fast_first_and_counted_so() {
-        let policy = policy(&[("f", Tier::Fast, "a"), ("d", Tier::Deep, "b")]);
-        let features = Features {
-            text: "Prove that the group of order 56 has a normal Sylow subgroup.",
-            shape: &Shape::default(),
-        };
-        let route = |wanted: Wanted<'_>, band: Option<Band>, split: &mut Split| {
-            let asked = Asked {
-                wanted,
-                dialect: "a",
-                converses: true,
-                stay: None,
-                band,
-            };
-            let deeper: Vec<_> = deeper(&asked, &policy, &|_| true).iter().collect();
-            assert_eq!(deeper, [1]);
-            let route = decide(&features, &asked, &policy, &|_| true, split);
-            route.expect("a route")
-        };
-        let all = Some(Band {
-            below: 1.0,
-            above: 1.0,
-        });
-        let mut split = Split::new(200);
-        let near = route(Wanted::Auto, all, &mut split);
-        assert_eq!((near.tier, near.cascade), (Tier::Fast, true));
-        assert_eq!((near.reason, near.is_counted()), (Reason::Cascade, true));
-        assert_eq!(split.counts(), (1, 0));
-        assert!(split.escalate());
-        assert_eq!(split.counts(), (1, 1));
-        for wanted in [Wanted::Tier(Tier::Fast), Wanted::Named("f")] {
-            assert!(!route(wanted, all, &mut split).cascade);
-        }
-        assert!(!route(Wanted::Auto, None, &mut split).cascade);
-    }
-
-    #[test]
-    fn one_tier_alone_takes_everything_and_is_not_counted() {
-        let policy = policy(&[("d", Tier::Deep, "a")]);
-        let route = route(&policy, "auto", &[]).expect("a route");
-        assert_eq!(
-            (route.tier, route.reason, route.is_counted()),
-            (Tier::Deep, Reason::OnlyTier, false)
-        );
-    }
+    config: &Config,
+    outlook: &Outlook<'_>,
+) -> Vec<(usize, Barred)> {
+    let field = Field::new(features, asked, policy, config, outlook);
+    field.barred().collect()
 }

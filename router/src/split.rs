@@ -62,11 +62,7 @@ impl Split {
     pub fn choose_beside(&mut self, score: Score, band: Option<Band>) -> Choice {
         let target = i64::from(self.target);
         let near = band.is_some_and(|band| band.holds(score, self.threshold));
-        let wanted = if score.0 > self.threshold && !near {
-            Tier::Deep
-        } else {
-            Tier::Fast
-        };
+        let wanted = if near { Tier::Fast } else { self.wants(score) };
         let tier = match wanted {
             Tier::Deep if self.debt + 1_000 - target > BOUND => Tier::Fast,
             Tier::Fast if self.debt - target < -BOUND => Tier::Deep,
@@ -103,6 +99,20 @@ impl Split {
             self.deep -= 1;
             self.debt -= 1_000;
         }
+    }
+
+    /// The tier that the score asks for, whatever the count.
+    pub fn wants(&self, score: Score) -> Tier {
+        if score.0 > self.threshold {
+            Tier::Deep
+        } else {
+            Tier::Fast
+        }
+    }
+
+    /// The target share of deep calls, in thousandths.
+    pub fn target(&self) -> u16 {
+        self.target
     }
 
     /// Counts a call that stays with the tier of the one before it, if the count allows that.

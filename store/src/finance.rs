@@ -2,12 +2,13 @@
 
 mod books;
 mod choices;
+mod routes;
 mod sums;
 mod tasks;
 
 use meter::books::{Books, Capture};
 use meter::finance::{
-    Bin, Changed, Choices, Decided, Filter, Finance, Grain, Line, Open, Priced, Reconciled,
+    Bin, Changed, Choices, Decided, Filter, Finance, Grain, Line, Open, Priced, Reconciled, Routed,
     Statement, Step, Tasks,
 };
 use meter::ledger::Dimension;
@@ -168,6 +169,16 @@ impl Finance for SqlLedger {
 
     fn changed(&self, filter: &Filter) -> Result<Vec<Changed>, LedgerError> {
         self.read("read corrections", |sql| books::changed(sql, filter))
+    }
+
+    fn routes(&self, filter: &Filter) -> Result<Vec<Routed>, LedgerError> {
+        self.read("sum decisions", |sql| routes::sums(sql, filter))
+    }
+
+    fn drawn(&self, filter: &Filter, limit: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.read("read the control group", |sql| {
+            routes::drawn(sql, filter, limit)
+        })
     }
 
     fn changes(&self, budget: &str) -> Result<Vec<Override>, LedgerError> {

@@ -24,11 +24,13 @@ const SQLITE: &[&str] = &[
     include_str!("../migrations/sqlite/0002_finance.sql"),
     include_str!("../migrations/sqlite/0003_books.sql"),
     include_str!("../migrations/sqlite/0004_pages.sql"),
+    include_str!("../migrations/sqlite/0005_routing.sql"),
 ];
 const POSTGRES: &[&str] = &[
     include_str!("../migrations/postgres/0001_ledger.sql"),
     include_str!("../migrations/postgres/0002_books.sql"),
     include_str!("../migrations/postgres/0003_pages.sql"),
+    include_str!("../migrations/postgres/0004_routing.sql"),
 ];
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;

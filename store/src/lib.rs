@@ -9,6 +9,7 @@ pub mod journal;
 pub mod ledger;
 pub mod recorder;
 pub mod sql;
+mod verdicts;
 
 pub use archive::SqliteArchive;
 pub use config::Config;

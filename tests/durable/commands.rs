@@ -223,7 +223,8 @@ async fn explain_shows_both_attempts_of_an_escalation_and_its_cause() {
     };
     let fast = Upstream::start(declines).await.unwrap();
     let deep = Upstream::start(script(DEEP)).await.unwrap();
-    let near = "[routing.cascade]\nmargin_per_thousand = 1000\n";
+    let near =
+        "[routing]\ncontrol_per_thousand = 0\n[routing.cascade]\nmargin_per_thousand = 1000\n";
     let path = config(folder.path(), &fast, &deep, near);
     let key = key(&path, "acme");
     let process = Process::start(PROGRAM, &path).await;
@@ -238,7 +239,7 @@ async fn explain_shows_both_attempts_of_an_escalation_and_its_cause() {
     let (ok, told, error) = command(&["explain", &request], &path);
     assert!(ok, "{error}");
     for words in [
-        "cascade: the score is near",
+        "cascade: the score is near the threshold",
         "attempt 0",
         "this answer failed the check `refusal`",
         "attempt 1",

@@ -10,11 +10,10 @@ use tests::{Reply, World};
 use wire::{Tier, UsageSource};
 
 /// Every call is near the threshold, and every escalation allowed.
-const ALL: &str = "routing.deep_per_thousand = 1000\nrouting.cascade.margin_per_thousand = 1000\n\
+const ALL: &str = "routing.control_per_thousand = 0\nrouting.deep_per_thousand = 1000\nrouting.cascade.margin_per_thousand = 1000\n\
                    routing.cascade.logprob = true\n";
 /// Every call is near the threshold, and streams are held for long.
-const NEAR_AND_SLOW: &str =
-    "routing.cascade.margin_per_thousand = 1000\nrouting.cascade.hold_ms = 600000\n";
+const NEAR_AND_SLOW: &str = "routing.control_per_thousand = 0\nrouting.cascade.margin_per_thousand = 1000\nrouting.cascade.hold_ms = 600000\n";
 const DECLINES: &str = "I'm sorry, but I can't help with that. ";
 
 fn fast(change: impl FnOnce(&mut Script)) -> Script {
@@ -285,7 +284,7 @@ async fn a_call_escalates_from_one_dialect_to_another() {
 
 #[tokio::test]
 async fn an_answer_that_passes_is_released_as_it_came() {
-    let head = "routing.cascade.margin_per_thousand = 1000";
+    let head = "routing.control_per_thousand = 0\nrouting.cascade.margin_per_thousand = 1000";
     for tongue in Tongue::ALL {
         let world = World::start(head, "").await;
         world.fast.set_script(fast(|it| it.output_tokens = 60));
@@ -308,7 +307,11 @@ async fn an_answer_that_passes_is_released_as_it_came() {
 
 #[tokio::test]
 async fn escalations_stop_at_the_target() {
-    let world = World::start("routing.cascade.margin_per_thousand = 1000", "").await;
+    let world = World::start(
+        "routing.control_per_thousand = 0\nrouting.cascade.margin_per_thousand = 1000",
+        "",
+    )
+    .await;
     world.fast.set_script(says(DECLINES));
     let mut denied = 0;
     for n in 0..200 {
@@ -434,7 +437,7 @@ async fn a_stream_that_breaks_while_it_is_held_fails_over() {
 
 #[tokio::test]
 async fn a_slow_stream_is_held_no_longer_than_is_said() {
-    let head = "routing.cascade.margin_per_thousand = 1000\nrouting.cascade.hold_ms = 1";
+    let head = "routing.control_per_thousand = 0\nrouting.cascade.margin_per_thousand = 1000\nrouting.cascade.hold_ms = 1";
     let world = World::start(head, "").await;
     world.fast.set_script(fast(|it| {
         (it.say, it.token_gap_us) = (Some("A river. I'm not sure, though.".into()), 20_000);
@@ -505,7 +508,7 @@ async fn only_calls_that_the_score_decides_are_checked() {
 #[tokio::test]
 async fn nothing_is_held_where_the_cascade_is_off_or_the_tier_named() {
     let forever = "routing.cascade.hold_ms = 600000\nrouting.cascade.hold_whole_ms = 600000\n";
-    let near = "routing.cascade.margin_per_thousand = 1000";
+    let near = "routing.control_per_thousand = 0\nrouting.cascade.margin_per_thousand = 1000";
     for (head, model) in [
         ("routing.cascade.enabled = false", "auto"),
         ("routing.cascade.margin_per_thousand = 0", "auto"),

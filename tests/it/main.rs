@@ -12,6 +12,8 @@ mod hostile;
 mod json_suite;
 mod keys;
 mod money;
+mod policy;
+mod proof;
 mod switch;
 mod tls;
 mod transparent;

@@ -61,6 +61,7 @@ impl Calls {
             lane: "standard".into(),
             book: "0123456789ab".into(),
             escalated: std::sync::Arc::default(),
+            routing: None,
             charges: vec![meter::Charge {
                 budget: "acme/month".into(),
                 start_ms: 0,

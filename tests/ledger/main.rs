@@ -4,6 +4,7 @@
 mod books;
 mod nodes;
 mod port;
+mod routing;
 
 use std::sync::Arc;
 
@@ -112,6 +113,7 @@ pub fn held(n: u8, bound: i64) -> Held {
         book: Arc::from("0123456789ab"),
         escalated: std::sync::Arc::default(),
         charges: Vec::new(),
+        routing: None,
     }
 }
 

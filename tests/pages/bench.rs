@@ -43,6 +43,7 @@ fn main() {
         ("explore_pivot", "/explore", "by=model&then=tenant"),
         ("units", "/units", ""),
         ("savings", "/savings", ""),
+        ("routing", "/routing", ""),
         ("chargeback", "/chargeback", ""),
         ("quality", "/quality", ""),
         ("prices", "/prices", ""),
@@ -59,6 +60,7 @@ fn main() {
                     finance: &ledger,
                     budgets: &[],
                     prices: &meter::price::Listing::default(),
+                    worth: &Sums(&ledger),
                     in_flight: 0,
                 };
                 black_box(desk.answer(asked, sources).unwrap().unwrap().body.len())
@@ -66,4 +68,17 @@ fn main() {
         });
     }
     criterion.final_summary();
+}
+
+/// The sums of routing, without the estimates that the gateway adds.
+#[derive(Debug)]
+struct Sums<'a>(&'a store::SqlLedger);
+
+impl meter::routing::Appraiser for Sums<'_> {
+    fn worth(&self, filter: &meter::finance::Filter) -> Result<meter::Worth, meter::LedgerError> {
+        Ok(meter::Worth {
+            routes: meter::Finance::routes(self.0, filter)?,
+            ..meter::Worth::default()
+        })
+    }
 }

@@ -45,6 +45,7 @@ const PATHS: &[&str] = &[
     "/units?period=28d",
     "/savings",
     "/savings?period=quarter&model=gpt-5.4",
+    "/routing?period=28d",
     "/chargeback?period=quarter",
     "/chargeback?period=quarter&zone=Europe/Berlin&bill=ember",
     "/quality",

@@ -17,6 +17,7 @@ async fn the_finance_token_reads_sums_and_changes_nothing() {
         "/budgets",
         "/units",
         "/savings",
+        "/routing",
         "/chargeback",
         "/quality",
         "/prices",

@@ -389,6 +389,7 @@ fn stranger(bill: &Imported, row: &BillRow) -> Held {
         book: Arc::default(),
         escalated: std::sync::Arc::default(),
         charges: Vec::new(),
+        routing: None,
     }
 }
 

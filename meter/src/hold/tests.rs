@@ -100,6 +100,7 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
             book: Arc::from(""),
             escalated: std::sync::Arc::default(),
             charges: Vec::new(),
+            routing: None,
         },
         rates: Some(rates()),
         baseline: None,

@@ -449,6 +449,7 @@ fn estimate(rates: &Arc<Rates>, request: RequestId, tokens: u64, user: u64) -> E
             book: Arc::from(""),
             escalated: std::sync::Arc::default(),
             charges: Vec::new(),
+            routing: None,
         },
         rates: Some(Arc::clone(rates)),
         baseline: None,

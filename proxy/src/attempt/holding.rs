@@ -267,8 +267,8 @@ impl Dispatch<'_> {
                 model: Arc::clone(&target.name),
                 endpoint: Arc::clone(&target.endpoint.name),
                 tier: target.tier,
-                reason: Arc::from(at.leg.reason(self.route).as_str()),
-                score_milli: self.route.score.map(router::Score::milli),
+                reason: Arc::from(at.leg.reason(&self.decided.route).as_str()),
+                score_milli: self.decided.route.score.map(router::Score::milli),
                 stream: scan.stream,
                 held_at_ms: now,
                 bound: NanoUsd::ZERO,
@@ -279,6 +279,7 @@ impl Dispatch<'_> {
                 lane: Arc::from(runtime::lane(&sent.lane)),
                 book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
+                routing: Some(self.decided.routing_of(at.number)),
                 escalated: at
                     .leg
                     .cause()

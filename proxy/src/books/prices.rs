@@ -77,6 +77,11 @@ impl Prices {
         }
     }
 
+    /// What `usage` costs at the prices called `price`; `None` where nobody knows them.
+    pub(crate) fn at(&self, price: &str, usage: &Usage) -> Option<NanoUsd> {
+        Some(self.book.by_id(price)?.cost(usage))
+    }
+
     /// What `usage` costs in the call that `entry` tells; `None` where there is no price.
     pub(crate) fn rate(&self, entry: &Entry, usage: &Usage) -> Option<Rated> {
         let held = &entry.held;

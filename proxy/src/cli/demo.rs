@@ -3,6 +3,7 @@
 
 mod result;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use bench::trace;
 use bench::upstream::{Script, Upstream};
 use bytes::Bytes;
 use clap::Args;
+use meter::finance::Filter;
 
 use super::load::watch;
-use super::{quiet, say};
+use super::{quiet, report, say};
 use crate::boot::{self, Running};
 use crate::config::Config;
 use crate::identify::{self, Owner};
@@ -32,6 +34,9 @@ pub(super) struct Demo {
     /// How much faster than in the trace calls arrive and endpoints answer.
     #[arg(long, default_value_t = 25)]
     speed: u32,
+    /// Keep configuration and ledger in this folder, for `report`, `replay`, `explain` and the rest.
+    #[arg(long)]
+    dir: Option<PathBuf>,
 }
 
 /// Tenants with their share of the calls in tenths.
@@ -97,26 +102,45 @@ impl Demo {
     }
 
     async fn play(self, started: Instant) -> anyhow::Result<()> {
-        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        let passing = tempfile::tempdir().context("making a temporary folder")?;
+        let folder = self.folder(passing.path())?;
         let mut upstreams = Vec::new();
         for place in &PLACES {
             upstreams.push(Upstream::start(script(place, self.speed)).await?);
         }
-        let text = config(folder.path(), &upstreams);
+        let text = config(&folder, &upstreams);
         let config = Config::parse(&text).map_err(|problems| {
             anyhow::anyhow!("the demo's configuration: {problems:?}\n{text}")
         })?;
+        std::fs::write(folder.join("pareto.toml"), &text).context("writing pareto.toml")?;
+        let routing = config.routing.clone();
         let running = boot::start(config, None).await?;
         let keys = keys(&running)?;
         let prompts = Arc::new(conversation::prompts());
         first_call(&running, &keys, started).await?;
         let plan = plan(&prompts, &keys, self.calls, self.speed);
         let samples = watch(running.address, plan, progress).await;
+        let verdicts = verdicts(&samples, &prompts, &keys);
+        replay(running.address, verdicts, |_| ()).await;
         let patience = Duration::from_secs(30);
         let store = Arc::clone(&running.parts.store);
         tokio::task::spawn_blocking(move || store.flush(patience)).await?;
         let outcome = Outcome::read(&running, &upstreams, &prompts, samples)?;
         say(&outcome.to_string())?;
+        let parts = Arc::clone(&running.parts);
+        let week = Filter {
+            until_ms: i64::MAX,
+            ..Filter::default()
+        };
+        let worth = tokio::task::spawn_blocking(move || parts.appraiser().worth(&week)).await??;
+        say(&report::text(&worth, &routing))?;
+        if self.dir.is_some() {
+            let config = folder.join("pareto.toml");
+            say(&format!(
+                "\nKept: pareto report routing --config {}",
+                config.display()
+            ))?;
+        }
         if self.exit {
             running.shut_down(std::future::pending()).await;
             return outcome.verdict();
@@ -132,6 +156,44 @@ impl Demo {
         running.shut_down(std::future::pending()).await;
         Ok(())
     }
+}
+
+impl Demo {
+    /// Where configuration and ledger are written.
+    fn folder(&self, passing: &Path) -> anyhow::Result<PathBuf> {
+        let Some(dir) = &self.dir else {
+            return Ok(passing.to_owned());
+        };
+        anyhow::ensure!(
+            !dir.join("data").exists(),
+            "{} has a ledger already; give another folder",
+            dir.display()
+        );
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        std::path::absolute(dir).context("the folder's path")
+    }
+}
+
+/// What judges say of the answers: the known outcome of the prompt at the tier that answered.
+fn verdicts(samples: &[Sample], prompts: &[Prompt], keys: &[Arc<str>]) -> Vec<Planned> {
+    let verdict = |sample: &Sample| {
+        let prompt = prompts.get(sample.tag.checked_rem(prompts.len())?)?;
+        let request = sample.headers.get("x-request-id")?;
+        let score = match result::tier(sample) {
+            "deep" => prompt.strong,
+            _ => prompt.weak,
+        };
+        let body = serde_json::json!({ "request_id": request, "score": score });
+        Some(Planned {
+            at: Duration::ZERO,
+            path: "/v1/feedback",
+            key: keys.get(tenant_of(sample.tag)).cloned()?,
+            body: Bytes::from(body.to_string()),
+            tag: sample.tag,
+        })
+    };
+    let served = samples.iter().filter(|it| it.status == 200 && !it.broken);
+    served.filter_map(verdict).collect()
 }
 
 fn progress(samples: &[Sample]) -> String {
@@ -162,7 +224,7 @@ fn script(place: &Place, speed: u32) -> Script {
     }
 }
 
-fn config(folder: &std::path::Path, upstreams: &[Upstream]) -> String {
+fn config(folder: &Path, upstreams: &[Upstream]) -> String {
     use std::fmt::Write;
     let mut text = format!(
         "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.dir = \"{}\"\n",

@@ -1,15 +1,20 @@
 //! `pareto explain`: one request id answers who called, why this model, and what it cost.
 
+use std::sync::Arc;
+
 use anyhow::ensure;
 use clap::Args;
 use comfy_table::Table;
 use meter::books::Correction;
 use meter::books::change::CLASSES;
-use meter::{Entry, Held, NanoUsd};
+use meter::{Entry, Held, NanoUsd, Routing};
+use router::Reason;
 use wire::RequestId;
 
 use super::{File, load, quiet, say};
 use crate::assemble;
+use crate::config::Config;
+use crate::runtime::Runtime;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -30,8 +35,15 @@ impl Explain {
             "no call {} in the ledger; a call that was refused before any upstream is only in the log",
             self.request
         );
-        for held in entries.iter().map(|entry| &entry.held).chain(&open).take(1) {
-            say(&caller(held, config.routing.deep_per_thousand))?;
+        let first = entries.iter().map(|entry| &entry.held).chain(&open).next();
+        if let Some(held) = first {
+            say(&caller(held, &config.routing))?;
+            if let Some(routing) = held.routing.as_deref() {
+                say(&decision(routing))?;
+            }
+        }
+        if let Some(entry) = entries.last() {
+            say(&alternatives(entry, &config)?)?;
         }
         for entry in &entries {
             say(&attempt(entry))?;
@@ -86,7 +98,7 @@ fn corrected(corrections: &[Correction]) -> String {
     table.to_string()
 }
 
-fn caller(held: &Held, deep_per_thousand: u16) -> String {
+fn caller(held: &Held, routing: &router::Config) -> String {
     let subject = &held.subject;
     let mut table = Table::new();
     table.add_row(["request", &held.request.to_string()]);
@@ -106,25 +118,15 @@ fn caller(held: &Held, deep_per_thousand: u16) -> String {
         ),
     ]);
     table.add_row(["asked for", &*held.requested]);
-    let why = match &*held.reason {
-        "score" => "the classifier's score, against the tenant's threshold",
-        "split" => "the tenant's split, which overruled the score to hold its target",
-        "cascade" => {
-            "the score is near the tenant's threshold: fast first, deep if that fails a check"
-        }
-        "pinned" => "the caller named the tier",
-        "named" => "the caller named the model",
-        "only_tier" => "only this tier has a model for such calls",
-        "budget" => {
-            "a budget that is nearly spent, or ahead of its plan, sends calls to the fast tier"
-        }
-        "session" => "a tool loop under way stays with the model that began it",
-        other => other,
-    };
+    let known = Reason::ALL
+        .into_iter()
+        .find(|it| it.as_str() == &*held.reason);
+    let why = known.map_or("", Reason::explained);
     table.add_row(["route", &format!("{}: {why}", held.reason)]);
     table.add_row(["session", &format!("{:016x}", held.session)]);
     if let Some(score) = held.score_milli {
-        let share = f64::from(deep_per_thousand) / 10.0;
+        let class = held.routing.as_deref().map_or("", |it| &it.class);
+        let share = f64::from(routing.target(class)) / 10.0;
         table.add_row([
             "score",
             &format!(
@@ -134,6 +136,71 @@ fn caller(held: &Held, deep_per_thousand: u16) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// What was known when it was decided.
+fn decision(routing: &Routing) -> String {
+    let mut table = Table::new();
+    table.set_header(["decision", ""]);
+    let millionths = |ppm: u32| format!("{}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
+    let list = |names: &[Arc<str>]| names.join(", ");
+    let pairs = |pairs: &[(Arc<str>, Arc<str>)]| {
+        let pairs: Vec<String> = pairs.iter().map(|(a, b)| format!("{a} ({b})")).collect();
+        pairs.join(", ")
+    };
+    let lost = (routing.lost != NanoUsd::ZERO).then(|| {
+        format!(
+            "{} USD of cached prompt, left at {}",
+            routing.lost, routing.seat
+        )
+    });
+    for (name, value) in [
+        (
+            "class / step",
+            format!("{} / {}", routing.class, routing.step),
+        ),
+        (
+            "score",
+            routing.score_ppm.map(millionths).unwrap_or_default(),
+        ),
+        (
+            "threshold",
+            routing.threshold_ppm.map(millionths).unwrap_or_default(),
+        ),
+        ("odds of this tier", millionths(routing.propensity_ppm)),
+        ("rules", list(&routing.rules)),
+        ("rules on trial that would apply", list(&routing.would)),
+        ("models kept from it", pairs(&routing.barred)),
+        ("label", routing.label.to_string()),
+        ("headers that rules look at", pairs(&routing.headers)),
+        ("conversation was with", routing.seat.to_string()),
+        ("lost by changing", lost.unwrap_or_default()),
+    ] {
+        if !value.is_empty() {
+            table.add_row([name.to_owned(), value]);
+        }
+    }
+    table.to_string()
+}
+
+/// What the same usage would have cost at each model.
+fn alternatives(entry: &Entry, config: &Config) -> anyhow::Result<String> {
+    let runtime = Runtime::build(config, None)?;
+    let held = &entry.held;
+    let mut table = Table::new();
+    table.set_header(["model", "tier", "endpoint", "the same usage, USD"]);
+    for target in &runtime.targets {
+        let rates = runtime.rates(target, &held.lane, held.held_at_ms);
+        let cost = rates.map(|it| it.rate(&entry.usage, entry.settled_at_ms).cost);
+        let is_it = target.name == held.model && target.endpoint.name == held.endpoint;
+        table.add_row([
+            format!("{}{}", target.name, if is_it { " (this one)" } else { "" }),
+            target.tier.to_string(),
+            target.endpoint.name.to_string(),
+            cost.map_or_else(|| "unpriced".to_owned(), NanoUsd::to_usd),
+        ]);
+    }
+    Ok(table.to_string())
 }
 
 fn attempt(entry: &Entry) -> String {

@@ -28,6 +28,7 @@ pub(super) fn all(config: &Config) -> Findings {
     for wrong in meter::budget::check(&config.budgets, &config.rate_limits) {
         found.push((wrong.place, wrong.message));
     }
+    policy(config, &mut found);
     for (index, webhook) in config.webhooks.iter().enumerate() {
         let is_http = webhook.url.parse::<Uri>().is_ok_and(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
@@ -39,6 +40,25 @@ pub(super) fn all(config: &Config) -> Findings {
     }
     prices(config, &mut found);
     found
+}
+
+/// What rules, classes and labels name must be there.
+fn policy(config: &Config, found: &mut Findings) {
+    let models: Vec<&str> = config.models.iter().map(|it| it.name.as_str()).collect();
+    let regions: Vec<&str> = config
+        .endpoints
+        .iter()
+        .filter_map(|it| it.region.as_deref())
+        .collect();
+    let labels: Vec<_> = config.models.iter().map(|it| it.label.as_deref()).collect();
+    let names = router::check::Names {
+        models: &models,
+        regions: &regions,
+        labels: &labels,
+    };
+    for wrong in router::check::check(&config.policy, &config.routing, names) {
+        found.push((wrong.place, wrong.message));
+    }
 }
 
 /// Prices are read now, so that a model never turns out unpriced only when it is called.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use meter::Subject;
+use meter::{Entry, Subject};
 use wire::Scan;
 
 use super::memory::digest;
 use super::recent::Recent;
+use crate::economy::Seat;
 
 /// Headers in which clients name their session, most telling first.
 const HEADERS: [&str; 5] = [
@@ -33,8 +34,8 @@ pub(crate) struct Session {
 /// The conversations of late.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    /// The model that a session's last answer came from.
-    models: Recent<Arc<str>>,
+    /// Where sessions sit.
+    seats: Recent<Seat>,
     /// Sessions by the digest of a transcript so far.
     prefixes: Recent<u64>,
 }
@@ -42,7 +43,7 @@ pub(crate) struct Sessions {
 impl Default for Sessions {
     fn default() -> Self {
         Self {
-            models: Recent::new(MOST_KNOWN),
+            seats: Recent::new(MOST_KNOWN),
             prefixes: Recent::new(MOST_KNOWN),
         }
     }
@@ -113,14 +114,38 @@ impl Sessions {
         session
     }
 
-    /// The model that the session's last answer came from.
-    pub(crate) fn model(&self, session: Session) -> Option<Arc<str>> {
-        self.models.get(session.key)
+    /// Where the session sits: the model of its last answer, and what that read.
+    pub(crate) fn seat(&self, session: Session) -> Option<Seat> {
+        self.seats.get(session.key)
     }
 
     /// Remembers which model answered.
     pub(crate) fn answered(&self, session: Session, model: &Arc<str>) {
-        self.models.insert(session.key, Arc::clone(model));
+        let before = self.seats.get(session.key);
+        if before.is_none_or(|seat| seat.model != *model) {
+            let seat = Seat {
+                model: Arc::clone(model),
+                tokens: 0,
+                cached: 0,
+                at_ms: 0,
+            };
+            self.seats.insert(session.key, seat);
+        }
+    }
+
+    /// Remembers what an answer had to read, once that is known.
+    pub(crate) fn settled(&self, session: Session, entry: &Entry) {
+        let usage = &entry.usage;
+        let seat = Seat {
+            model: Arc::clone(&entry.held.model),
+            tokens: usage.prompt().saturating_add(usage.answer()),
+            cached: usage
+                .cache_read
+                .saturating_add(usage.cache_write_5m)
+                .saturating_add(usage.cache_write_1h),
+            at_ms: entry.settled_at_ms,
+        };
+        self.seats.insert(session.key, seat);
     }
 }
 

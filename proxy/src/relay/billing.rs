@@ -12,6 +12,7 @@ use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
 use crate::clock::now_ms;
+use crate::context::{Session, Sessions};
 use crate::runtime::Target;
 use crate::telemetry;
 use crate::trace::Trace;
@@ -40,6 +41,8 @@ pub(crate) struct Billing {
     teaches: bool,
     /// Another attempt's answer is to be given in place of this one's: the call is counted there.
     gives_way: bool,
+    /// The conversation that the answer belongs to.
+    seat: Option<(Arc<Sessions>, Session)>,
 }
 
 /// What an attempt used, as far as is known.
@@ -87,7 +90,14 @@ impl Billing {
             factor: Arc::clone(&target.factor),
             teaches,
             gives_way: false,
+            seat: None,
         }
+    }
+
+    /// The same for an answer of a conversation, which is then known to sit at this model.
+    pub(crate) fn seated(mut self, sessions: &Arc<Sessions>, session: Session) -> Self {
+        self.seat = Some((Arc::clone(sessions), session));
+        self
     }
 
     /// Notes the check that the answer failed, and whether it gives way to a better one.
@@ -266,7 +276,12 @@ impl Billing {
         }
         let entry = &settled.entry;
         telemetry::settled(entry);
-        if outcome != Outcome::Failed && !self.gives_way {
+        let stays = !self.gives_way;
+        if let (Outcome::Completed, Some((sessions, session)), true) = (outcome, &self.seat, stays)
+        {
+            sessions.settled(*session, entry);
+        }
+        if outcome != Outcome::Failed && stays {
             telemetry::answered(&self.trace, outcome.as_str());
         }
         tracing::info!(

@@ -14,6 +14,8 @@ const LONGEST_MS: i64 = 60_000;
 pub(crate) struct Health {
     failures: AtomicU32,
     closed_until_ms: AtomicI64,
+    /// Milliseconds to the first content, over the last calls; 0 before the first.
+    first_byte_ms: AtomicU32,
 }
 
 impl Health {
@@ -25,6 +27,23 @@ impl Health {
     /// A call was answered.
     pub(crate) fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// The first content came after `first_byte_ms`.
+    pub(crate) fn came(&self, first_byte_ms: u32) {
+        let before = self.first_byte_ms.load(Ordering::Relaxed);
+        // The last eight calls or so; a call that another overtakes here is no loss.
+        let now = if before == 0 {
+            first_byte_ms
+        } else {
+            before - before / 8 + first_byte_ms / 8
+        };
+        self.first_byte_ms.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// How long the first content has taken lately.
+    pub(crate) fn first_byte_ms(&self) -> Option<u32> {
+        Some(self.first_byte_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
     /// A call failed by the endpoint's fault.

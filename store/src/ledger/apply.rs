@@ -59,6 +59,9 @@ pub(crate) const EVENT: &[(&str, Kind)] = &[
     ("baseline_nano", Int),
     ("cache_saved_nano", Int),
     ("suspense_nano", Int),
+    ("class", Text),
+    ("step", Text),
+    ("session", Int),
     ("entry", Text),
 ];
 
@@ -255,6 +258,9 @@ pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
         entry.baseline.0.into(),
         entry.cache_saved.0.into(),
         entry.suspense.0.into(),
+        text(held.routing.as_ref().map_or("", |it| &it.class)),
+        text(held.routing.as_ref().map_or("", |it| &it.step)),
+        held.session.cast_signed().into(),
         json(entry)?.into(),
     ])
 }

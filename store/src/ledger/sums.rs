@@ -81,7 +81,26 @@ pub(crate) struct Sums {
     costs: BTreeMap<(i64, String, String, i64), i64>,
     windows: BTreeMap<(String, i64, String), (String, i64)>,
     tasks: BTreeMap<(String, String), Task>,
+    routes: BTreeMap<Vec<Value>, [i64; 5]>,
 }
+
+/// The key of what the router decided, by day.
+const ROUTE_KEY: [(&str, Kind); 6] = [
+    ("start_ms", Int),
+    ("tenant", Text),
+    ("class", Text),
+    ("step", Text),
+    ("tier", Text),
+    ("reason", Text),
+];
+/// And what is summed of it, in the order in which [`Sums`] keeps it.
+const ROUTE_SUMS: [&str; 5] = [
+    "calls",
+    "attempts",
+    "cost_nano",
+    "baseline_nano",
+    "lost_nano",
+];
 
 #[derive(Debug, Default)]
 struct Task {
@@ -102,6 +121,9 @@ impl Sums {
         let Entry { held, .. } = entry;
         let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
         self.roll(&key, held.held_at_ms, &sums(entry));
+        let lost = held.routing.as_ref().map_or(0, |routing| routing.lost.0);
+        let first = i64::from(held.attempt == 0);
+        self.route(held, [first, 1, entry.cost.0, entry.baseline.0, lost]);
         let subject = &held.subject;
         if entry.outcome != Outcome::Failed {
             let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
@@ -151,6 +173,12 @@ impl Sums {
         let Entry { held, .. } = entry;
         let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
         self.roll(&key, held.held_at_ms, change);
+        let changed = |name| {
+            let place = SUMS.iter().position(|sum| *sum == name);
+            place.and_then(|at| change.get(at)).copied().unwrap_or(0)
+        };
+        let [cost_change, baseline] = ["cost_nano", "baseline_nano"].map(changed);
+        self.route(held, [0, 0, cost_change, baseline, 0]);
         let subject = &held.subject;
         for charge in &held.charges {
             let at = (charge.budget.to_string(), charge.start_ms, String::new());
@@ -172,6 +200,23 @@ impl Sums {
             });
             task.cost += cost.0;
             task.sell += sell.0;
+        }
+    }
+
+    fn route(&mut self, held: &Held, change: [i64; 5]) {
+        let routing = held.routing.as_deref();
+        let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
+        let key = vec![
+            day.into(),
+            (&*held.subject.tenant).into(),
+            routing.map_or("", |it| &it.class).into(),
+            routing.map_or("", |it| &it.step).into(),
+            held.tier.as_str().into(),
+            (&*held.reason).into(),
+        ];
+        let row = self.routes.entry(key).or_default();
+        for (sum, more) in row.iter_mut().zip(change) {
+            *sum = sum.saturating_add(more);
         }
     }
 
@@ -210,15 +255,17 @@ impl Sums {
             all.filter(|(name, _)| kept(name)).collect()
         };
         let brief = some(|name| BRIEF.contains(&name));
-        rollup(sql, "rollup_hour", HOUR_KEY, self.hours)?;
-        rollup(
-            sql,
-            "rollup_day",
-            &some(|name| name != "user_id"),
-            self.days,
-        )?;
-        rollup(sql, "brief_hour", &brief, self.brief_hours)?;
-        rollup(sql, "brief_day", &brief, self.brief_days)?;
+        let days = some(|name| name != "user_id");
+        for (table, key, rows) in [
+            ("rollup_hour", HOUR_KEY, self.hours),
+            ("rollup_day", &days, self.days),
+            ("brief_hour", &brief, self.brief_hours),
+            ("brief_day", &brief, self.brief_days),
+        ] {
+            rollup(sql, table, (key, SUMS), rows)?;
+        }
+        let summed = (&ROUTE_KEY[..], &ROUTE_SUMS[..]);
+        rollup(sql, "rollup_route", summed, self.routes)?;
         let rows: Vec<_> = self
             .costs
             .into_iter()
@@ -310,16 +357,16 @@ fn sums(entry: &Entry) -> Vec<i64> {
 fn rollup(
     sql: &mut dyn Sql,
     table: &str,
-    key: &[(&str, Kind)],
-    rows: BTreeMap<Vec<Value>, Vec<i64>>,
+    (key, summed): (&[(&str, Kind)], &[&str]),
+    rows: impl IntoIterator<Item = (Vec<Value>, impl IntoIterator<Item = i64>)>,
 ) -> Result<(), SqlError> {
     let columns: Vec<(&str, Kind)> = key
         .iter()
         .copied()
-        .chain(SUMS.iter().map(|name| (*name, Int)))
+        .chain(summed.iter().map(|name| (*name, Int)))
         .collect();
     let names: Vec<&str> = key.iter().map(|(name, _)| *name).collect();
-    let sets: Vec<String> = SUMS
+    let sets: Vec<String> = summed
         .iter()
         .map(|name| format!("{name} = {table}.{name} + excluded.{name}"))
         .collect();

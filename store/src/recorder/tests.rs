@@ -42,6 +42,7 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
         book: Arc::from(""),
         escalated: std::sync::Arc::default(),
         charges: Vec::new(),
+        routing: None,
     }
 }
 

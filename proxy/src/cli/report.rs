@@ -1,0 +1,260 @@
+//! `pareto report`: what routing was worth, and what changes of the model cost conversations.
+
+mod sessions;
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use comfy_table::{CellAlignment, Table};
+use meter::finance::{Filter, Routed};
+use meter::routing::{Appraiser, Interval};
+use meter::{NanoUsd, Worth};
+use wire::Tier;
+
+use super::usage::moment;
+use super::{File, load, quiet, say};
+use crate::assemble;
+use crate::clock::now_ms;
+
+const DAY_MS: i64 = 86_400_000;
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shares, quality and savings of routing, with intervals.
+    Routing(Routing),
+    /// What conversations cost, and what their changes of the model cost or saved.
+    Sessions(sessions::Sessions),
+}
+
+/// Which calls are meant.
+#[derive(Debug, Args)]
+struct Meant {
+    #[command(flatten)]
+    file: File,
+    /// From this day or moment on, UTC; the last seven days if absent.
+    #[arg(long)]
+    from: Option<String>,
+    /// Up to, not including, this day or moment; now if absent.
+    #[arg(long)]
+    until: Option<String>,
+    /// One tenant only.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Meant {
+    fn filter(&self) -> anyhow::Result<Filter> {
+        let now = now_ms();
+        // Sums are kept by day in UTC, so that the first day is a whole one.
+        let week = (now - 7 * DAY_MS).div_euclid(DAY_MS) * DAY_MS;
+        Ok(Filter {
+            from_ms: self.from.as_deref().map_or(Ok(week), moment)?,
+            until_ms: self.until.as_deref().map_or(Ok(now + 1), moment)?,
+            tenant: self.tenant.clone(),
+            ..Filter::default()
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+struct Routing {
+    #[command(flatten)]
+    meant: Meant,
+}
+
+impl Report {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        quiet();
+        match self.command {
+            Command::Routing(routing) => routing.run(),
+            Command::Sessions(sessions) => sessions.run(),
+        }
+    }
+}
+
+impl Routing {
+    fn run(self) -> anyhow::Result<()> {
+        let config = load(&self.meant.file.config)?;
+        let worth = assemble::appraiser(&config)?.worth(&self.meant.filter()?)?;
+        if self.meant.json {
+            return say(&serde_json::to_string_pretty(&worth)?);
+        }
+        say(&text(&worth, &config.routing))
+    }
+}
+
+/// All of it for the person at the terminal.
+pub(super) fn text(worth: &Worth, config: &router::Config) -> String {
+    let routes = &worth.routes;
+    let class = |it: &Routed| format!("{} / {}", it.tenant, named(&it.class));
+    let target = |key: &str| Some(config.target(key.rsplit(" / ").next().unwrap_or_default()));
+    [
+        shares(routes, "tenant / class", class, target),
+        shares(routes, "step", |it| named(&it.step), |_| None),
+        shares(routes, "reason", |it| it.reason.clone(), |_| None),
+        money(worth),
+        quality(worth),
+    ]
+    .join("\n")
+}
+
+/// A name, or a dash where there is none: calls from before decisions were kept.
+fn named(name: &str) -> String {
+    if name.is_empty() { "-" } else { name }.to_owned()
+}
+
+/// Sums over some decisions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    calls: i64,
+    deep: i64,
+    cost: NanoUsd,
+    baseline: NanoUsd,
+    lost: NanoUsd,
+}
+
+impl Sum {
+    fn add(&mut self, row: &Routed) {
+        let deep = row.tier == Tier::Deep.as_str();
+        // A call that escalated is a deep one, though its first attempt was not.
+        let escalated = row.reason == "escalated";
+        self.calls += row.calls;
+        self.deep += if deep && escalated { row.attempts } else { 0 };
+        self.deep += if deep { row.calls } else { 0 };
+        self.cost += row.cost;
+        self.baseline += row.baseline;
+        self.lost += row.lost;
+    }
+}
+
+/// One line for each group of decisions, and a line for all.
+fn shares(
+    routes: &[Routed],
+    title: &str,
+    key: impl Fn(&Routed) -> String,
+    target: impl Fn(&str) -> Option<u16>,
+) -> String {
+    let (mut groups, mut all): (BTreeMap<String, Sum>, Sum) = (BTreeMap::new(), Sum::default());
+    for row in routes {
+        groups.entry(key(row)).or_default().add(row);
+        all.add(row);
+    }
+    let mut table = Table::new();
+    table.set_header([
+        title,
+        "calls",
+        "deep %",
+        "target %",
+        "cost USD",
+        "all deep USD",
+        "saved USD",
+        "lost by caches USD",
+    ]);
+    let mut line = |name: &str, sum: &Sum, target: Option<u16>| {
+        table.add_row([
+            name.to_owned(),
+            sum.calls.to_string(),
+            percent(sum.deep, sum.calls),
+            target.map_or_else(String::new, |it| percent(i64::from(it), 1_000)),
+            sum.cost.to_usd(),
+            sum.baseline.to_usd(),
+            (sum.baseline - sum.cost).to_usd(),
+            sum.lost.to_usd(),
+        ]);
+    };
+    for (name, sum) in &groups {
+        line(name, sum, target(name));
+    }
+    line("all", &all, None);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+pub(super) fn percent(part: i64, whole: i64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let tenths = (i128::from(part) * 2_000 + i128::from(whole)) / (i128::from(whole) * 2);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// What routing saved: as the ledger prices it, and as the control group tells.
+fn money(worth: &Worth) -> String {
+    let mut all = Sum::default();
+    worth.routes.iter().for_each(|row| all.add(row));
+    let exact = format!(
+        "saved by routing: {} USD of {} USD, the price of the same tokens at the deep tier",
+        (all.baseline - all.cost).to_usd(),
+        all.baseline.to_usd(),
+    );
+    let saved = &worth.saved_per_call;
+    if saved.calls < 2 {
+        return format!(
+            "{exact}\nno estimate with the deep tier's own answers: the control group is too small"
+        );
+    }
+    let times = |nano: i64| {
+        let whole = i128::from(nano) * i128::from(worth.scored);
+        NanoUsd(i64::try_from(whole).unwrap_or(i64::MAX)).to_usd()
+    };
+    format!(
+        "{exact}\nwith answers of the deep tier's own length: {} USD [{}, {}] over {} scored calls, from \
+         {} drawn by lot",
+        times(saved.value),
+        times(saved.low),
+        times(saved.high),
+        worth.scored,
+        saved.calls,
+    )
+}
+
+/// Quality under each policy, doubly robust.
+fn quality(worth: &Worth) -> String {
+    if worth.routed.calls == 0 {
+        return "no estimate of quality: no verdict on a scored call; send some to POST /v1/feedback"
+            .to_owned();
+    }
+    let mut table = Table::new();
+    table.set_header(["quality, doubly robust", "%", "95 % interval", "calls"]);
+    for (name, interval) in [
+        ("as routed", worth.routed),
+        ("all fast", worth.fast),
+        ("all deep", worth.deep),
+        ("by lot, the same share deep", worth.lot),
+        ("routed above the lot", worth.over_lot),
+        ("all deep above routed", worth.under_deep),
+    ] {
+        table.add_row([
+            name.to_owned(),
+            share(interval.value),
+            bounds(&interval),
+            interval.calls.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// Millionths as per cent.
+fn share(ppm: i64) -> String {
+    let sign = if ppm < 0 { "-" } else { "" };
+    let hundredths = (ppm.abs() + 50) / 100;
+    format!("{sign}{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+fn bounds(interval: &Interval) -> String {
+    format!("{} to {}", share(interval.low), share(interval.high))
+}

@@ -1,0 +1,135 @@
+//! Proves what the ledger keeps of decisions: sums by day that corrections change, the control group,
+//! verdicts of which the last counts.
+
+use std::sync::Arc;
+
+use meter::finance::{Filter, Routed};
+use meter::{
+    Entry, Feedback, Finance, Held, NanoUsd, Position, Record, Routing, VerdictKind, Verdicts,
+};
+
+use crate::{NOW, Subjected, held, on_both, settle};
+
+on_both!(
+    decisions_are_summed_by_class_step_and_reason,
+    of_several_verdicts_of_one_kind_the_last_counts,
+);
+
+fn routed(n: u8, attempt: u16, reason: &str, lost: i64) -> Held {
+    Held {
+        attempt,
+        reason: Arc::from(reason),
+        routing: Some(Box::new(Routing {
+            class: Arc::from("batch"),
+            step: Arc::from("plan"),
+            score_ppm: Some(300_000),
+            threshold_ppm: Some(400_000),
+            propensity_ppm: 992_000,
+            lost: NanoUsd(lost),
+            ..Routing::default()
+        })),
+        ..held(n, 10)
+    }
+}
+
+fn all() -> Filter {
+    Filter {
+        until_ms: i64::MAX,
+        ..Filter::default()
+    }
+}
+
+fn decisions_are_summed_by_class_step_and_reason(at: &Subjected) {
+    let ledger = &at.ledger;
+    let group = [
+        settle(routed(2, 0, "score", 7), 4),
+        settle(routed(2, 1, "escalated", 0), 6),
+        settle(routed(4, 0, "control", 0), 5),
+        settle(held(6, 10), 1),
+    ];
+    for n in 1..4 {
+        ledger.apply(&group, Position(n)).expect("applies");
+    }
+    let rows = ledger.routes(&all()).expect("sums");
+    let row = |reason: &str| -> Routed {
+        let found = rows.iter().find(|it| it.reason == reason);
+        found
+            .cloned()
+            .unwrap_or_else(|| panic!("{reason}: {rows:?}"))
+    };
+    let scored = row("score");
+    assert_eq!((&*scored.class, &*scored.step), ("batch", "plan"));
+    assert_eq!((scored.calls, scored.attempts), (1, 1));
+    assert_eq!((scored.cost, scored.lost), (NanoUsd(4), NanoUsd(7)));
+    assert_eq!(scored.baseline, NanoUsd(20));
+    let escalated = row("escalated");
+    assert_eq!((escalated.calls, escalated.attempts), (0, 1));
+    let before = row("auto");
+    assert_eq!(
+        (&*before.class, &*before.step),
+        ("", ""),
+        "from before decisions were kept"
+    );
+    let drawn = ledger.drawn(&all(), 10).expect("entries");
+    assert_eq!(drawn.len(), 1);
+    let Record::Settle(control) = &group[2] else {
+        panic!("a settlement");
+    };
+    assert_eq!(&drawn[0], &**control, "nothing was lost on the way");
+    let none = Filter {
+        tenant: Some("odd".to_owned()),
+        ..all()
+    };
+    assert_eq!(ledger.routes(&none).expect("sums"), []);
+    assert_eq!(
+        ledger.drawn(&none, 10).expect("entries"),
+        Vec::<Entry>::new()
+    );
+}
+
+fn verdict(n: u8, kind: VerdictKind, good_ppm: u32) -> Feedback {
+    let held = routed(n, 0, "score", 0);
+    Feedback {
+        request: held.request,
+        tenant: Arc::clone(&held.subject.tenant),
+        kind,
+        good_ppm,
+        note: "well \u{2014} \"so\"".to_owned(),
+        by: Arc::from("k"),
+        at_ms: NOW,
+        held_at_ms: held.held_at_ms,
+        model: Arc::from("m"),
+        tier: held.tier,
+        first_tier: held.tier,
+        reason: Arc::from("score"),
+        routing: *held.routing.expect("a decision"),
+        cost: NanoUsd(4),
+        baseline: NanoUsd(20),
+    }
+}
+
+fn of_several_verdicts_of_one_kind_the_last_counts(at: &Subjected) {
+    let (ledger, other) = (&at.ledger, at.other());
+    let first = verdict(2, VerdictKind::Score, 100_000);
+    assert!(ledger.add(&first).expect("adds"));
+    assert!(!other.add(&first).expect("adds"), "it is there already");
+    let second = verdict(2, VerdictKind::Score, 900_000);
+    let outcome = verdict(2, VerdictKind::Outcome, 0);
+    let odd = verdict(3, VerdictKind::Score, 500_000);
+    for feedback in [&second, &outcome, &odd] {
+        assert!(other.add(feedback).expect("adds"));
+    }
+    let between = |tenant| ledger.between(0, i64::MAX, tenant).expect("reads");
+    assert_eq!(
+        between(None),
+        [second.clone(), outcome.clone(), odd.clone()]
+    );
+    assert_eq!(between(Some("even")), [second.clone(), outcome.clone()]);
+    let early = ledger.between(0, odd.held_at_ms, None).expect("reads");
+    assert_eq!(early, [second.clone(), outcome.clone()]);
+    let all = ledger.after(0, 100).expect("reads");
+    let told: Vec<Feedback> = all.iter().map(|(_, it)| it.clone()).collect();
+    assert_eq!(told, [first, second, outcome, odd]);
+    let rest = ledger.after(all[1].0, 1).expect("reads");
+    assert_eq!(rest, [all[2].clone()]);
+}
