@@ -150,11 +150,8 @@ impl Dispatch<'_> {
         let inbound = self.inbound;
         let body = self.body(target, &prepared, capped.then_some(cap));
         hold.sent(now_ms());
-        trace.answered_by = Some((
-            Arc::clone(&target.name),
-            target.tier,
-            at.leg.reason(&self.decided.route).as_str(),
-        ));
+        let reason = at.leg.reason(&self.decided.route).as_str();
+        trace.answered_by = Some((Arc::clone(&target.name), target.tier, reason));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
         let shape = &prepared.scan(inbound).shape;
         let is_text = shape.images + shape.files + shape.server_tools == 0;

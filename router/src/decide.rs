@@ -353,26 +353,24 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
         }
     }
     let choice = split.choose_beside(score, asked.band);
-    let reason = match choice {
-        Choice { near: true, .. } => Reason::Cascade,
-        Choice {
-            overruled: true, ..
-        } => Reason::Split,
-        _ => Reason::Score,
-    };
     let order = field.order(choice.tier);
+    let deeper = choice.near.then(|| field.order(Tier::Deep));
     let propensity = 1.0 - control + lot(choice.tier);
     Route {
         lost_nano_usd: seated.map_or(0, |(_, sits, stakes)| {
             i64::from(sits != choice.tier) * stakes.lost_nano_usd
         }),
         cascade: choice.near,
-        deeper: if choice.near {
-            field.order(Tier::Deep)
-        } else {
-            Order::default()
-        },
-        ..route(choice.tier, order, reason, propensity)
+        deeper: deeper.unwrap_or_default(),
+        ..route(choice.tier, order, reason_of(choice), propensity)
+    }
+}
+
+fn reason_of(choice: Choice) -> Reason {
+    match (choice.near, choice.overruled) {
+        (true, _) => Reason::Cascade,
+        (_, true) => Reason::Split,
+        _ => Reason::Score,
     }
 }
 
