@@ -109,6 +109,10 @@ pub struct Held {
     /// The money budgets that carry it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
+    /// The check that a fast answer failed: this attempt's own, or that of the attempt which this one
+    /// follows. Empty where none did.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub escalated: Arc<str>,
     /// Why it went there: all of it with the first attempt, class and step with later ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<Box<Routing>>,

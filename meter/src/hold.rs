@@ -422,6 +422,13 @@ impl Hold {
         self.sent_at_ms = Some(now_ms);
     }
 
+    /// Notes the check that the answer failed.
+    pub fn doubt(&mut self, cause: &str) {
+        if let Some(held) = &mut self.held {
+            held.escalated = Arc::from(cause);
+        }
+    }
+
     /// What was reserved; `None` only once settled.
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()

@@ -297,7 +297,7 @@ pub(crate) fn call_json(request: RequestId, entries: &[Entry]) -> Value {
             let held = &entry.held;
             json!({
                 "attempt": held.attempt, "model": held.model, "tier": held.tier, "route": held.reason,
-                "score": held.score_milli, "outcome": entry.outcome, "status": entry.status,
+                "score": held.score_milli, "escalated": held.escalated, "outcome": entry.outcome, "status": entry.status,
                 "usage": entry.usage, "usage_source": entry.source, "cost_usd": entry.cost.to_usd(),
                 "price": held.price, "first_byte_ms": entry.first_byte_ms, "losses": held.losses,
                 "session": format!("{:016x}", held.session),

@@ -1,6 +1,8 @@
 //! Trying upstreams: a hold for each attempt, failover as long as no content has reached the
 //! caller, and every hold settled by what the attempt showed.
 
+mod holding;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,21 +10,21 @@ use std::time::Duration;
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use hyper::body::Incoming;
-use meter::config::OnUnpriced;
-use meter::{Denied, Estimate, Held, Hold, NanoUsd, Subject};
+use meter::Subject;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::dialect::{Change, Facts};
-use wire::{Fault, Refusal, RequestId, Usage};
+use wire::{Fault, Refusal, RequestId, Tier};
 
+use crate::cascade::Leg;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
-use crate::relay::{self, Billing};
+use crate::relay::{self, Billing, Doubted};
 use crate::routing::Decided;
-use crate::runtime::{self, Runtime, Target};
+use crate::runtime::{Runtime, Target};
 use crate::telemetry;
 use crate::thrift::Thrift;
 use crate::trace::{Phase, Trace};
@@ -30,14 +32,6 @@ use crate::upstream::{self, Pieces};
 
 /// Attempts at most for one call: two retries, so that an outage is not multiplied.
 const ATTEMPTS: u16 = 3;
-/// Tokens that an image or file may cost; published formulas stay below.
-const IMAGE_TOKENS: u64 = 8_192;
-/// Tokens that a chat template and a tool preamble may add to a prompt.
-const TEMPLATE_TOKENS: u64 = 1_024;
-/// Tokens of a prompt with files, for a model whose context nobody knows.
-const LONGEST_CONTEXT: u64 = 1 << 20;
-/// The least output cap that is worth sending a call for.
-const LEAST_CAP: u64 = 16;
 /// The longest error body taken from an endpoint.
 const ERROR_BYTES: usize = 64 << 10;
 
@@ -56,31 +50,14 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) writes_out: AtomicBool,
 }
 
-/// What of a hold can change while it is sought.
+/// Which attempt of a call it is, and what it is to the cascade.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
-    prompt: u64,
-    cap: u64,
+pub(crate) struct Attempt {
+    pub(crate) number: u16,
+    pub(crate) leg: Leg,
 }
 
-/// Why a hold can not be had.
-enum TooMuch {
-    /// A budget or limit has no room.
-    Meter(Denied),
-    /// The caller does not want to pay as much; `None` where nobody knows what it may cost.
-    Caller {
-        most: NanoUsd,
-        needed: Option<NanoUsd>,
-    },
-}
-
-impl TooMuch {
-    fn waits(&self) -> bool {
-        matches!(self, Self::Meter(denied) if denied.waits())
-    }
-}
-
-/// How an attempt ended when it brought no answer.
+/// How an attempt ended when it brought no answer that is given.
 pub(crate) enum Failed {
     /// Nothing reached the caller, and another upstream may do better.
     Next(Refusal),
@@ -88,6 +65,8 @@ pub(crate) enum Failed {
     Last(Refusal),
     /// The same upstream may take the call with what it names by id written out.
     Again,
+    /// The answer is there, but failed a check; another tier may do better.
+    Doubted(Box<Doubted>),
 }
 
 /// Of two failures the one to tell: an outage stays one, even if a fallback could not take the call.
@@ -117,21 +96,28 @@ impl Dispatch<'_> {
             let denied = meter.only_free(budget, now);
             return Err(refusal::denied(&denied, now));
         }
-        for attempt in 0..ATTEMPTS {
+        for number in 0..ATTEMPTS {
             let Some(target) = left.first().copied() else {
                 break;
             };
             left.remove(0);
-            match self.once(target, attempt, trace).await {
+            let leg = if self.decided.route.cascade && target.tier == Tier::Fast {
+                Leg::First
+            } else {
+                Leg::Only
+            };
+            match self.once(target, Attempt { number, leg }, trace).await {
                 Ok(response) => return Ok(response),
+                Err(Failed::Doubted(doubted)) => {
+                    return Box::pin(self.escalate(*doubted, number + 1, trace)).await;
+                }
                 Err(Failed::Last(refusal)) => return Err(refusal),
                 Err(Failed::Again) => {
                     self.writes_out.store(true, Ordering::Relaxed);
                     left.insert(0, target);
                 }
                 Err(Failed::Next(refusal)) => {
-                    let (request, endpoint) = (trace.request, &target.endpoint.name);
-                    tracing::warn!(%request, %endpoint, why = refusal.message, "an attempt failed");
+                    told(trace.request, target, &refusal);
                     last = Some(worse(last, refusal));
                     // Whoever failed is likely to fail in another dialect too: others come first.
                     left.sort_by_key(|other| other.endpoint.origin == target.endpoint.origin);
@@ -142,17 +128,18 @@ impl Dispatch<'_> {
         Err(last.unwrap_or_else(none))
     }
 
-    async fn once(
+    /// Tries one model.
+    pub(crate) async fn once(
         &self,
         target: &Target,
-        attempt: u16,
+        at: Attempt,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
         let capped = self.is_bounded(target);
         let wanted = self.cap(target, capped);
         let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
         let (mut hold, cap) = self
-            .hold(target, attempt, trace, &prepared, (wanted, capped))
+            .hold(target, at, trace, &prepared, (wanted, capped))
             .await?;
         trace.cap = (capped && self.inbound.scan.max_output.is_none()).then_some(cap);
         if capped && cap != wanted {
@@ -163,11 +150,8 @@ impl Dispatch<'_> {
         let inbound = self.inbound;
         let body = self.body(target, &prepared, capped.then_some(cap));
         hold.sent(now_ms());
-        trace.answered_by = Some((
-            Arc::clone(&target.name),
-            target.tier,
-            self.decided.route.reason.as_str(),
-        ));
+        let reason = at.leg.reason(&self.decided.route).as_str();
+        trace.answered_by = Some((Arc::clone(&target.name), target.tier, reason));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
         let shape = &prepared.scan(inbound).shape;
         let is_text = shape.images + shape.files + shape.server_tools == 0;
@@ -178,7 +162,7 @@ impl Dispatch<'_> {
         let at_home = prepared.asked.is_none();
         let sending = target
             .endpoint
-            .send(inbound, body, trace.request, attempt, at_home);
+            .send(inbound, body, trace.request, at.number, at_home);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
@@ -205,6 +189,7 @@ impl Dispatch<'_> {
             target,
             prepared,
             deadline,
+            leg: at.leg,
         };
         if is_stream {
             relay::stream(self, answered, answer, billing, trace).await
@@ -243,238 +228,6 @@ impl Dispatch<'_> {
         };
         let edits = self.inbound.dialect.edits(&self.inbound.scan, &change);
         Pieces::from(wire::splice::apply(&self.inbound.body, edits))
-    }
-
-    /// Holds the bound; waits while only other calls' holds stand in the way. Also returns the
-    /// output cap that must be written into the call to make the bound true.
-    async fn hold(
-        &self,
-        target: &Target,
-        attempt: u16,
-        trace: &Trace,
-        prepared: &Prepared,
-        (cap, capped): (u64, bool),
-    ) -> Result<(Hold, u64), Failed> {
-        let meter = &self.shared.meter;
-        let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
-        if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
-            return Err(Failed::Last(refusal::unbounded()));
-        }
-        let prompt = self.prompt_bound(target, prepared);
-        // A dialect may have a least cap, above the one that was asked for.
-        let written = prepared
-            .made
-            .as_ref()
-            .and(prepared.scan(self.inbound).max_output);
-        let cap = written.map_or(cap, |written| written.max(cap));
-        let mut bounds = Bounds { prompt, cap };
-        let (mut is_counted, mut has_waited) = (false, false);
-        loop {
-            let releases = meter.releases(&self.subject.tenant);
-            let now = now_ms();
-            let estimate = self.estimate(target, attempt, trace, prepared, bounds, now);
-            let denied = match self.held(estimate, now) {
-                Ok(hold) => return Ok((hold, bounds.cap)),
-                Err(denied) => denied,
-            };
-            // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.
-            let may_fit = matches!(
-                denied,
-                TooMuch::Meter(Denied::Budget { .. } | Denied::Rate { .. })
-                    | TooMuch::Caller { .. }
-            );
-            if may_fit && !is_counted {
-                is_counted = true;
-                let counted = self.counted_bound(target, prepared);
-                if let Some(counted) = counted.filter(|counted| *counted < bounds.prompt) {
-                    bounds.prompt = counted;
-                    continue;
-                }
-            }
-            if let (true, Some(mut releases)) = (denied.waits(), releases) {
-                if !std::mem::replace(&mut has_waited, true) {
-                    self.note_wait(&denied, now);
-                }
-                if timeout_at(deadline, releases.changed()).await.is_ok() {
-                    continue;
-                }
-            }
-            // A caller who named no cap is served as far as the money goes.
-            if let Some(smaller) = self.affordable(target, prepared, bounds, now) {
-                bounds.cap = smaller;
-                continue;
-            }
-            return Err(self.too_much(target, &denied));
-        }
-    }
-
-    /// Notes, once for each call, that it waits.
-    fn note_wait(&self, denied: &TooMuch, now: i64) {
-        if let TooMuch::Meter(denied) = denied {
-            let meter = &self.shared.meter;
-            meter.note_wait(&self.subject.tenant, denied, now);
-        }
-    }
-
-    /// Notes that there is no hold for the call, and tells why.
-    fn too_much(&self, target: &Target, denied: &TooMuch) -> Failed {
-        match denied {
-            TooMuch::Meter(denied) => {
-                let (tenant, now) = (&self.subject.tenant, now_ms());
-                self.shared.meter.note_denied(tenant, denied, now);
-                if let Denied::Rate { unit, .. } = denied {
-                    telemetry::rate_limited(tenant, *unit);
-                }
-                Failed::Last(refusal::denied(denied, now))
-            }
-            TooMuch::Caller { most, needed } => {
-                Failed::Next(refusal::too_dear(&target.name, *most, *needed))
-            }
-        }
-    }
-
-    /// Holds, unless the caller's own limit is below the bound.
-    fn held(&self, estimate: Estimate, now: i64) -> Result<Hold, TooMuch> {
-        if let Some(most) = self.thrift.most {
-            let needed = estimate.bound();
-            if needed.is_none_or(|needed| needed > most) {
-                return Err(TooMuch::Caller { most, needed });
-            }
-        }
-        self.shared
-            .meter
-            .hold(estimate, now)
-            .map_err(TooMuch::Meter)
-    }
-
-    /// The output cap to hold for: the caller's, or the default under a hard budget.
-    fn cap(&self, target: &Target, capped: bool) -> u64 {
-        if !self.inbound.dialect.converses() {
-            return 0;
-        }
-        let longest = target.max_output.unwrap_or(u64::from(u32::MAX));
-        let default = if capped {
-            self.runtime.meter.default_max_output
-        } else {
-            longest
-        };
-        self.inbound.scan.max_output.unwrap_or(default).min(longest)
-    }
-
-    /// A smaller cap that what is left pays for, where the caller set none.
-    fn affordable(
-        &self,
-        target: &Target,
-        prepared: &Prepared,
-        bounds: Bounds,
-        now: i64,
-    ) -> Option<u64> {
-        let scan = &self.inbound.scan;
-        if scan.max_output.is_some() {
-            return None;
-        }
-        let room = self.shared.meter.room(self.subject, &target.name, now);
-        let room = match (room, self.thrift.most) {
-            (Some(room), Some(most)) => room.min(most),
-            (room, most) => room.or(most)?,
-        };
-        let sent = prepared.scan(self.inbound);
-        let rates = self.runtime.rates(target, &sent.lane, now)?;
-        let fits = rates.affordable_answer(bounds.prompt, room);
-        let each = fits.checked_div(sent.answers)?;
-        (each >= LEAST_CAP && each < bounds.cap).then_some(each)
-    }
-
-    /// No byte-level tokenizer makes more tokens than bytes, so this can not be exceeded. Pages of a
-    /// file can: a call with files is held for all that the model takes.
-    fn prompt_bound(&self, target: &Target, prepared: &Prepared) -> u64 {
-        let sent = prepared.made.as_ref().unwrap_or(&self.inbound.body).len();
-        let elsewhere = if prepared.made.is_none() {
-            self.context.bytes_elsewhere() + self.context.tokens_elsewhere()
-        } else {
-            0
-        };
-        let bytes = u64::try_from(sent + elsewhere).unwrap_or(u64::MAX);
-        let bound = bytes.saturating_add(self.beside_text(prepared));
-        if prepared.scan(self.inbound).shape.files > 0 {
-            bound.max(target.context.unwrap_or(LONGEST_CONTEXT))
-        } else {
-            bound
-        }
-    }
-
-    /// Tokens of images, templates and tool preambles.
-    fn beside_text(&self, prepared: &Prepared) -> u64 {
-        let shape = &prepared.scan(self.inbound).shape;
-        let images = u64::from(shape.images).saturating_mul(IMAGE_TOKENS);
-        let template = if shape.tools > 0 { TEMPLATE_TOKENS } else { 0 };
-        images.saturating_add(template)
-    }
-
-    /// The bound by counted tokens, where the model's own tokenizer is known. The whole body is
-    /// counted as text: its JSON marks outnumber what a chat template puts in their place.
-    fn counted_bound(&self, target: &Target, prepared: &Prepared) -> Option<u64> {
-        let shape = &prepared.scan(self.inbound).shape;
-        let whole = prepared.made.is_some() || self.context.bytes_elsewhere() == 0;
-        if !target.tokenizer_is_its_own || shape.files > 0 || !whole {
-            return None;
-        }
-        let sent = prepared.made.as_ref().unwrap_or(&self.inbound.body);
-        let text = std::str::from_utf8(sent).ok()?;
-        let counted = target.factor.apply(target.tokenizer.count(text));
-        Some(
-            counted
-                .saturating_add(self.beside_text(prepared))
-                .saturating_add(TEMPLATE_TOKENS),
-        )
-    }
-
-    fn estimate(
-        &self,
-        target: &Target,
-        attempt: u16,
-        trace: &Trace,
-        prepared: &Prepared,
-        bounds: Bounds,
-        now: i64,
-    ) -> Estimate {
-        // The lane and the number of answers are those that are sent: a translation may drop them.
-        let sent = prepared.scan(self.inbound);
-        let scan = &self.inbound.scan;
-        let bound = Usage {
-            input: bounds.prompt,
-            output: bounds.cap.saturating_mul(sent.answers),
-            ..Usage::default()
-        };
-        Estimate {
-            held: Held {
-                request: trace.request,
-                attempt,
-                subject: self.subject.clone(),
-                dialect: Arc::from(self.inbound.dialect.name()),
-                requested: Arc::from(scan.model.as_str()),
-                model: Arc::clone(&target.name),
-                endpoint: Arc::clone(&target.endpoint.name),
-                tier: target.tier,
-                reason: Arc::from(self.decided.route.reason.as_str()),
-                score_milli: self.decided.route.score.map(router::Score::milli),
-                stream: scan.stream,
-                held_at_ms: now,
-                bound: NanoUsd::ZERO,
-                bound_usage: bound,
-                price: Arc::from(""),
-                losses: Arc::from(prepared.losses.header()),
-                session: self.context.session.key,
-                lane: Arc::from(runtime::lane(&sent.lane)),
-                book: Arc::clone(&self.runtime.book_version),
-                charges: Vec::new(),
-                routing: Some(self.decided.routing_of(attempt)),
-            },
-            rates: self.runtime.rates(target, &sent.lane, now),
-            baseline: self.runtime.deep_rates(target, &sent.lane, now),
-            sell: Arc::clone(&self.runtime.sell),
-            admits_unpriced: self.runtime.meter.on_unpriced == OnUnpriced::Meter,
-        }
     }
 
     /// No answer came. Without a connection nothing is billed. With one, an endpoint that streams
@@ -563,6 +316,13 @@ pub(crate) struct Answered<'a> {
     pub(crate) target: &'a Target,
     pub(crate) prepared: Prepared,
     pub(crate) deadline: Instant,
+    pub(crate) leg: Leg,
+}
+
+/// Logs an attempt that failed.
+pub(crate) fn told(request: RequestId, target: &Target, refusal: &Refusal) {
+    let endpoint = &target.endpoint.name;
+    tracing::warn!(%request, %endpoint, why = refusal.message, "an attempt failed");
 }
 
 /// The endpoint's own failure. What callers' clients tell apart keeps its status: overload is not a

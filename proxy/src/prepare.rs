@@ -199,7 +199,8 @@ impl Dispatch<'_> {
         }
     }
 
-    fn canonical(&self) -> Result<Arc<Call>, Failed> {
+    /// The call in canonical form.
+    pub(crate) fn canonical(&self) -> Result<Arc<Call>, Failed> {
         let decode = || {
             let call = self
                 .shared

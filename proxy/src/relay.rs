@@ -2,6 +2,7 @@
 //! the bill at its end.
 
 mod billing;
+mod doubted;
 mod feed;
 mod keeper;
 mod stream;
@@ -17,6 +18,7 @@ use wire::dialect::{Asked, DecodeError, Facts, Seen};
 use wire::{Dialect, translate};
 
 use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
+use crate::cascade::{Cause, Glimpse, Leg, Verdict};
 use crate::gateway::Body;
 use crate::hints;
 use crate::refusal;
@@ -26,8 +28,10 @@ use crate::trace::{Phase, Trace};
 use crate::upstream;
 
 pub(crate) use billing::Billing;
+pub(crate) use doubted::Doubted;
+use doubted::Kept;
 use feed::Feed;
-use keeper::Keeper;
+use keeper::{Keeper, Unkept};
 use stream::Stream;
 
 /// Brings an answer that is not streamed: read whole, settled, and sent with its cost in a header.
@@ -40,32 +44,18 @@ pub(crate) async fn whole(
 ) -> Result<Response<Body>, Failed> {
     let target = answered.target;
     let (head, body) = answer.into_parts();
-    let reading = upstream::read_all(body, call.runtime.upstream.reply_bytes);
-    let reply = match timeout_at(answered.deadline, reading).await {
-        Ok(Some(reply)) => reply,
-        Ok(None) => {
-            billing.charge_bound();
-            return Err(failed(target, "its answer broke off or was too long"));
-        }
-        Err(_) => return Err(timed_out(target, &mut billing)),
-    };
-    if !wire::dialect::is_object(&reply) {
-        billing.interrupt(&Facts::default());
-        return Err(failed(target, "its answer is not of its dialect"));
-    }
+    let reply = read_whole(call, &answered, body, &mut billing).await?;
     content_is_there(target, &mut billing, trace).await?;
     let mut facts = Facts::of_reply(target.dialect.usage(&reply));
-    let mut keeper = Keeper::new(call, target);
-    let reply = match &answered.prepared.asked {
-        None => {
-            keeper.passed(&reply, true);
-            reply
-        }
+    let keeper = Keeper::new(call, target);
+    let came = reply.clone();
+    let (reply, unkept) = match &answered.prepared.asked {
+        None => (reply.clone(), Unkept::passed(keeper, reply)),
         Some(asked) => {
             let to = call.inbound.dialect;
-            let translated = translated(target, to, asked, &reply, &mut facts, &mut keeper, trace);
+            let translated = translated(target, to, asked, &reply, &mut facts, keeper, trace);
             match translated {
-                Ok(body) => body,
+                Ok(translated) => translated,
                 Err(error) => {
                     billing.interrupt(&facts);
                     return Err(failed(
@@ -76,30 +66,71 @@ pub(crate) async fn whole(
             }
         }
     };
-    let cost = billing.complete(&facts, reply.len());
+    let verdict = if answered.leg == Leg::First {
+        call.verdict(call.whole_cause(target, &came))
+    } else {
+        Verdict::Given(None)
+    };
+    if let Verdict::Escalated(cause) | Verdict::Given(Some(cause)) = verdict {
+        billing.doubt(cause.as_str(), verdict == Verdict::Escalated(cause));
+    }
+    trace.cost = billing.complete(&facts, reply.len());
     trace.lap(Phase::Relay);
-    let body = Full::new(reply).map_err(|never| match never {});
-    let mut response = begun(&head, body.boxed_unsync(), target, call, trace);
+    let mut head = dressed(&head, target, call, answered.leg, trace);
     if answered.prepared.asked.is_some() && call.inbound.scan.stream {
         let kind = HeaderValue::from_static("text/event-stream");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        head.headers_mut().insert(CONTENT_TYPE, kind);
     }
-    if let Some(cost) = cost.and_then(|cost| HeaderValue::from_str(&cost.to_usd()).ok()) {
-        response.headers_mut().insert("x-pareto-cost-usd", cost);
+    let cost = trace.cost.map(|cost| HeaderValue::from_str(&cost.to_usd()));
+    if let Some(Ok(cost)) = cost {
+        head.headers_mut().insert("x-pareto-cost-usd", cost);
     }
-    Ok(response)
+    if let Verdict::Escalated(cause) = verdict {
+        let (body, cost) = (reply, trace.cost);
+        let unkept = Box::new(unkept);
+        let kept = Kept::Whole { body, unkept, cost };
+        return Err(doubted(cause, head, kept, trace));
+    }
+    unkept.keep();
+    let body = Full::new(reply).map_err(|never| match never {});
+    Ok(begun(head, body.boxed_unsync(), trace))
 }
 
-/// A whole answer in the caller's dialect; as a stream where the caller wanted one.
+/// Reads an answer that is not streamed to its end.
+async fn read_whole(
+    call: &Dispatch<'_>,
+    answered: &Answered<'_>,
+    body: Incoming,
+    billing: &mut Billing,
+) -> Result<Bytes, Failed> {
+    let target = answered.target;
+    let reading = upstream::read_all(body, call.runtime.upstream.reply_bytes);
+    let reply = match timeout_at(answered.deadline, reading).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => {
+            billing.charge_bound();
+            return Err(failed(target, "its answer broke off or was too long"));
+        }
+        Err(_) => return Err(timed_out(target, billing)),
+    };
+    if !wire::dialect::is_object(&reply) {
+        billing.interrupt(&Facts::default());
+        return Err(failed(target, "its answer is not of its dialect"));
+    }
+    Ok(reply)
+}
+
+/// A whole answer in the caller's dialect; as a stream where the caller wanted one. With what is to be
+/// remembered of it.
 fn translated(
     target: &Target,
     to: &'static dyn Dialect,
     asked: &Asked,
     reply: &Bytes,
     facts: &mut Facts,
-    keeper: &mut Keeper,
+    keeper: Keeper,
     trace: &mut Trace,
-) -> Result<Bytes, DecodeError> {
+) -> Result<(Bytes, Unkept), DecodeError> {
     let origin = &target.endpoint.origin;
     let (body, read) =
         translate::reply(target.dialect, origin, to, asked, reply, &mut trace.losses)?;
@@ -107,16 +138,17 @@ fn translated(
         facts.counted = read.usage.map(|usage| usage.answer());
     }
     let text = Bytes::from(body.to_string());
-    keeper.translated(&asked.call, &read, to.kept(&text).as_ref());
-    if !asked.call.stream {
-        return Ok(text);
-    }
+    let events = asked.call.stream.then(|| read.clone().events());
+    let unkept = Unkept::translated(keeper, &asked.call, read, to.kept(&text));
+    let Some(events) = events else {
+        return Ok((text, unkept));
+    };
     let mut writer = to.writer(asked.clone());
     let mut out = String::new();
-    for event in read.events() {
+    for event in events {
         writer.event(event, &mut out);
     }
-    Ok(Bytes::from(out))
+    Ok((Bytes::from(out), unkept))
 }
 
 /// Brings a stream: nothing is released before its first content, so that until then another
@@ -144,6 +176,9 @@ pub(crate) async fn stream(
         }
         Some(asked) => Feed::translated(target, to, asked, keeper),
     };
+    if answered.leg == Leg::First {
+        feed.hold_back(Glimpse::new(target.dialect, &target.endpoint.origin));
+    }
     let seen = match timeout_at(answered.deadline, feed.until_content(&mut body)).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(what)) => {
@@ -157,8 +192,63 @@ pub(crate) async fn stream(
     if seen == Seen::End {
         stream.ended();
     }
-    let body = stream.boxed_unsync();
-    Ok(begun(&head, body, target, call, trace))
+    if answered.leg == Leg::First {
+        return held(call, target, stream, &head, trace).await;
+    }
+    let head = dressed(&head, target, call, answered.leg, trace);
+    Ok(begun(head, stream.boxed_unsync(), trace))
+}
+
+/// Holds a stream until it is known whether its beginning passes, and no longer than the configuration
+/// says; nothing of it has been released, so that another upstream can still take over.
+async fn held(
+    call: &Dispatch<'_>,
+    target: &Target,
+    mut stream: Stream,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Failed> {
+    let checks = call.checks(target);
+    let patience = checks.patience();
+    let mut cause = None;
+    while let Some((glimpse, extent)) = stream.glimpse() {
+        cause = checks.cause(&glimpse.reply(), extent);
+        let until = checks.held_until(glimpse, (stream.queued(), patience));
+        let (None, Some(until)) = (cause, until) else {
+            break;
+        };
+        if !stream.read_on(until).await {
+            break;
+        }
+    }
+    // The wait was for the endpoint.
+    trace.lap(Phase::Upstream);
+    if stream.is_broken() {
+        return Err(failed(
+            target,
+            "its stream broke off before it was released",
+        ));
+    }
+    let verdict = call.verdict(cause);
+    if let Verdict::Escalated(cause) | Verdict::Given(Some(cause)) = verdict {
+        stream.doubt(cause.as_str(), verdict == Verdict::Escalated(cause));
+    }
+    let head = dressed(head, target, call, Leg::First, trace);
+    if let Verdict::Escalated(cause) = verdict {
+        return Err(doubted(cause, head, Kept::Stream(Box::new(stream)), trace));
+    }
+    stream.release();
+    Ok(begun(head, stream.boxed_unsync(), trace))
+}
+
+/// An answer that is kept until a better one has begun.
+fn doubted(cause: Cause, head: Response<()>, kept: Kept, trace: &Trace) -> Failed {
+    Failed::Doubted(Box::new(Doubted {
+        cause,
+        head,
+        trace: trace.clone(),
+        kept,
+    }))
 }
 
 /// The upstream delivers: from here on the call is its own, once the hold is on the disk.
@@ -181,16 +271,23 @@ async fn content_is_there(
     Ok(())
 }
 
-/// The answer to the caller, with the headers that say which model answered, and why that one.
-fn begun(
+/// The answer to the caller begins.
+fn begun(head: Response<()>, body: Body, trace: &Trace) -> Response<Body> {
+    telemetry::lost(&trace.losses);
+    telemetry::first_byte(trace);
+    head.map(|()| body)
+}
+
+/// Its head, with the headers that say which model answered, and why that one.
+fn dressed(
     head: &Parts,
-    body: Body,
     target: &Target,
     call: &Dispatch<'_>,
+    leg: Leg,
     trace: &Trace,
-) -> Response<Body> {
+) -> Response<()> {
     let route = &call.decided.route;
-    let mut response = Response::new(body);
+    let mut response = Response::new(());
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
     upstream::returned(&head.headers, headers);
@@ -204,10 +301,9 @@ fn begun(
     );
     headers.insert(
         "x-pareto-route",
-        HeaderValue::from_static(route.reason.as_str()),
+        HeaderValue::from_static(leg.reason(route).as_str()),
     );
     headers.insert(hints::HEADER, HeaderValue::from_static(route.step.as_str()));
-    telemetry::lost(&trace.losses);
     let session = format!("{:016x}", call.context.session.key);
     for (name, value) in [
         ("x-pareto-loss", trace.losses.header()),
@@ -239,6 +335,5 @@ fn begun(
     if let Ok(timing) = HeaderValue::from_str(&trace.server_timing()) {
         headers.insert("server-timing", timing);
     }
-    telemetry::first_byte(trace);
     response
 }

@@ -2,6 +2,7 @@
 //! together for `router::decide`, and what came out is put down for the ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use dashmap::DashMap;
 use meter::{NanoUsd, Routing, Subject};
@@ -12,6 +13,7 @@ use router::{
 };
 use wire::{Refusal, RequestId, Tier};
 
+use crate::cascade;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::economy::{Priced, Seat};
@@ -29,7 +31,12 @@ const BYTES_A_TOKEN: usize = 4;
 
 /// The splits of each tenant, by class. A lock is held for a decision, some microseconds.
 #[derive(Debug, Default)]
-pub(crate) struct Splits(DashMap<Arc<str>, Vec<(Arc<str>, Split)>>);
+pub(crate) struct Splits {
+    tenants: DashMap<Arc<str>, Vec<(Arc<str>, Split)>>,
+    /// What all of them owe together, in thousandths of a call: each alone may stray by a few calls, and
+    /// many of them could stray together.
+    debt: AtomicI64,
+}
 
 impl Splits {
     /// Asks the split of a class, which begins with `target`.
@@ -40,19 +47,28 @@ impl Splits {
         target: u16,
         ask: impl FnOnce(&mut Split) -> T,
     ) -> T {
-        let mut classes = match self.0.get_mut(tenant) {
+        let mut classes = match self.tenants.get_mut(tenant) {
             Some(classes) => classes,
-            None => self.0.entry(Arc::clone(tenant)).or_default(),
+            None => self.tenants.entry(Arc::clone(tenant)).or_default(),
         };
         let at = classes.iter().position(|(name, _)| name == class);
         let at = at.unwrap_or_else(|| {
             classes.push((Arc::clone(class), Split::new(target)));
             classes.len() - 1
         });
-        match classes.get_mut(at) {
-            Some((_, split)) => ask(split),
-            None => ask(&mut Split::new(target)),
-        }
+        let Some((_, split)) = classes.get_mut(at) else {
+            return ask(&mut Split::new(target));
+        };
+        let before = split.debt();
+        let answer = ask(split);
+        self.debt
+            .fetch_add(split.debt() - before, Ordering::Relaxed);
+        answer
+    }
+
+    /// What all splits owe together.
+    pub(crate) fn debt(&self) -> i64 {
+        self.debt.load(Ordering::Relaxed)
     }
 
     /// Takes up what an earlier process saved under `name`; other names are left alone.
@@ -72,7 +88,8 @@ impl Splits {
         let class = class.strip_prefix(':').unwrap_or(DEFAULT_CLASS);
         let mut split: Split = serde_json::from_str(text)?;
         split.retarget(config.target(class));
-        let mut classes = self.0.entry(Arc::from(tenant)).or_default();
+        self.debt.fetch_add(split.debt(), Ordering::Relaxed);
+        let mut classes = self.tenants.entry(Arc::from(tenant)).or_default();
         classes.push((Arc::from(class), split));
         Ok(())
     }
@@ -80,7 +97,7 @@ impl Splits {
     /// Every split as it is to be saved: its name and text.
     pub(crate) fn saved(&self) -> Result<Vec<(String, String)>, serde_json::Error> {
         let mut saved = Vec::new();
-        for classes in &self.0 {
+        for classes in &self.tenants {
             for (class, split) in classes.value() {
                 let name = if **class == *DEFAULT_CLASS {
                     format!("split/{}", classes.key())
@@ -95,9 +112,12 @@ impl Splits {
 
     /// Gives every split the target that its class has now.
     pub(crate) fn retarget(&self, config: &router::Config) {
-        for mut classes in self.0.iter_mut() {
+        for mut classes in self.tenants.iter_mut() {
             for (class, split) in classes.value_mut() {
+                let before = split.debt();
                 split.retarget(config.target(class));
+                self.debt
+                    .fetch_add(split.debt() - before, Ordering::Relaxed);
             }
         }
     }
@@ -163,10 +183,7 @@ impl Shared {
             Some((_, seat)) => priced.stakes(&self.cache_hits, seat, (from, to)),
             None => Stakes::default(),
         };
-        let usable = |place: usize| {
-            let target = runtime.targets.get(place);
-            target.is_some_and(|target| target.health.is_usable(now))
-        };
+        let usable = |place| runtime.is_usable(place, now);
         let outlook = Outlook {
             usable: &usable,
             quote: &|place| priced.quote(place),
@@ -186,6 +203,8 @@ impl Shared {
             ruling: &ruling,
             prompt_tokens: priced.prompt_tokens,
             luck: luck(call.request),
+            band: cascade::band(inbound, call.thrift, &runtime.routing),
+            debt: self.splits.debt(),
         };
         let ask = |tier: Option<Tier>, split: &mut Split| {
             let (mut asked, config) = (asked, &runtime.routing);

@@ -244,6 +244,12 @@ impl Runtime {
         })
     }
 
+    /// Whether the model at a place is healthy.
+    pub(crate) fn is_usable(&self, place: usize, now_ms: i64) -> bool {
+        let target = self.targets.get(place);
+        target.is_some_and(|target| target.health.is_usable(now_ms))
+    }
+
     /// The prices of `target` at `now_ms`, in the lane the caller asked for and its endpoint's region.
     pub(crate) fn rates(&self, target: &Target, lane: &str, now_ms: i64) -> Option<Arc<Rates>> {
         let lane = self::lane(lane);

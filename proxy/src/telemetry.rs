@@ -120,6 +120,14 @@ pub(crate) fn decided(tenant: &str, tier: Tier, reason: &'static str) {
         .increment(1);
 }
 
+/// What became of a call that was tried fast first: its answer passed (`kept`), a better one was given
+/// (`escalated`), the split allowed none (`denied`), or none came (`failed`).
+pub(crate) fn cascaded(tenant: &str, result: &'static str, cause: &'static str) {
+    let tenant = tenant.to_owned();
+    counter!("pareto_cascades_total", "tenant" => tenant, "result" => result, "cause" => cause)
+        .increment(1);
+}
+
 /// What a budget of `budgets` decided of some calls. Limits on rates have their own metric.
 pub(crate) fn budget_decided(decision: &Decision, budgets: &[Standing]) {
     let budget = budgets

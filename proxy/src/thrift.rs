@@ -110,6 +110,12 @@ impl Thrift {
         chosen && route.tier == Tier::Deep && luck >= u128::from(self.pace.min(1_000))
     }
 
+    /// Whether nothing bounds the call but its own need: no budget asks for less, and its caller set no
+    /// limit on the cost.
+    pub(crate) fn is_free(&self) -> bool {
+        self.most.is_none() && self.fast.is_none() && self.free.is_none() && self.pace >= 1_000
+    }
+
     /// Whether `target` may be called at all.
     pub(crate) fn allows(&self, target: &Target, runtime: &Runtime, now_ms: i64) -> bool {
         self.free.is_none() || is_free(target, runtime, now_ms)

@@ -67,6 +67,8 @@ pub(crate) struct Trace {
     pub(crate) most: Option<meter::NanoUsd>,
     /// The output cap that the gateway wrote into the call, because a budget needs one.
     pub(crate) cap: Option<u64>,
+    /// What the last answer that was read whole cost.
+    pub(crate) cost: Option<meter::NanoUsd>,
     /// What is left of a budget that wants it told.
     pub(crate) remaining: Option<meter::NanoUsd>,
     /// Counts the call as under way for as long as any copy of its trace lives.
@@ -88,6 +90,7 @@ impl Trace {
             losses: Losses::default(),
             most: None,
             cap: None,
+            cost: None,
             remaining: None,
             flight: None,
         }

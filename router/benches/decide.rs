@@ -36,6 +36,8 @@ fn decide_4kb(criterion: &mut Criterion) {
         dialect: "d",
         converses: true,
         stay: None,
+        band: None,
+        debt: 0,
         seat: None,
         step: Step::Chat,
         score: None,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::cascade::Cascade;
 use crate::rules::Rule;
 use crate::step::StepPriors;
 use crate::switch::SwitchConfig;
@@ -46,6 +47,7 @@ impl PolicyConfig {
 pub struct Config {
     /// The share of `auto` calls that goes to the deep tier, in thousandths, for each tenant.
     pub deep_per_thousand: u16,
+    pub cascade: Cascade,
     /// The share of scored calls, in thousandths, whose tier is drawn by lot: what all estimates of
     /// routing's worth rest on.
     pub control_per_thousand: u16,
@@ -89,6 +91,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             deep_per_thousand: 200,
+            cascade: Cascade::default(),
             control_per_thousand: 10,
             classes: Vec::new(),
             terms: Terms::default(),

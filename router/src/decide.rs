@@ -8,13 +8,14 @@ use std::fmt;
 
 use wire::Tier;
 
+use crate::cascade::Band;
 use crate::config::Config;
 use crate::features::Features;
 use crate::learn::Head;
 use crate::policy::Policy;
 use crate::rules::{Barred, Ruling};
 use crate::score::{Layers, Score, layers};
-use crate::split::Split;
+use crate::split::{Choice, Split};
 use crate::step::{Step, shifted};
 use crate::switch::{Stakes, gain};
 
@@ -51,6 +52,10 @@ pub enum Reason {
     Score,
     /// The split's debt ledger, against the score.
     Split,
+    /// The score is near the threshold: fast first, and deep if that answer fails a check.
+    Cascade,
+    /// A fast answer failed a check. No decision has this reason, the attempt that follows it does.
+    Escalated,
     /// The lot, for the control group.
     Control,
     /// The caller named the tier.
@@ -71,9 +76,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Score,
         Self::Split,
+        Self::Cascade,
+        Self::Escalated,
         Self::Control,
         Self::Pinned,
         Self::Named,
@@ -89,6 +96,8 @@ impl Reason {
         match self {
             Self::Score => "score",
             Self::Split => "split",
+            Self::Cascade => "cascade",
+            Self::Escalated => "escalated",
             Self::Control => "control",
             Self::Pinned => "pinned",
             Self::Named => "named",
@@ -105,6 +114,10 @@ impl Reason {
         match self {
             Self::Score => "the classifier's score, against the threshold that holds the split",
             Self::Split => "the split, which overruled the score to hold its target",
+            Self::Cascade => {
+                "the score is near the threshold: fast first, deep if that fails a check"
+            }
+            Self::Escalated => "the fast answer before it failed a check",
             Self::Control => "the lot: this call is one of the control group",
             Self::Pinned => "the caller named the tier",
             Self::Named => "the caller named the model",
@@ -142,6 +155,10 @@ pub struct Route {
     pub propensity: f32,
     /// What a change of the model loses by the conversation's cache, in nano-USD; 0 without a change.
     pub lost_nano_usd: i64,
+    /// The answer of the fast tier is checked, and may be followed by one of the deep tier.
+    pub cascade: bool,
+    /// The models to ask then.
+    pub deeper: Order,
 }
 
 impl Route {
@@ -149,7 +166,12 @@ impl Route {
     pub fn is_counted(&self) -> bool {
         matches!(
             self.reason,
-            Reason::Score | Reason::Split | Reason::Session | Reason::Cache | Reason::Control
+            Reason::Score
+                | Reason::Split
+                | Reason::Cascade
+                | Reason::Session
+                | Reason::Cache
+                | Reason::Control
         )
     }
 
@@ -164,6 +186,8 @@ impl Route {
             layers: None,
             propensity: 1.0,
             lost_nano_usd: 0,
+            cascade: false,
+            deeper: Order::default(),
         }
     }
 }
@@ -206,6 +230,10 @@ pub struct Asked<'a> {
     pub prompt_tokens: u64,
     /// Random bits.
     pub luck: u64,
+    /// How near to the threshold a call is tried fast first; `None` for one that may not be.
+    pub band: Option<Band>,
+    /// What the splits that are mixed with this one owe together; see [`Split::choose_within`].
+    pub debt: i64,
 }
 
 /// What is known of the models now, by their places.
@@ -321,19 +349,25 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
         let order = field.order_from(it.place, it.sits);
         return route(it.sits, order, reason, 1.0 - control + lot(it.sits));
     }
-    let choice = split.choose(score);
-    let reason = if choice.overruled {
-        Reason::Split
-    } else {
-        Reason::Score
-    };
+    let choice = split.choose_within(score, asked.band, asked.debt);
     let order = field.order(choice.tier);
+    let deeper = choice.near.then(|| field.order(Tier::Deep));
     let propensity = 1.0 - control + lot(choice.tier);
     Route {
         lost_nano_usd: seated.map_or(0, |it| {
             i64::from(it.sits != choice.tier) * it.stakes.lost_nano_usd
         }),
-        ..route(choice.tier, order, reason, propensity)
+        cascade: choice.near,
+        deeper: deeper.unwrap_or_default(),
+        ..route(choice.tier, order, reason_of(choice), propensity)
+    }
+}
+
+fn reason_of(choice: Choice) -> Reason {
+    match (choice.near, choice.overruled) {
+        (true, _) => Reason::Cascade,
+        (_, true) => Reason::Split,
+        _ => Reason::Score,
     }
 }
 

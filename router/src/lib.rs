@@ -1,6 +1,7 @@
 //! Which tier and model answers a call, and why. Pure: no I/O, no clock, nothing allocated between
 //! a request and its route.
 
+pub mod cascade;
 pub mod check;
 pub mod config;
 pub mod decide;
@@ -14,6 +15,7 @@ pub mod split;
 pub mod step;
 pub mod switch;
 
+pub use cascade::{Band, Cascade};
 pub use config::Config;
 pub use decide::{Asked, NoModel, Order, Outlook, Quote, Reason, Route, Wanted, barred, decide};
 pub use features::Features;

@@ -1,11 +1,10 @@
 //! Holding the split: the threshold is the quantile of the last scores, moved by the debt of deep calls
 //! that has run up, and a ledger overrules it before the running count strays.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use serde::{Deserialize, Serialize};
 use wire::Tier;
 
+use crate::cascade::Band;
 use crate::score::{Score, quantile_above};
 
 /// How far the count of deep calls may stray from its target by choice, in thousandths of a call. A narrow
@@ -39,17 +38,14 @@ pub struct Split {
     next: usize,
 }
 
-/// The debt of all tenants together, shared between their splits: each tenant alone may stray by
-/// [`BOUND`], and many of them could stray together.
-#[derive(Debug, Default)]
-pub struct Overall(AtomicI64);
-
 /// A tier and who chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
     pub tier: Tier,
     /// The debt ledger overruled the score.
     pub overruled: bool,
+    /// It is near the threshold and goes fast first; see [`Split::escalate`].
+    pub near: bool,
 }
 
 impl Split {
@@ -67,24 +63,55 @@ impl Split {
 
     /// Chooses a tier for a call and counts it.
     pub fn choose(&mut self, score: Score) -> Choice {
-        self.choose_within(score, &Overall::default())
+        self.choose_within(score, None, 0)
     }
 
-    /// As [`Self::choose`], with the debt of all tenants held as well, which the choice is added to. A
-    /// tenant's own bound comes first.
-    pub fn choose_within(&mut self, score: Score, overall: &Overall) -> Choice {
-        let all = overall.0.load(Ordering::Relaxed);
+    /// As [`Self::choose`], but a call in the `band` around the threshold is wanted fast, and `all`, the
+    /// debt of all splits that are mixed with this one, is held within its bound as well. A split's own
+    /// bound comes first.
+    pub fn choose_within(&mut self, score: Score, band: Option<Band>, all: i64) -> Choice {
         let score = fixed(score);
-        let wanted = self.asks(score, self.debt.saturating_add(all));
+        let strained = self.debt.saturating_add(all);
+        let near = band.is_some_and(|band| band.holds(self.rank(score), self.share(strained)));
+        let wanted = if near {
+            Tier::Fast
+        } else {
+            self.asks(score, strained)
+        };
         self.remember(score);
         let held = bounded(wanted, all, self.target);
         let tier = bounded(held, self.debt, self.target);
         self.count(tier);
-        overall.0.fetch_add(self.worth(tier), Ordering::Relaxed);
         Choice {
             tier,
             overruled: tier != wanted,
+            near: near && tier == Tier::Fast,
         }
+    }
+
+    /// Turns a call that was counted as fast into a deep one, if the count allows that: its fast answer
+    /// failed a check. The debt that this runs up makes first choices rarer, so that both together come
+    /// to the target.
+    pub fn escalate(&mut self) -> bool {
+        let allowed = self.total > self.deep && self.debt + 1_000 <= BOUND;
+        if allowed {
+            self.deep += 1;
+            self.debt += 1_000;
+        }
+        allowed
+    }
+
+    /// Takes an escalation back that brought no answer: the call is a fast one again.
+    pub fn stay_fast(&mut self) {
+        if self.deep > 0 {
+            self.deep -= 1;
+            self.debt -= 1_000;
+        }
+    }
+
+    /// Deep calls beyond the target, in thousandths of a call.
+    pub fn debt(&self) -> i64 {
+        self.debt
     }
 
     /// The tier that the score asks for, whatever the count.
@@ -176,15 +203,18 @@ impl Split {
 
     /// The score above which calls go deep now.
     pub fn threshold(&self) -> f32 {
-        let mut sorted = self.recent.clone();
-        sorted.sort_unstable();
+        let mut sorted = [0; RECENT];
+        let Some(sorted) = sorted.get_mut(..self.recent.len()) else {
+            return quantile_above(self.target);
+        };
+        sorted.copy_from_slice(&self.recent);
         let share = usize::from(self.target) * sorted.len() / 1_000;
         let place = sorted.len().saturating_sub(share + 1);
-        sorted
-            .get(place)
-            .map_or(quantile_above(self.target), |score| {
-                f32::from(*score) / f32::from(u16::MAX)
-            })
+        if sorted.is_empty() {
+            return quantile_above(self.target);
+        }
+        let (_, score, _) = sorted.select_nth_unstable(place);
+        f32::from(*score) / f32::from(u16::MAX)
     }
 
     fn count(&mut self, tier: Tier) {
@@ -260,6 +290,31 @@ mod tests {
             }
         }
 
+        /// Some answers fail their check, and some escalations bring nothing: the count stays in its
+        /// bound, whoever asks.
+        #[test]
+        fn escalations_stay_within_the_target(
+            target in 0_u16..=1_000,
+            failing in 0_u32..=10,
+            useless in 0_u32..=10,
+            scores in prop::collection::vec(0.0_f32..1.0, 1..3_000),
+        ) {
+            let mut split = Split::new(target);
+            let all = Band { margin: 1.0 };
+            for (n, score) in scores.into_iter().enumerate() {
+                let choice = split.choose_within(Score(score), Some(all), 0);
+                let n = u32::try_from(n).expect("small");
+                if choice.near && n % 10 < failing && split.escalate() && n / 10 % 10 < useless {
+                    split.stay_fast();
+                }
+                let (total, deep) = split.counts();
+                let (total, deep) = (i64::try_from(total).expect("small"), i64::try_from(deep).expect("small"));
+                let stray = deep * 1_000 - i64::from(target) * total;
+                prop_assert!(stray.abs() <= BOUND + 1_000, "{stray} after {total}");
+                prop_assert!(stray <= BOUND, "{stray} after {total}");
+            }
+        }
+
         #[test]
         fn a_call_taken_back_was_never_there(scores in prop::collection::vec(0.0_f32..1.0, 1..50)) {
             let mut split = Split::new(200);
@@ -276,7 +331,7 @@ mod tests {
     /// Twenty tenants take turns by chance; the debt of all is held with that of each.
     #[test]
     fn tenants_mixed_stray_no_further_than_one() {
-        let overall = Overall::default();
+        let mut overall = 0;
         let mut splits = vec![Split::new(200); 20];
         let (mut routed, mut chance) = (Vec::new(), 7_u64);
         for _ in 0..20_000 {
@@ -285,7 +340,9 @@ mod tests {
             chance ^= chance << 17;
             let split = &mut splits[usize::try_from(chance % 20).expect("small")];
             let level = f32::from(u16::try_from(chance >> 48).expect("16 bits")) / 65_535.0;
-            let choice = split.choose_within(Score(level), &overall);
+            let before = split.debt;
+            let choice = split.choose_within(Score(level), None, overall);
+            overall += split.debt - before;
             routed.push(i64::from(choice.tier == Tier::Deep));
             assert!(split.debt.abs() <= BOUND);
         }

@@ -1,6 +1,6 @@
 //! The commands, as a person runs them: check, keys, usage, explain, demo.
 
-use bench::upstream::Upstream;
+use bench::upstream::{Script, Upstream};
 use meter::NanoUsd;
 use tests::Process;
 use tests::world::{DEEP, FAST, chat, script};
@@ -212,4 +212,43 @@ async fn prices_are_checked_compared_replayed_and_imported() {
     .unwrap();
     let (good, told, _) = command(&["prices", "check"], &path);
     assert!(!good && told.contains("unpriced"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_shows_both_attempts_of_an_escalation_and_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let declines = Script {
+        say: Some("I'm sorry, but I can't help with that.".to_owned()),
+        ..script(FAST)
+    };
+    let fast = Upstream::start(declines).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let near =
+        "[routing]\ncontrol_per_thousand = 0\n[routing.cascade]\nmargin_per_thousand = 1000\n";
+    let path = config(folder.path(), &fast, &deep, near);
+    let key = key(&path, "acme");
+    let process = Process::start(PROGRAM, &path).await;
+    let client = caller(&process, &key);
+    let call = chat("auto", "Why?", "");
+    let reply = client.post("/v1/chat/completions", call).await;
+    assert_eq!(reply.header("x-pareto-route"), "escalated");
+    process.signal("TERM");
+    let mut child = process.child;
+    assert!(child.wait().await.unwrap().success());
+    let request = reply.header("x-request-id");
+    let (ok, told, error) = command(&["explain", &request], &path);
+    assert!(ok, "{error}");
+    for words in [
+        "cascade: the score is near the threshold",
+        "attempt 0",
+        "this answer failed the check `refusal`",
+        "attempt 1",
+        "the fast answer before it failed the check `refusal`",
+        &format!(
+            "total: {} USD over 2 attempts",
+            reply.header("x-pareto-cost-usd")
+        ),
+    ] {
+        assert!(told.contains(words), "{words} is missing\n{told}");
+    }
 }

@@ -202,6 +202,7 @@ fn entry(n: u64, how: Fill, random: &mut Random) -> Entry {
             session: n / 9,
             lane: Arc::from(if random.one_in(20) { "flex" } else { "" }),
             book: Arc::from("0123abcd"),
+            escalated: std::sync::Arc::default(),
             routing: None,
             charges: if day < 40 {
                 vec![Charge {

@@ -160,6 +160,15 @@ impl World {
         .unwrap()
     }
 
+    /// The split of tenant `acme` as a restart would find it: shuts the gateway down.
+    pub async fn saved_split(self) -> serde_json::Value {
+        let store = Arc::clone(&self.running.parts.store);
+        self.running.shut_down(std::future::pending()).await;
+        let state = store.ledger.state().unwrap();
+        let split = state.iter().find(|(name, _)| name == "split/acme");
+        serde_json::from_str(&split.expect("a split").1).unwrap()
+    }
+
     /// The bills of both endpoints.
     pub fn bill(&self) -> Vec<Billed> {
         let mut bill = self.fast.bill();

@@ -2,6 +2,7 @@
 
 mod background;
 mod budgets;
+mod cascade;
 mod config;
 mod corners;
 mod dialects;

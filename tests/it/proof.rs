@@ -44,7 +44,7 @@ async fn a_share_of_calls_is_drawn_by_lot_and_its_odds_are_kept() {
                     "{odds}"
                 );
             }
-            "score" | "split" => assert!((odds - lot - 0.5).abs() < 1e-3, "{odds}"),
+            "score" | "split" | "cascade" => assert!((odds - lot - 0.5).abs() < 1e-3, "{odds}"),
             other => panic!("{other}"),
         }
         deep += usize::from(entry.held.tier == wire::Tier::Deep);

@@ -201,7 +201,7 @@ async fn answers_say_which_model_and_why_and_what_it_cost() {
             chat("auto", "Hello", ",\"stream\":true"),
         )
         .await;
-    assert!(["score", "split"].contains(&auto.header("x-pareto-route").as_str()));
+    assert!(["score", "split", "cascade"].contains(&auto.header("x-pareto-route").as_str()));
     assert!(!auto.header("x-pareto-score").is_empty());
 }
 

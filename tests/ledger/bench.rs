@@ -60,6 +60,7 @@ impl Calls {
             session: n,
             lane: "standard".into(),
             book: "0123456789ab".into(),
+            escalated: std::sync::Arc::default(),
             routing: None,
             charges: vec![meter::Charge {
                 budget: "acme/month".into(),

@@ -111,6 +111,7 @@ pub fn held(n: u8, bound: i64) -> Held {
         session: 0,
         lane: Arc::from("standard"),
         book: Arc::from("0123456789ab"),
+        escalated: std::sync::Arc::default(),
         charges: Vec::new(),
         routing: None,
     }

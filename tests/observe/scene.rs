@@ -114,7 +114,7 @@ impl Scene {
         let file = folder.path().join("pareto.toml");
         let head = format!(
             "log.level = \"info\"\nlog.format = \"json\"\nstore.postgres = \"{url}\"\n\
-             upstream.first_byte_timeout_ms = 1000\n"
+             upstream.first_byte_timeout_ms = 1000\nrouting.cascade.margin_per_thousand = 1000\n"
         );
         let text = config(folder.path(), &head, &fast, &deep, LIMITS);
         std::fs::write(&file, &text).unwrap();
@@ -267,6 +267,13 @@ impl Scene {
             .open
             .post(CHAT, chat("mystery", &text, capped))
             .await;
+        // Near the threshold, with an answer that fails a check.
+        fast.set_script(Script {
+            say: Some("I'm not sure about that.".to_owned()),
+            ..scripted()
+        });
+        callers.open.post(CHAT, chat("auto", &text, capped)).await;
+        fast.set_script(scripted());
         // Sent to the fast tier for a budget's sake.
         callers
             .thrifty

@@ -231,6 +231,7 @@ fn every_configuration_key_is_in_the_commented_file() {
     for file in [
         "proxy/src/config.rs",
         "router/src/config.rs",
+        "router/src/cascade.rs",
         "meter/src/config.rs",
         "store/src/config.rs",
     ] {

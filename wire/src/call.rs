@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::dialect::shortened;
+
 /// A call to a model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Call {
@@ -522,5 +524,11 @@ impl Call {
     /// The tool called `name`.
     pub fn tool(&self, name: &str) -> Option<&Tool> {
         self.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// The tool that an upstream calls `name`, to which it may have gone under a shortened one.
+    pub fn offered(&self, name: &str) -> Option<&Tool> {
+        let goes_by = |tool: &&Tool| shortened(&tool.name).any(|short| short == name);
+        self.tool(name).or_else(|| self.tools.iter().find(goes_by))
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::Usage;
 use crate::call::{Citation, Kind, Own, Part, Role, Seal, Text, Thinking, ToolCall, Turn};
+use crate::dialect;
 
 /// Something that happened in an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +112,14 @@ impl Reply {
     pub fn turn(&self) -> Turn {
         Turn::new(Role::Assistant, self.parts.clone())
     }
+
+    /// The mean log probability of the first tokens, at most `most`, where any are told.
+    pub fn mean_logprob(&self, most: usize) -> Option<f64> {
+        let told = self.logprobs.iter().take(most);
+        let told: Vec<f64> = told.filter_map(dialect::logprob).collect();
+        let count = u32::try_from(told.len()).ok().filter(|count| *count > 0)?;
+        Some(told.iter().sum::<f64>() / f64::from(count))
+    }
 }
 
 fn taken_apart(kind: Kind) -> (Opening, String, Option<Seal>, Vec<Citation>) {
@@ -201,6 +210,16 @@ impl Assembler {
     /// The answer as far as it came.
     pub fn so_far(&self) -> &Reply {
         &self.reply
+    }
+
+    /// The same, with what came of the part that is still open as its last part.
+    pub fn up_to_now(&self) -> Reply {
+        let mut reply = self.reply.clone();
+        if let Some((opening, text)) = self.open.clone() {
+            let kind = closed(opening, text, None, Vec::new());
+            reply.parts.push(Part::new(kind));
+        }
+        reply
     }
 }
 

@@ -23,6 +23,7 @@ fn usage(content: &Content, output: u64) -> Value {
 
 fn stop(content: &Content) -> &'static str {
     match (content.calls.is_empty(), content.cut_by_cap) {
+        _ if content.refuses => "refusal",
         (_, true) => "max_tokens",
         (false, _) => "tool_use",
         (true, _) => "end_turn",

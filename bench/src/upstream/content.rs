@@ -19,6 +19,10 @@ pub(super) struct Content {
     pub(super) pieces: Vec<(String, u64)>,
     /// Calls of tools, behind the text.
     pub(super) calls: Vec<Call>,
+    /// The text declines.
+    pub(super) refuses: bool,
+    /// The log probability of each piece of the text.
+    pub(super) logprob: Option<f64>,
     /// The caller's cap cut the answer.
     pub(super) cut_by_cap: bool,
     pub(super) prompt_tokens: u64,
@@ -52,6 +56,8 @@ pub(super) struct Call {
     pub(super) tokens: u64,
 }
 
+/// The schema of a tool that nobody offered.
+static NOTHING: Value = Value::Null;
 /// Tokens in the call of a tool.
 const CALL_TOKENS: u64 = 8;
 /// Longest repetition: an answer is made in memory as a whole.
@@ -98,6 +104,7 @@ impl Content {
         let cap = asked.dialect.cap(asked.request);
         let heeds = asked.fault != Some(&Fault::IgnoresCap);
         let cap = cap.filter(|_| heeds).unwrap_or(u64::MAX);
+        let cap = cap.min(script.most_tokens.unwrap_or(u64::MAX));
         let silent = script.reasoning_tokens.min(cap);
         let thought = script.thinking.as_deref().unwrap_or_default();
         let thought: Vec<String> = pieces(thought);
@@ -119,6 +126,8 @@ impl Content {
             thinking,
             pieces: words.chunks(per_event).map(piece).collect(),
             calls,
+            refuses: script.refuses,
+            logprob: script.logprob,
             cut_by_cap: visible < wanted,
             prompt_tokens: billed.prompt_tokens,
             cached_tokens: billed.cached_tokens,
@@ -241,21 +250,34 @@ fn calls(asked: &Asked<'_>) -> Vec<Call> {
         return Vec::new();
     }
     let offered = tools(asked.request);
-    let find = |call: &ScriptedCall| {
-        let tool = offered.iter().find(|tool| tool.name == call.name)?;
-        let arguments = match &call.arguments {
-            Value::String(text) => text.clone(),
-            Value::Null => "{}".to_owned(),
-            json => json.to_string(),
-        };
-        Some((*tool, arguments))
-    };
     let script = asked.script;
-    let mut wanted: Vec<_> = script.call.iter().filter_map(find).collect();
+    let mut wanted: Vec<_> = script
+        .call
+        .iter()
+        .filter_map(|call| find(call, &offered))
+        .collect();
     if script.call.is_empty() && script.say.is_none() && !script.see {
         wanted.extend(weather(asked.turns, &offered));
     }
     wanted.into_iter().enumerate().map(call).collect()
+}
+
+/// A call that the script names, with its input; nothing where no such tool is offered.
+fn find<'a>(call: &'a ScriptedCall, offered: &[Tool<'a>]) -> Option<(Tool<'a>, String)> {
+    let invented = Tool {
+        name: &call.name,
+        schema: &NOTHING,
+        custom: false,
+        namespace: None,
+    };
+    let tool = offered.iter().find(|tool| tool.name == call.name);
+    let tool = tool.copied().or(call.invented.then_some(invented))?;
+    let arguments = match &call.arguments {
+        Value::String(text) => text.clone(),
+        Value::Null => "{}".to_owned(),
+        json => json.to_string(),
+    };
+    Some((tool, arguments))
 }
 
 fn call((place, (tool, arguments)): (usize, (Tool<'_>, String))) -> Call {

@@ -51,10 +51,18 @@ fn whole_call(content: &Content, call: &Call) -> Value {
     json!({ "id": call_id(content, call), "type": kind, kind: callee })
 }
 
+/// What is told of the probability of a piece.
+pub(super) fn token(text: &str, logprob: f64) -> Value {
+    json!({ "token": text, "logprob": logprob, "bytes": null, "top_logprobs": [] })
+}
+
 /// A whole reply.
 pub(super) fn whole(content: &Content) -> String {
     let text = content.text();
     let mut message = json!({ "role": "assistant", "content": text });
+    if content.refuses {
+        message = json!({ "role": "assistant", "content": null, "refusal": text });
+    }
     if !content.calls.is_empty() {
         if content.pieces.is_empty() {
             message["content"] = Value::Null;
@@ -70,6 +78,11 @@ pub(super) fn whole(content: &Content) -> String {
         "model": content.model,
         "choices": [{ "index": 0, "message": message, "finish_reason": finish(content) }],
     });
+    if let Some(logprob) = content.logprob {
+        let tokens = content.pieces.iter().map(|(text, _)| token(text, logprob));
+        let tokens: Vec<Value> = tokens.collect();
+        reply["choices"][0]["logprobs"] = json!({ "content": tokens });
+    }
     if content.reports_usage {
         reply["usage"] = usage(content);
     }
@@ -93,6 +106,20 @@ impl Chunks<'_> {
             chunk["usage"] = usage.unwrap_or_default();
         }
         Bytes::from(format!("data: {chunk}\n\n"))
+    }
+
+    /// A chunk of text.
+    fn text(&self, text: &str) -> Bytes {
+        let field = if self.content.refuses {
+            "refusal"
+        } else {
+            "content"
+        };
+        let mut choice = json!({ "index": 0, "delta": { field: text }, "finish_reason": null });
+        if let Some(logprob) = self.content.logprob {
+            choice["logprobs"] = json!({ "content": [token(text, logprob)] });
+        }
+        self.chunk(json!([choice]), None)
     }
 
     fn delta(&self, delta: &Value, finish: Option<&str>) -> Bytes {
@@ -133,7 +160,7 @@ pub(super) fn events(content: &Content) -> Events {
         events.push((chunks.delta(&delta, None), *tokens));
     }
     for (text, tokens) in &content.pieces {
-        events.push((chunks.delta(&json!({ "content": text }), None), *tokens));
+        events.push((chunks.text(text), *tokens));
     }
     for (place, call) in content.calls.iter().enumerate() {
         events.extend(chunks.call(place, call));

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::content::{Call, Content};
+use super::openai::token;
 use super::seal;
 use super::steps::{Events, halves};
 
@@ -112,8 +113,26 @@ fn message(content: &Content, status: &str, parts: &[Value]) -> Value {
         "role": "assistant", "content": parts })
 }
 
-fn text_part(text: &str) -> Value {
-    json!({ "type": "output_text", "annotations": [], "logprobs": [], "text": text })
+fn text_part(content: &Content, text: &str) -> Value {
+    if content.refuses {
+        return json!({ "type": "refusal", "refusal": text });
+    }
+    let logprobs = if text.is_empty() {
+        json!([])
+    } else {
+        logprobs(
+            content,
+            content.pieces.iter().map(|(text, _)| text.as_str()),
+        )
+    };
+    json!({ "type": "output_text", "annotations": [], "logprobs": logprobs, "text": text })
+}
+
+fn logprobs<'a>(content: &Content, pieces: impl Iterator<Item = &'a str>) -> Value {
+    let told = content.logprob.into_iter();
+    let pieces: Vec<&str> = pieces.collect();
+    told.flat_map(|logprob| pieces.iter().map(move |piece| token(piece, logprob)))
+        .collect()
 }
 
 fn call_item(content: &Content, call: &Call, status: &str, input: &str) -> Value {
@@ -144,7 +163,8 @@ pub(super) fn output(content: &Content) -> Vec<Value> {
         } else {
             "completed"
         };
-        items.push(message(content, status, &[text_part(&content.text())]));
+        let part = text_part(content, &content.text());
+        items.push(message(content, status, &[part]));
     }
     for call in &content.calls {
         items.push(call_item(content, call, "completed", &call.arguments));
@@ -216,15 +236,21 @@ impl Stream {
 
     fn message(&mut self, content: &Content, item: &Value) {
         self.added(&message(content, "in_progress", &[]));
-        let part = |text: &str| json!({ "content_index": 0, "part": text_part(text) });
+        let part = |text: &str| json!({ "content_index": 0, "part": text_part(content, text) });
+        let (name, field) = if content.refuses {
+            ("response.refusal", "refusal")
+        } else {
+            ("response.output_text", "text")
+        };
         self.inside("response.content_part.added", item, part(""), 0);
         for (text, tokens) in &content.pieces {
-            let data = json!({ "content_index": 0, "delta": text, "logprobs": [] });
-            self.inside("response.output_text.delta", item, data, *tokens);
+            let told = logprobs(content, [text.as_str()].into_iter());
+            let data = json!({ "content_index": 0, "delta": text, "logprobs": told });
+            self.inside(&format!("{name}.delta"), item, data, *tokens);
         }
         let text = content.text();
-        let data = json!({ "content_index": 0, "text": text, "logprobs": [] });
-        self.inside("response.output_text.done", item, data, 0);
+        let data = json!({ "content_index": 0, field: text, "logprobs": [] });
+        self.inside(&format!("{name}.done"), item, data, 0);
         self.inside("response.content_part.done", item, part(&text), 0);
         self.done(item);
     }

@@ -37,6 +37,12 @@ pub struct Script {
     pub digest: Option<String>,
     /// The visible text, exactly.
     pub say: Option<String>,
+    /// Decline: what is said is marked as a refusal, in the dialect's own way.
+    pub refuses: bool,
+    /// Log probability of each token of the text, in the dialects that tell it.
+    pub logprob: Option<f64>,
+    /// The endpoint's own limit on answers, in tokens.
+    pub most_tokens: Option<u64>,
     /// Visible reasoning before the answer.
     pub thinking: Option<String>,
     /// Tools to call, those of them that the caller offers.
@@ -81,6 +87,9 @@ impl Default for Script {
             echo: false,
             digest: None,
             say: None,
+            refuses: false,
+            logprob: None,
+            most_tokens: None,
             thinking: None,
             call: Vec::new(),
             see: false,
@@ -108,6 +117,9 @@ pub struct ScriptedCall {
     /// An object; or a string, which is sent as it is.
     #[serde(default)]
     pub arguments: Value,
+    /// Call it whether or not it is offered.
+    #[serde(default)]
+    pub invented: bool,
 }
 
 /// What can go wrong. Written `name` or `name:number`, for instance `cut_after:3`.
@@ -259,6 +271,9 @@ impl Script {
             "strict" => self.strict = value.as_bool()?,
             "takes_reasoning" => self.takes_reasoning = value.as_bool()?,
             "say" => self.say = Some(text()?),
+            "refuses" => self.refuses = value.as_bool()?,
+            "logprob" => self.logprob = Some(value.as_f64()?),
+            "most_tokens" => self.most_tokens = Some(value.as_u64()?),
             "thinking" => self.thinking = Some(text()?),
             "call" => self.call = read_calls(value.clone()).ok()?,
             "fault" => self.fault = Some(text()?.parse().ok()?),

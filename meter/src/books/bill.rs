@@ -387,6 +387,7 @@ fn stranger(bill: &Imported, row: &BillRow) -> Held {
         session: 0,
         lane: none,
         book: Arc::default(),
+        escalated: std::sync::Arc::default(),
         charges: Vec::new(),
         routing: None,
     }

@@ -98,6 +98,7 @@ fn estimate(tokens: u64, project: &str) -> Estimate {
             session: 0,
             lane: Arc::from(STANDARD),
             book: Arc::from(""),
+            escalated: std::sync::Arc::default(),
             charges: Vec::new(),
             routing: None,
         },

@@ -447,6 +447,7 @@ fn estimate(rates: &Arc<Rates>, request: RequestId, tokens: u64, user: u64) -> E
             session: 0,
             lane: Arc::from(STANDARD),
             book: Arc::from(""),
+            escalated: std::sync::Arc::default(),
             charges: Vec::new(),
             routing: None,
         },

@@ -214,6 +214,14 @@ fn attempt(entry: &Entry) -> String {
         "outcome".to_owned(),
         format!("{}, status {}", entry.outcome.as_str(), entry.status),
     ]);
+    if !held.escalated.is_empty() {
+        let what = match &*held.reason {
+            "escalated" => "the fast answer before it",
+            _ => "this answer",
+        };
+        let why = format!("{what} failed the check `{}`", held.escalated);
+        table.add_row(["cascade".to_owned(), why]);
+    }
     if !held.losses.is_empty() {
         table.add_row(["lost on the way".to_owned(), held.losses.to_string()]);
     }

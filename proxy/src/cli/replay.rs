@@ -242,6 +242,8 @@ fn decided(
         ruling: &ruling,
         prompt_tokens: routing.prompt_tokens,
         luck: 0,
+        band: None,
+        debt: 0,
     };
     let shape = needing(routing);
     let features = Features {

@@ -281,6 +281,8 @@ impl Route {
             ruling: &ruling,
             prompt_tokens: u64::from(scanned.shape.text_bytes) / 4,
             luck: 0,
+            band: None,
+            debt: 0,
         };
         let outlook = Outlook {
             usable: &|_| true,

@@ -39,6 +39,8 @@ pub(crate) struct Billing {
     factor: Arc<Factor>,
     /// What was sent is text alone, and all of it: its reported tokens say how the model counts.
     teaches: bool,
+    /// Another attempt's answer is to be given in place of this one's: the call is counted there.
+    gives_way: bool,
     /// The conversation that the answer belongs to.
     seat: Option<(Arc<Sessions>, Session)>,
 }
@@ -87,6 +89,7 @@ impl Billing {
             tokenizer: Arc::clone(&target.tokenizer),
             factor: Arc::clone(&target.factor),
             teaches,
+            gives_way: false,
             seat: None,
         }
     }
@@ -95,6 +98,19 @@ impl Billing {
     pub(crate) fn seated(mut self, sessions: &Arc<Sessions>, session: Session) -> Self {
         self.seat = Some((Arc::clone(sessions), session));
         self
+    }
+
+    /// Notes the check that the answer failed, and whether it gives way to a better one.
+    pub(crate) fn doubt(&mut self, cause: &str, gives_way: bool) {
+        self.gives_way = gives_way;
+        if let Some(hold) = &mut self.hold {
+            hold.doubt(cause);
+        }
+    }
+
+    /// No better answer came.
+    pub(crate) fn stays(&mut self) {
+        self.gives_way = false;
     }
 
     /// Notes when the first content came.
@@ -122,6 +138,13 @@ impl Billing {
     pub(crate) fn interrupt(&mut self, facts: &Facts) {
         let used = self.used(facts, facts.counted_output());
         self.settle(Outcome::Interrupted, used);
+    }
+
+    /// A better answer has begun; the upstream is cancelled and bills what it wrote until it noticed.
+    pub(crate) fn cut(&mut self, facts: &Facts) -> Option<NanoUsd> {
+        let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
+        let used = self.used(facts, output);
+        self.settle(Outcome::Interrupted, used)
     }
 
     /// The caller left; the upstream is cancelled and bills what it wrote until it noticed.
@@ -253,10 +276,12 @@ impl Billing {
         }
         let entry = &settled.entry;
         telemetry::settled(entry);
-        if let (Outcome::Completed, Some((sessions, session))) = (outcome, &self.seat) {
+        let stays = !self.gives_way;
+        if let (Outcome::Completed, Some((sessions, session)), true) = (outcome, &self.seat, stays)
+        {
             sessions.settled(*session, entry);
         }
-        if outcome != Outcome::Failed {
+        if outcome != Outcome::Failed && stays {
             telemetry::answered(&self.trace, outcome.as_str());
         }
         tracing::info!(

@@ -11,6 +11,7 @@ use wire::sse::Splitter;
 use wire::translate::Translator;
 
 use super::keeper::Keeper;
+use crate::cascade::Glimpse;
 use crate::runtime::{Target, count};
 use crate::telemetry;
 
@@ -20,9 +21,31 @@ pub(super) struct Feed {
     splitter: Splitter,
     watch: Box<dyn Watch>,
     way: Way,
-    keeper: Option<Keeper>,
+    beside: Beside,
     /// What goes to the caller next.
     pub(super) queue: VecDeque<Bytes>,
+}
+
+/// Who looks at the events that go by.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and needs no allocation"
+)]
+enum Beside {
+    Nobody,
+    Keeper(Keeper),
+    /// Nothing is released yet: the answer is looked at, and not yet remembered.
+    Held(Box<Held>),
+}
+
+/// A stream that is held back.
+#[derive(Debug)]
+struct Held {
+    keeper: Keeper,
+    glimpse: Glimpse,
+    /// What the keeper has not seen.
+    unkept: Vec<(Bytes, Seen)>,
 }
 
 /// What becomes of an event.
@@ -67,7 +90,7 @@ impl Feed {
             splitter: Splitter::default(),
             watch,
             way,
-            keeper,
+            beside: keeper.map_or(Beside::Nobody, Beside::Keeper),
             queue: VecDeque::with_capacity(4),
         }
     }
@@ -110,12 +133,15 @@ impl Feed {
                 return seen;
             }
             through += event.len();
-            if let Some(keeper) = self
-                .keeper
-                .as_mut()
-                .filter(|_| !matches!(self.way, Way::Translated(_)))
-            {
-                keeper.passed(&event, seen == Seen::End);
+            match &mut self.beside {
+                Beside::Keeper(keeper) if !matches!(self.way, Way::Translated(_)) => {
+                    keeper.passed(&event, seen == Seen::End);
+                }
+                Beside::Held(held) => {
+                    held.glimpse.event(&event);
+                    held.unkept.push((event.clone(), seen));
+                }
+                Beside::Keeper(_) | Beside::Nobody => {}
             }
             self.take(event, seen);
             if seen == Seen::Error {
@@ -163,13 +189,65 @@ impl Feed {
 
     /// The translated answer is whole.
     fn ended(&mut self) {
-        let Way::Translated(translator) = &self.way else {
+        let (Way::Translated(translator), false) = (&self.way, self.is_held()) else {
             return;
         };
         telemetry::lost(translator.losses());
-        if let (Some(keeper), Some(reply)) = (&mut self.keeper, translator.assembler().whole()) {
+        if let (Beside::Keeper(keeper), Some(reply)) =
+            (&mut self.beside, translator.assembler().whole())
+        {
             keeper.translated(translator.call(), reply, translator.whole());
         }
+    }
+
+    /// Holds back what comes: it is queued, and remembered only once it is released.
+    pub(super) fn hold_back(&mut self, glimpse: Glimpse) {
+        self.beside = match std::mem::replace(&mut self.beside, Beside::Nobody) {
+            Beside::Keeper(keeper) => Beside::Held(Box::new(Held {
+                keeper,
+                glimpse,
+                unkept: Vec::new(),
+            })),
+            other => other,
+        };
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.beside, Beside::Held(_))
+    }
+
+    /// What is seen of the answer that is held.
+    pub(super) fn glimpse(&self) -> Option<&Glimpse> {
+        match &self.beside {
+            Beside::Held(held) => Some(&held.glimpse),
+            Beside::Keeper(_) | Beside::Nobody => None,
+        }
+    }
+
+    /// Lets what is held go on its way.
+    pub(super) fn release(&mut self) {
+        match std::mem::replace(&mut self.beside, Beside::Nobody) {
+            Beside::Held(held) => {
+                let Held {
+                    mut keeper, unkept, ..
+                } = *held;
+                if !matches!(self.way, Way::Translated(_)) {
+                    for (event, seen) in &unkept {
+                        keeper.passed(event, *seen == Seen::End);
+                    }
+                }
+                self.beside = Beside::Keeper(keeper);
+                if unkept.iter().any(|(_, seen)| *seen == Seen::End) {
+                    self.ended();
+                }
+            }
+            other => self.beside = other,
+        }
+    }
+
+    /// Bytes that wait for the caller.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.iter().map(Bytes::len).sum()
     }
 
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.

@@ -42,6 +42,61 @@ struct Asked {
     conversation: String,
 }
 
+/// A whole answer that is not remembered yet.
+#[derive(Debug)]
+pub(super) struct Unkept {
+    keeper: Keeper,
+    answer: Answer,
+}
+
+/// The answer as it is looked at.
+#[derive(Debug)]
+enum Answer {
+    Passed(Bytes),
+    Translated {
+        call: Arc<Call>,
+        reply: Box<Reply>,
+        whole: Option<Value>,
+    },
+}
+
+impl Unkept {
+    /// An answer that goes to the caller as it came.
+    pub(super) fn passed(keeper: Keeper, answer: Bytes) -> Self {
+        Self {
+            keeper,
+            answer: Answer::Passed(answer),
+        }
+    }
+
+    /// An answer that was translated; `whole` is its object, where the caller's dialect has one.
+    pub(super) fn translated(
+        keeper: Keeper,
+        call: &Arc<Call>,
+        reply: Reply,
+        whole: Option<Value>,
+    ) -> Self {
+        Self {
+            keeper,
+            answer: Answer::Translated {
+                call: Arc::clone(call),
+                reply: Box::new(reply),
+                whole,
+            },
+        }
+    }
+
+    /// Remembers it: it is given to the caller.
+    pub(super) fn keep(mut self) {
+        match &self.answer {
+            Answer::Passed(answer) => self.keeper.passed(answer, true),
+            Answer::Translated { call, reply, whole } => {
+                self.keeper.translated(call, reply, whole.as_ref());
+            }
+        }
+    }
+}
+
 impl Asked {
     /// What was asked, as items, those written out that it only named.
     fn input(&self) -> Vec<Value> {

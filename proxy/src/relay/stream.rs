@@ -1,6 +1,7 @@
 //! The body of a streamed answer. Polled by the caller's connection: a slow caller slows the
 //! upstream, and a caller that leaves drops this, which cancels the upstream and settles the bill.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use meter::NanoUsd;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use wire::Dialect;
 use wire::dialect::Seen;
 
 use super::{Billing, Feed};
+use crate::cascade::{Extent, Glimpse};
 use crate::config;
 use crate::gateway::BodyError;
 use crate::refusal;
@@ -91,9 +94,73 @@ impl Stream {
         }
     }
 
+    /// Reads on until `until`, as long as the answer is under way. `false` once nothing more is read.
+    pub(super) async fn read_on(&mut self, until: Instant) -> bool {
+        if self.state != State::Flowing {
+            return false;
+        }
+        let read = poll_fn(|context| self.poll_upstream(context));
+        timeout_at(until, read).await.is_ok()
+    }
+
+    /// What is seen of an answer that is held, and whether that is all of it.
+    pub(super) fn glimpse(&self) -> Option<(&Glimpse, Extent)> {
+        let extent = if self.is_whole() {
+            Extent::Whole
+        } else {
+            Extent::Beginning
+        };
+        self.feed.glimpse().map(|glimpse| (glimpse, extent))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.feed.facts().finished && matches!(self.state, State::Ended | State::Done)
+    }
+
+    /// Whether it broke off: what there is of it is of no use.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.state, State::Breaking | State::Flushed)
+    }
+
+    /// Bytes that wait for the caller.
+    pub(super) fn queued(&self) -> usize {
+        self.feed.queued()
+    }
+
+    /// Notes the check that the answer failed.
+    pub(super) fn doubt(&mut self, cause: &str, gives_way: bool) {
+        self.billing.doubt(cause, gives_way);
+    }
+
+    /// Lets what was held back go on its way.
+    pub(super) fn release(&mut self) {
+        self.billing.stays();
+        self.feed.release();
+        if matches!(self.state, State::Ended | State::Done) {
+            self.complete();
+        }
+    }
+
+    /// Ends it unreleased, because a better answer has begun.
+    pub(super) fn cut(mut self) -> Option<NanoUsd> {
+        let facts = self.feed.facts();
+        if self.is_whole() {
+            self.billing.complete(&facts, 0)
+        } else {
+            self.billing.cut(&facts)
+        }
+    }
+
+    /// Settles an answer that is whole; one that is held is settled when it is released or cut.
+    fn complete(&mut self) {
+        if !self.feed.is_held() {
+            self.billing.complete(&self.feed.facts(), 0);
+        }
+    }
+
     /// The answer came to its end; what is left is the end of its body.
     pub(super) fn ended(&mut self) {
-        self.billing.complete(&self.feed.facts(), 0);
+        self.complete();
         self.state = State::Ended;
         self.idle_after = AFTER_END;
         self.idle.as_mut().reset(Instant::now() + AFTER_END);
@@ -130,7 +197,7 @@ impl Stream {
             State::Ended => self.state = State::Done,
             State::Flowing if self.feed.facts().finished => {
                 self.feed.flush();
-                self.billing.complete(&self.feed.facts(), 0);
+                self.complete();
                 self.state = State::Done;
             }
             _ => self.break_off("the upstream's stream ended before its answer did"),

@@ -17,6 +17,10 @@ pub const NAMES: &[(&str, &str)] = &[
         "routing decisions by tier and reason",
     ),
     (
+        "pareto_cascades_total",
+        "calls tried fast first, by what became of them and the check that their fast answer failed",
+    ),
+    (
         "pareto_upstream_attempts_total",
         "attempts by endpoint and how they ended",
     ),

@@ -31,6 +31,8 @@ fn asked<'a>(model: &'a str, ruling: &'a Ruling) -> Asked<'a> {
         ruling,
         prompt_tokens: 100,
         luck: 999,
+        band: None,
+        debt: 0,
     }
 }
 
@@ -258,6 +260,8 @@ fn one_in_a_hundred_is_drawn_and_its_odds_are_written_down() {
         let asked = Asked {
             score: Some(Score(0.0)),
             luck: n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11,
+            band: None,
+            debt: 0,
             ..asked("auto", &ruling)
         };
         let route = known.decide(&asked, &policy, &config, &mut split);
@@ -294,4 +298,39 @@ fn the_terms_order_a_tier() {
     );
     let order: Vec<_> = route.expect("a route").order.iter().collect();
     assert_eq!(order, [1, 0, 2]);
+}
+
+#[test]
+fn a_call_near_the_threshold_is_tried_fast_first_and_counted_so() {
+    let policy = policy(&[
+        ("f", Tier::Fast, "a"),
+        ("d", Tier::Deep, "b"),
+        ("e", Tier::Deep, "a"),
+    ]);
+    let (known, ruling) = (Known::default(), Ruling::default());
+    let config = Config {
+        control_per_thousand: 0,
+        ..Config::default()
+    };
+    let all = Some(Band { margin: 1.0 });
+    let mut split = Split::new(200);
+    let mut route = |model: &str, band: Option<Band>| {
+        let asked = Asked {
+            band,
+            ..asked(model, &ruling)
+        };
+        let route = known.decide(&asked, &policy, &config, &mut split);
+        (route.expect("a route"), split.counts())
+    };
+    let (near, counts) = route("auto", all);
+    assert_eq!((near.tier, near.cascade), (Tier::Fast, true));
+    assert_eq!((near.reason, near.is_counted()), (Reason::Cascade, true));
+    assert_eq!(near.deeper.iter().collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!(counts, (1, 0));
+    for (model, band) in [("fast", all), ("f", all), ("auto", None)] {
+        assert!(!route(model, band).0.cascade, "{model}");
+    }
+    assert!(split.escalate());
+    let (_, deep) = split.counts();
+    assert_eq!(deep, 1);
 }

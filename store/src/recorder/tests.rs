@@ -40,6 +40,7 @@ pub(crate) fn held(n: u8, bound: i64) -> Held {
         session: 0,
         lane: Arc::from("standard"),
         book: Arc::from(""),
+        escalated: std::sync::Arc::default(),
         charges: Vec::new(),
         routing: None,
     }

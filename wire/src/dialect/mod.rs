@@ -471,6 +471,11 @@ impl Reported {
     }
 }
 
+/// The log probability of a token, of those that [`Reply::logprobs`] holds.
+pub(crate) fn logprob(token: &Value) -> Option<f64> {
+    token.get("logprob").and_then(Value::as_f64)
+}
+
 /// What an upstream's error body tells, in any dialect; the body itself where it tells nothing known.
 pub fn told(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();

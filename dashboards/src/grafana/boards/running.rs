@@ -29,9 +29,9 @@ pub(super) const ROUTING: Sheet = Sheet {
         (
             Figure,
             ("Deep share of scored calls", SHARE),
-            "Of the calls that the router had a free hand with; routing.deep_per_thousand is the target.",
+            "Of the calls that the router had a free hand with, those that went deep at once or after a fast answer failed a check; routing.deep_per_thousand is the target.",
             &[(
-                "sum(increase(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__range])) / sum(increase(pareto_route_decisions_total{reason=~\"score|split\",%T}[$__range]))",
+                "(sum(increase(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__range])) + (sum(increase(pareto_cascades_total{result=\"escalated\",%T}[$__range])) or vector(0))) / sum(increase(pareto_route_decisions_total{reason=~\"score|split|cascade\",%T}[$__range]))",
                 "deep",
             )],
         ),
@@ -82,8 +82,17 @@ pub(super) const ROUTING: Sheet = Sheet {
             ("Deep share of scored calls", SHARE),
             "As above, over time.",
             &[(
-                "sum(rate(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__rate_interval])) / sum(rate(pareto_route_decisions_total{reason=~\"score|split\",%T}[$__rate_interval]))",
+                "(sum(rate(pareto_route_decisions_total{tier=\"deep\",reason=~\"score|split\",%T}[$__rate_interval])) + (sum(rate(pareto_cascades_total{result=\"escalated\",%T}[$__rate_interval])) or vector(0))) / sum(rate(pareto_route_decisions_total{reason=~\"score|split|cascade\",%T}[$__rate_interval]))",
                 "deep",
+            )],
+        ),
+        (
+            Lines,
+            ("Calls tried fast first, a second", PER_SECOND),
+            "By what became of them, and the check that the fast answer failed; denied: the split allowed no deep one.",
+            &[(
+                "sum by (result, cause) (rate(pareto_cascades_total{%T}[$__rate_interval]))",
+                "{{result}} {{cause}}",
             )],
         ),
         (

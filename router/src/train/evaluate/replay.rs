@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use router::score::Score;
-use router::split::{Overall, Split};
+use router::split::Split;
 use wire::Tier;
 
 use crate::train::data::Row;
@@ -104,7 +104,7 @@ fn replay(
         1
     };
     let mut splits = vec![Split::new(TARGET); tenants];
-    let overall = Overall::default();
+    let mut overall = 0;
     let (mut deep, mut overruled) = (Vec::new(), 0);
     let (mut gained, mut gap) = (0.0, 0.0);
     for place in places {
@@ -120,7 +120,9 @@ fn replay(
                 choice.tier
             }
             Way::Held | Way::Tenants(_) => {
-                let choice = split.choose_within(score, &overall);
+                let before = split.debt();
+                let choice = split.choose_within(score, None, overall);
+                overall += split.debt() - before;
                 overruled += usize::from(choice.overruled);
                 choice.tier
             }
