@@ -41,13 +41,18 @@ impl Features<'_> {
         let mut seen = Seen([0; SEEN]);
         let (mut previous, mut at) = (SEED, 0);
         while at < text.len() {
-            let token = if let Some(word) = Word::at(text, at) {
+            let byte = text.get(at).copied().unwrap_or(0);
+            if byte == b' ' {
+                at += 1;
+                continue;
+            }
+            let token = if byte >= 0x80 || byte.is_ascii_alphanumeric() {
+                let word = Word::at(text, at);
                 counts.word(text, at, &word);
                 at += word.length;
                 counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, &mut bucket));
                 word.hash
             } else {
-                let byte = text.get(at).copied().unwrap_or(0);
                 counts.mark(text, at, byte);
                 at += 1;
                 if !byte.is_ascii_punctuation() {
@@ -110,8 +115,9 @@ const fn at_least(x: u64, least: u8) -> u64 {
 }
 
 impl Word {
-    /// The word that begins at `at`, if one does: eight bytes at a time.
-    fn at(text: &[u8], at: usize) -> Option<Self> {
+    /// The word that begins at `at`, eight bytes at a time.
+    #[inline]
+    fn at(text: &[u8], at: usize) -> Self {
         let mut word = Self {
             hash: SEED,
             length: 0,
@@ -140,16 +146,19 @@ impl Word {
                 word.begins_capital = capital & 0x80 != 0;
             }
             word.hash = mix(word.hash, folded & inside);
-            word.digits += (digit & inside).count_ones();
-            word.capitals += (capital & inside).count_ones();
-            word.high += (high & inside).count_ones();
+            // Most words have none of them, and counting bits takes many instructions.
+            if (digit | capital | high) & inside != 0 {
+                word.digits += (digit & inside).count_ones();
+                word.capitals += (capital & inside).count_ones();
+                word.high += (high & inside).count_ones();
+            }
             word.length += taken as usize;
             if taken < 8 {
                 break;
             }
         }
         word.class = class(word.hash);
-        (word.length > 0).then_some(word)
+        word
     }
 
     fn is_number(&self) -> bool {

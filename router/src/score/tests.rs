@@ -56,6 +56,20 @@ fn the_head_without_a_correction_gives_the_score() {
     assert_eq!(restored, layers);
 }
 
+/// Easy first; new weights may move the scores, not this order.
+#[test]
+fn goldens_keep_their_order() {
+    let texts = [
+        "Translate 'good morning' into French.",
+        "What is the capital of France?",
+        "Let $G$ be a group of order 56. Prove that $G$ has a normal Sylow subgroup, and find the \
+         number of homomorphisms from $G$ to the symmetric group $S_3$.",
+        "Write a function to find the nth catalan number.",
+    ];
+    let scores = texts.map(scored);
+    assert!(scores.is_sorted(), "{scores:?}");
+}
+
 proptest! {
     #[test]
     fn any_text_has_a_score(text in ".{0,6000}") {
