@@ -65,9 +65,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
             @if worth.routed.calls == 0 {
                 p.empty { "No verdict on a scored call in this period. Callers send them to POST /v1/feedback." }
             } @else {
-                (chart::intervals("Mean quality with its 95 % interval", &[
-                    ("All fast", worth.fast), ("By lot", worth.lot), ("As routed", worth.routed), ("All deep", worth.deep),
-                ]))
+                (chart::intervals("Mean quality with its 95 % interval", &told(&worth)))
                 (estimates.html(ask))
             }
             p.note { "Doubly robust: what people say of answers, divided by the odds with which each went where it went, with a model of the rest. "
@@ -87,6 +85,17 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     })
 }
 
+/// The policies of whose quality enough is known.
+fn told(worth: &Worth) -> Vec<(&'static str, Interval)> {
+    let all = [
+        ("All fast", worth.fast),
+        ("By lot", worth.lot),
+        ("As routed", worth.routed),
+        ("All deep", worth.deep),
+    ];
+    all.into_iter().filter(|(_, it)| it.is_telling).collect()
+}
+
 /// A name, or what calls from before decisions were kept are called.
 fn shown(name: &str) -> &str {
     if name.is_empty() { "not kept" } else { name }
@@ -103,8 +112,8 @@ fn tiles(ask: &Ask, all: &Sums, deep: i64, worth: &Worth) -> Markup {
             (tile("Saved by routing", &money(saved, number::digits(saved), Some(&of("saved"))), &html! {
                 "the same tokens at the deep tier\u{2019}s prices" }))
             (tile("Saved, as the control group tells", &html! {
-                @if each.calls < 2 { "\u{2013}" } @else { (usd(sum(each.value))) } }, &html! {
-                @if each.calls < 2 { "the control group is too small" }
+                @if !each.is_telling { "\u{2013}" } @else { (usd(sum(each.value))) } }, &html! {
+                @if !each.is_telling { "the control group is too small" }
                 @else { (usd(sum(each.low))) " to " (usd(sum(each.high))) } }))
             (tile("Attempts on the deep tier", &html! { @match number::permille(deep, all.calls) {
                 Some(share) => (number::percent(share)), None => "\u{2013}" } },
@@ -175,7 +184,10 @@ fn estimates(worth: &Worth) -> Table {
 }
 
 fn row(name: &str, it: &Interval) -> Vec<Cell> {
-    let share = |ppm: i64| Cell::Share(number::permille(ppm, 1_000_000));
+    let share = |ppm: i64| {
+        let told = it.is_telling.then(|| number::permille(ppm, 1_000_000));
+        Cell::Share(told.flatten())
+    };
     vec![
         Cell::text(name),
         share(it.value),

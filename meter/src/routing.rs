@@ -158,13 +158,15 @@ pub trait Verdicts: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Feedback>, LedgerError>;
 }
 
-/// An estimate with its 95 % interval, and the calls it rests on; of none, it says nothing.
+/// An estimate with its 95 % interval, and the calls it rests on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Interval {
     pub value: i64,
     pub low: i64,
     pub high: i64,
     pub calls: u32,
+    /// It rests on enough calls that went the way it tells of; if not, it says nothing.
+    pub is_telling: bool,
 }
 
 /// What a tenant's verdicts have taught the last layer of the classifier.

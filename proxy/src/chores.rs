@@ -147,6 +147,14 @@ impl Parts {
         }
     }
 
+    /// Learns from all verdicts so far, and saves what was learned. Blocks.
+    pub(crate) fn study(&self) -> anyhow::Result<()> {
+        let runtime = self.shared.runtime.load();
+        let verdicts = &*self.shared.verdicts;
+        self.shared.learned.study(verdicts, &runtime.routing)?;
+        save_state(&self.shared)
+    }
+
     /// Writes the rest down and closes the store.
     pub(crate) fn close(&self) {
         if let Err(error) = save_state(&self.shared) {

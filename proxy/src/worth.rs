@@ -86,6 +86,7 @@ fn interval(estimate: Estimate, scale: f64) -> Interval {
         low: whole(estimate.low),
         high: whole(estimate.high),
         calls: u32::try_from(estimate.calls).unwrap_or(u32::MAX),
+        is_telling: estimate.is_telling(),
     }
 }
 

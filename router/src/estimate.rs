@@ -62,18 +62,60 @@ pub struct Estimate {
     pub high: f64,
     /// Calls it rests on.
     pub calls: usize,
+    /// Of them, those that went where they seldom go: what is known of the road not taken. An interval
+    /// that rests on a handful of them is too narrow.
+    pub rare: usize,
+}
+
+/// Calls that went where they seldom go, below which there is no telling.
+pub const LEAST_RARE: usize = 10;
+
+impl Estimate {
+    /// Whether it rests on enough.
+    pub fn is_telling(&self) -> bool {
+        self.calls >= 2 && self.rare >= LEAST_RARE
+    }
 }
 
 /// The mean outcome under `policy`.
 pub fn value(samples: &[Sample], policy: Policy) -> Estimate {
-    mean(&values(samples, policy))
+    Estimate {
+        rare: rare(samples, policy),
+        ..mean(&values(samples, policy))
+    }
+}
+
+/// Calls that took the way of `policy` although it was unlikely; all of them where no way is.
+fn rare(samples: &[Sample], policy: Policy) -> usize {
+    if policy == Policy::Served {
+        return samples.len();
+    }
+    let took = |it: &&Sample| {
+        let deep = policy.deep(it);
+        (if it.deep { deep } else { 1.0 - deep }) > 0.0
+    };
+    let all = samples.iter().filter(took);
+    let rarest = |deep: bool| {
+        let arm = all.clone().filter(|it| it.deep == deep);
+        let seldom = arm.clone().filter(|it| it.propensity < 0.5).count();
+        // Where nothing is seldom in an arm, the lot alone sends calls there.
+        let wanted = samples.iter().any(|it| {
+            let share = policy.deep(it);
+            (if deep { share } else { 1.0 - share }) > 0.0 && it.chosen_deep != deep
+        });
+        if wanted { seldom } else { samples.len() }
+    };
+    rarest(true).min(rarest(false))
 }
 
 /// How much better `policy` is than `other` on the same calls.
 pub fn contrast(samples: &[Sample], policy: Policy, other: Policy) -> Estimate {
     let (ours, theirs) = (values(samples, policy), values(samples, other));
     let differences: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a - b).collect();
-    mean(&differences)
+    Estimate {
+        rare: rare(samples, policy).min(rare(samples, other)),
+        ..mean(&differences)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -146,6 +188,7 @@ fn mean(values: &[f64]) -> Estimate {
         low: mean - TWO_SIDED_95 * error,
         high: mean + TWO_SIDED_95 * error,
         calls: values.len(),
+        rare: values.len(),
     }
 }
 
@@ -241,7 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_is_no_estimate() {
-        assert_eq!(value(&[], Policy::Deep).calls, 0);
+    fn a_handful_of_calls_that_went_another_way_tell_nothing() {
+        assert!(!value(&[], Policy::Deep).is_telling());
+        let mut state = 3;
+        let (few, _) = world(200, 0.02, &mut state);
+        assert!(!value(&few, Policy::Deep).is_telling());
+        assert!(value(&few, Policy::Served).is_telling());
+        let (many, _) = world(20_000, 0.02, &mut state);
+        for policy in [Policy::Deep, Policy::Fast, Policy::Lot(0.2)] {
+            assert!(value(&many, policy).is_telling(), "{policy:?}");
+        }
     }
 }

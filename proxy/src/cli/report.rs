@@ -200,7 +200,7 @@ fn money(worth: &Worth) -> String {
         all.baseline.to_usd(),
     );
     let saved = &worth.saved_per_call;
-    if saved.calls < 2 {
+    if !saved.is_telling {
         return format!(
             "{exact}\nno estimate with the deep tier's own answers: the control group is too small"
         );
@@ -236,12 +236,12 @@ fn quality(worth: &Worth) -> String {
         ("routed above the lot", worth.over_lot),
         ("all deep above routed", worth.under_deep),
     ] {
-        table.add_row([
-            name.to_owned(),
-            share(interval.value),
-            bounds(&interval),
-            interval.calls.to_string(),
-        ]);
+        let (value, bounds) = if interval.is_telling {
+            (share(interval.value), bounds(&interval))
+        } else {
+            ("-".to_owned(), "too few drawn by lot".to_owned())
+        };
+        table.add_row([name.to_owned(), value, bounds, interval.calls.to_string()]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
