@@ -9,7 +9,7 @@ use crate::score::{LAYERS, Layers, Score, calibrated};
 
 /// Numbers that a correction is a weighted sum of: one, the score, the layers.
 pub const WIDTH: usize = LAYERS + 2;
-/// Weight of judgements that stands against each coefficient. Between 50 and 300 makes little difference.
+/// Weight of judgements that stands against each coefficient. Chosen, not tuned.
 const SHRINK: f64 = 100.0;
 /// What a judgement is worth after each later one: half after 1,400.
 const KEEP: f64 = 0.9995;
