@@ -362,10 +362,10 @@ pub(crate) fn spark(values: &[i64]) -> Markup {
 
 /// Shares in millionths with their intervals, one below the other, on an axis from 0 to 100 %.
 pub(crate) fn intervals(caption: &str, rows: &[(&str, Interval)]) -> Markup {
-    const LEFT: i64 = 110;
-    const WIDTH: i64 = 480;
+    const NAMES: i64 = 110;
+    const AXIS: i64 = 820;
     const ROW: i64 = 30;
-    let x = |ppm: i64| LEFT + (ppm.clamp(0, 1_000_000) * WIDTH + 500_000).div_euclid(1_000_000);
+    let x = |ppm: i64| NAMES + (ppm.clamp(0, 1_000_000) * AXIS + 500_000).div_euclid(1_000_000);
     let height = ROW * i64::try_from(rows.len()).unwrap_or(0);
     let placed = rows
         .iter()
@@ -385,13 +385,13 @@ pub(crate) fn intervals(caption: &str, rows: &[(&str, Interval)]) -> Markup {
     html! {
         figure.chart {
             figcaption { (caption) }
-            svg viewBox=(format!("0 0 640 {}", height + 26)) role="img" aria-label=(format!("{caption}: {}", said.join("; "))) {
+            svg viewBox=(format!("0 0 960 {}", height + 26)) role="img" aria-label=(format!("{caption}: {}", said.join("; "))) {
                 @for tenth in [0, 250_000, 500_000, 750_000, 1_000_000] {
                     line.grid x1=(x(tenth)) x2=(x(tenth)) y1="0" y2=(height) {}
                     text.tick x=(x(tenth)) y=(height + 18) text-anchor="middle" { (number::percent(tenth.div_euclid(1_000))) }
                 }
                 @for ((name, it), y) in placed {
-                    text.tick x=(LEFT - 10) y=(y + 4) text-anchor="end" { (name) }
+                    text.tick x=(NAMES - 10) y=(y + 4) text-anchor="end" { (name) }
                     line.whisker x1=(x(it.low)) x2=(x(it.high)) y1=(y) y2=(y) {}
                     circle.dot cx=(x(it.value)) cy=(y) r="5" {}
                 }

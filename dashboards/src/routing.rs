@@ -52,11 +52,11 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
     let deep = tiers.iter().find(|line| line.group == ["deep"]);
     let deep = deep.map_or(0, |line| line.sums.calls);
     let routes = &worth.routes;
-    let by_class = table("classes", "class", routes, |it| {
+    let by_class = table("classes", "Tenant and class", routes, |it| {
         format!("{} / {}", it.tenant, shown(&it.class))
     });
-    let by_step = table("steps", "step", routes, |it| shown(&it.step).to_owned());
-    let by_reason = table("reasons", "reason", routes, |it| it.reason.clone());
+    let by_step = table("steps", "Step", routes, |it| shown(&it.step).to_owned());
+    let by_reason = table("reasons", "Reason", routes, |it| it.reason.clone());
     let estimates = estimates(&worth);
     let learning = learning(&worth);
     let body = html! {
@@ -145,7 +145,7 @@ fn table(
         "Saved",
         "Lost by caches",
     ];
-    let mut table = Table::new(id, format!("Decisions by {title}"), &names);
+    let mut table = Table::new(id, format!("Decisions by {}", title.to_lowercase()), &names);
     let row = |first: Cell, sum: &Sum| {
         vec![
             first,

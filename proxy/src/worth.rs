@@ -44,10 +44,10 @@ impl Appraiser for Appraisal {
         let deep = scored.clone().filter(|it| it.tier == Tier::Deep.as_str());
         let deep: i64 = deep.map(|it| it.calls).sum();
         let scored: i64 = scored.map(|it| it.calls).sum();
-        let quality = judged(&verdicts);
-        let of = |policy| millionths(estimate::value(&quality, policy));
+        let judged = judged(&verdicts);
+        let of = |policy| quality(estimate::value(&judged, policy));
         let lot = Policy::Lot(ratio(deep, scored));
-        let against = |policy, other| millionths(estimate::contrast(&quality, policy, other));
+        let against = |policy, other| millionths(estimate::contrast(&judged, policy, other));
         let costs = costs(&drawn);
         let saved = estimate::contrast(&costs, Policy::Deep, Policy::Chosen);
         let state = self.ledger.state()?;
@@ -92,6 +92,17 @@ fn interval(estimate: Estimate, scale: f64) -> Interval {
 
 fn millionths(estimate: Estimate) -> Interval {
     interval(estimate, 1e6)
+}
+
+/// A share of what can be: no quality is below 0 or above 1, whatever the arithmetic says.
+fn quality(estimate: Estimate) -> Interval {
+    let within = |value: f64| value.clamp(0.0, 1.0);
+    millionths(Estimate {
+        value: within(estimate.value),
+        low: within(estimate.low),
+        high: within(estimate.high),
+        ..estimate
+    })
 }
 
 /// Whether the router, left alone, would have sent a call deep.
