@@ -9,6 +9,7 @@ mod drain;
 mod kill;
 mod nodes;
 mod outage;
+mod proof;
 mod route;
 mod webhook;
 
