@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use meter::finance::{Routed, Sums};
+use meter::finance::{Routed, RoutedSum, Sums};
 use meter::ledger::Dimension;
 use meter::routing::Interval;
-use meter::{LedgerError, NanoUsd, Worth};
+use meter::{LedgerError, Worth};
 
 use crate::ask::{self, Ask};
 use crate::chart;
@@ -15,33 +15,6 @@ use crate::figures::total;
 use crate::frame::{Page, tile};
 use crate::number;
 use crate::table::{Cell, Table, count, money};
-
-/// Sums of some decisions.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    calls: i64,
-    deep: i64,
-    cost: NanoUsd,
-    baseline: NanoUsd,
-    lost: NanoUsd,
-}
-
-impl Sum {
-    fn add(&mut self, row: &Routed) {
-        let deep = row.tier == "deep";
-        self.calls = self.calls.saturating_add(row.calls);
-        // A call that escalated is a deep one, though its first attempt was not.
-        let went_deep = match (deep, row.reason.as_str()) {
-            (true, "escalated") => row.attempts,
-            (true, _) => row.calls,
-            (false, _) => 0,
-        };
-        self.deep = self.deep.saturating_add(went_deep);
-        self.cost += row.cost;
-        self.baseline += row.baseline;
-        self.lost += row.lost;
-    }
-}
 
 pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError> {
     let worth = sources.worth.worth(&ask.filter)?;
@@ -131,7 +104,8 @@ fn table(
     routes: &[Routed],
     key: impl Fn(&Routed) -> String,
 ) -> Table {
-    let (mut groups, mut all): (BTreeMap<String, Sum>, Sum) = (BTreeMap::new(), Sum::default());
+    let (mut groups, mut all): (BTreeMap<String, RoutedSum>, RoutedSum) =
+        (BTreeMap::new(), RoutedSum::default());
     for row in routes {
         groups.entry(key(row)).or_default().add(row);
         all.add(row);
@@ -146,14 +120,14 @@ fn table(
         "Lost by caches",
     ];
     let mut table = Table::new(id, format!("Decisions by {}", title.to_lowercase()), &names);
-    let row = |first: Cell, sum: &Sum| {
+    let row = |first: Cell, sum: &RoutedSum| {
         vec![
             first,
             Cell::Count(sum.calls, None),
             Cell::Share(number::permille(sum.deep, sum.calls)),
             Cell::Money(sum.cost.0, None),
             Cell::Money(sum.baseline.0, None),
-            Cell::Money((sum.baseline - sum.cost).0, None),
+            Cell::Money(sum.saved().0, None),
             Cell::Money(sum.lost.0, None),
         ]
     };

@@ -358,6 +358,39 @@ pub struct Routed {
     pub lost: NanoUsd,
 }
 
+/// Sums of some decisions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoutedSum {
+    pub calls: i64,
+    /// Calls that the deep tier answered, or was asked to.
+    pub deep: i64,
+    pub cost: NanoUsd,
+    pub baseline: NanoUsd,
+    pub lost: NanoUsd,
+}
+
+impl RoutedSum {
+    /// Takes a row in.
+    pub fn add(&mut self, row: &Routed) {
+        // A call that escalated is a deep one, though its first attempt was not.
+        let deep = match (row.tier.as_str(), row.reason.as_str()) {
+            ("deep", "escalated") => row.attempts,
+            ("deep", _) => row.calls,
+            _ => 0,
+        };
+        self.calls = self.calls.saturating_add(row.calls);
+        self.deep = self.deep.saturating_add(deep);
+        self.cost += row.cost;
+        self.baseline += row.baseline;
+        self.lost += row.lost;
+    }
+
+    /// What routing saved against the deep tier.
+    pub fn saved(&self) -> NanoUsd {
+        self.baseline - self.cost
+    }
+}
+
 /// Rows of the ledger beside settled entries, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
-use meter::books::{Balance, Span};
+use meter::books::Balance;
 use meter::{Held, NanoUsd, Routing};
 use router::learn::Head;
 use router::switch::Stakes;
@@ -17,19 +17,16 @@ use router::{Asked, Caller, Features, Outlook, Quote, Score, Split, Step, Wanted
 use serde::Serialize;
 use wire::{Shape, Tier};
 
-use super::usage::moment;
-use super::{File, load, quiet, say};
+use super::report::{Meant, percent};
+use super::{load, quiet, say};
 use crate::assemble;
-use crate::clock::now_ms;
 use crate::config::Config;
 use crate::runtime::Runtime;
-
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     #[command(flatten)]
-    file: File,
+    meant: Meant,
     /// A configuration whose policy, models and routing are tried; that in force if absent.
     #[arg(long)]
     policy: Option<PathBuf>,
@@ -39,18 +36,6 @@ pub(super) struct Replay {
     /// A share of deep calls that is tried, in thousandths, for all classes.
     #[arg(long)]
     deep_per_thousand: Option<u16>,
-    /// From this day or moment on, UTC; the last seven days if absent.
-    #[arg(long)]
-    from: Option<String>,
-    /// Up to, not including, this day or moment; now if absent.
-    #[arg(long)]
-    until: Option<String>,
-    /// One tenant only.
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Calls that went from one model to another under the policy that is tried.
@@ -83,17 +68,11 @@ struct Outcome {
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
         quiet();
-        let config = load(&self.file.config)?;
+        let config = load(&self.meant.file.config)?;
         let tried = self.tried(&config)?;
         let runtime = Runtime::build(&tried, None).context("the configuration that is tried")?;
         let desk = assemble::desk(&config)?;
-        let now = now_ms();
-        let span = Span {
-            from_ms: self.from.as_deref().map_or(Ok(now - 7 * DAY_MS), moment)?,
-            until_ms: self.until.as_deref().map_or(Ok(now + 1), moment)?,
-            tenant: self.tenant.clone(),
-            ..Span::default()
-        };
+        let span = self.meant.span()?;
         let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
             "{spinner} {pos} calls, {per_sec}",
         )?);
@@ -103,7 +82,7 @@ impl Replay {
             outcome.take(balance, &runtime, &mut splits);
         })?;
         bar.finish_and_clear();
-        if self.json {
+        if self.meant.json {
             return say(&serde_json::to_string_pretty(&outcome)?);
         }
         say(&totals(&outcome))?;
@@ -284,7 +263,7 @@ fn totals(outcome: &Outcome) -> String {
     let mut table = Table::new();
     table.set_header(["", "was", "would be", "change"]);
     let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let share = |part: u64, whole: u64| super::report::percent(int(part), int(whole));
+    let share = |part: u64, whole: u64| percent(int(part), int(whole));
     table.add_row([
         "calls",
         &outcome.calls.to_string(),

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table};
-use meter::finance::{Filter, Routed};
+use meter::books::Span;
+use meter::finance::{Filter, Routed, RoutedSum};
 use meter::routing::{Appraiser, Interval};
 use meter::{NanoUsd, Worth};
-use wire::Tier;
 
 use super::usage::moment;
 use super::{File, load, quiet, say};
@@ -34,9 +34,9 @@ enum Command {
 
 /// Which calls are meant.
 #[derive(Debug, Args)]
-struct Meant {
+pub(super) struct Meant {
     #[command(flatten)]
-    file: File,
+    pub(super) file: File,
     /// From this day or moment on, UTC; the last seven days if absent.
     #[arg(long)]
     from: Option<String>,
@@ -48,10 +48,21 @@ struct Meant {
     tenant: Option<String>,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Meant {
+    /// The same for the entries themselves.
+    pub(super) fn span(&self) -> anyhow::Result<Span> {
+        let filter = self.filter()?;
+        Ok(Span {
+            from_ms: filter.from_ms,
+            until_ms: filter.until_ms,
+            tenant: filter.tenant,
+            ..Span::default()
+        })
+    }
+
     fn filter(&self) -> anyhow::Result<Filter> {
         let now = now_ms();
         // Sums are kept by day in UTC, so that the first day is a whole one.
@@ -113,30 +124,6 @@ fn named(name: &str) -> String {
     if name.is_empty() { "-" } else { name }.to_owned()
 }
 
-/// Sums over some decisions.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    calls: i64,
-    deep: i64,
-    cost: NanoUsd,
-    baseline: NanoUsd,
-    lost: NanoUsd,
-}
-
-impl Sum {
-    fn add(&mut self, row: &Routed) {
-        let deep = row.tier == Tier::Deep.as_str();
-        // A call that escalated is a deep one, though its first attempt was not.
-        let escalated = row.reason == "escalated";
-        self.calls += row.calls;
-        self.deep += if deep && escalated { row.attempts } else { 0 };
-        self.deep += if deep { row.calls } else { 0 };
-        self.cost += row.cost;
-        self.baseline += row.baseline;
-        self.lost += row.lost;
-    }
-}
-
 /// One line for each group of decisions, and a line for all.
 fn shares(
     routes: &[Routed],
@@ -144,7 +131,8 @@ fn shares(
     key: impl Fn(&Routed) -> String,
     target: impl Fn(&str) -> Option<u16>,
 ) -> String {
-    let (mut groups, mut all): (BTreeMap<String, Sum>, Sum) = (BTreeMap::new(), Sum::default());
+    let (mut groups, mut all): (BTreeMap<String, RoutedSum>, RoutedSum) =
+        (BTreeMap::new(), RoutedSum::default());
     for row in routes {
         groups.entry(key(row)).or_default().add(row);
         all.add(row);
@@ -160,7 +148,7 @@ fn shares(
         "saved USD",
         "lost by caches USD",
     ]);
-    let mut line = |name: &str, sum: &Sum, target: Option<u16>| {
+    let mut line = |name: &str, sum: &RoutedSum, target: Option<u16>| {
         table.add_row([
             name.to_owned(),
             sum.calls.to_string(),
@@ -168,7 +156,7 @@ fn shares(
             target.map_or_else(String::new, |it| percent(i64::from(it), 1_000)),
             sum.cost.to_usd(),
             sum.baseline.to_usd(),
-            (sum.baseline - sum.cost).to_usd(),
+            sum.saved().to_usd(),
             sum.lost.to_usd(),
         ]);
     };
@@ -192,11 +180,11 @@ pub(super) fn percent(part: i64, whole: i64) -> String {
 
 /// What routing saved: as the ledger prices it, and as the control group tells.
 fn money(worth: &Worth) -> String {
-    let mut all = Sum::default();
+    let mut all = RoutedSum::default();
     worth.routes.iter().for_each(|row| all.add(row));
     let exact = format!(
         "saved by routing: {} USD of {} USD, the price of the same tokens at the deep tier",
-        (all.baseline - all.cost).to_usd(),
+        all.saved().to_usd(),
         all.baseline.to_usd(),
     );
     let saved = &worth.saved_per_call;

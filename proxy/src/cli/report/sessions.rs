@@ -55,13 +55,7 @@ impl Sessions {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = load(&self.meant.file.config)?;
         let desk = assemble::desk(&config)?;
-        let filter = self.meant.filter()?;
-        let span = Span {
-            from_ms: filter.from_ms,
-            until_ms: filter.until_ms,
-            tenant: filter.tenant,
-            ..Span::default()
-        };
+        let span = self.meant.span()?;
         let mut all = conversations(&desk, &span)?;
         all.sort_by_key(|it| (std::cmp::Reverse(it.cost), it.session.clone()));
         if self.meant.json {
