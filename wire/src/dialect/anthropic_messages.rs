@@ -23,6 +23,9 @@ use crate::scan::{self, Message, Role, count, flag, len32, trail, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
+/// Tools that the provider runs itself, by the beginning of their types.
+const RUN_THERE: &[&str] = &["web_search_", "web_fetch_", "code_execution_"];
+
 const NAME: &str = "anthropic_messages";
 /// The longest name of a tool that the API takes.
 pub(super) const LONGEST_NAME: usize = 128;
@@ -184,7 +187,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|scanner| tool(scanner, scan))?;
+            scanner.array(|scanner| schemas::tool(scanner, ("input_schema", RUN_THERE), scan))?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
         }
         "thinking" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
@@ -217,27 +220,6 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         })?,
         _ => {}
     }
-    Ok(())
-}
-
-/// Takes a tool: what its parameters ask for, and whether the provider runs it itself.
-fn tool(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
-    const RUN_THERE: [&str; 3] = ["web_search_", "web_fetch_", "code_execution_"];
-    scan.shape.tools += 1;
-    if scanner.peek()? != Kind::Object {
-        return Ok(());
-    }
-    let mut found = false;
-    scanner.object(|scanner, key| {
-        if key.is("type")
-            && let Some(kind) = word(scanner)?
-        {
-            found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
-            return Ok(());
-        }
-        schemas::declared(scanner, key, "input_schema", scan)
-    })?;
-    scan.shape.server_tools += u32::from(found);
     Ok(())
 }
 

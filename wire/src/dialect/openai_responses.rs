@@ -20,6 +20,16 @@ use crate::scan::{self, Message, Role, count, flag, len32, trail, word};
 use crate::splice::Edit;
 use crate::{RequestId, Scan, ScanError, Usage, sse};
 
+/// Tools that the provider runs itself, by the beginning of their types.
+const RUN_THERE: &[&str] = &[
+    "web_search",
+    "file_search",
+    "code_interpreter",
+    "image_generation",
+    "mcp",
+    "computer_use",
+];
+
 pub use items::{
     input_items, item_id, reference, response_id, total_tokens, with_input, written_out,
 };
@@ -193,7 +203,7 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         "service_tier" => scan::lane(scanner, scan)?,
         "tools" if scanner.peek()? == Kind::Array => {
             let start = scanner.offset();
-            scanner.array(|scanner| tool(scanner, scan))?;
+            scanner.array(|scanner| schemas::tool(scanner, ("parameters", RUN_THERE), scan))?;
             scan.shape.tool_bytes = len32(scanner.offset() - start);
         }
         "text" if scanner.peek()? == Kind::Object => scanner.object(|scanner, key| {
@@ -250,34 +260,6 @@ fn conversation(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonEr
         })?,
         _ => {}
     }
-    Ok(())
-}
-
-/// Takes a tool: what its parameters ask for, and whether the provider runs it itself.
-fn tool(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
-    const RUN_THERE: [&str; 6] = [
-        "web_search",
-        "file_search",
-        "code_interpreter",
-        "image_generation",
-        "mcp",
-        "computer_use",
-    ];
-    scan.shape.tools += 1;
-    if scanner.peek()? != Kind::Object {
-        return Ok(());
-    }
-    let mut found = false;
-    scanner.object(|scanner, key| {
-        if key.is("type")
-            && let Some(kind) = word(scanner)?
-        {
-            found |= RUN_THERE.iter().any(|name| kind.text().starts_with(name));
-            return Ok(());
-        }
-        schemas::declared(scanner, key, "parameters", scan)
-    })?;
-    scan.shape.server_tools += u32::from(found);
     Ok(())
 }
 
