@@ -209,12 +209,16 @@ impl Rules {
             if !rule.regions.is_empty() && !rule.regions.iter().any(|it| fits(it, region)) {
                 return Some(Barred::Region);
             }
-            if rule.max_first_byte_ms < first_byte_ms && rule.max_first_byte_ms.is_some() {
-                return Some(Barred::Latency);
-            }
         }
         // Where labels are in use, a model that has none may see the least sensitive calls alone.
-        (ruling.label > model.label.unwrap_or(0)).then_some(Barred::Label)
+        if ruling.label > model.label.unwrap_or(0) {
+            return Some(Barred::Label);
+        }
+        // Last: a model that is named may be slow, and must not pass what stands behind for that.
+        let slow = |rule: &Rule| Some(rule.max_first_byte_ms? < first_byte_ms?);
+        let mut applied = ruling.applied.iter().filter_map(|it| self.rules.get(*it));
+        let is_slow = applied.any(|rule| slow(rule) == Some(true));
+        is_slow.then_some(Barred::Latency)
     }
 
     /// The place of a label; none at all is the least sensitive.

@@ -42,6 +42,7 @@ struct Known {
     sick: Vec<usize>,
     costs: Vec<i64>,
     stakes: Stakes,
+    first_byte_ms: Option<u32>,
 }
 
 impl Known {
@@ -58,7 +59,7 @@ impl Known {
         };
         let quote = |place: usize| Quote {
             cost_nano_usd: self.costs.get(place).copied(),
-            first_byte_ms: None,
+            first_byte_ms: self.first_byte_ms,
         };
         let outlook = Outlook {
             usable: &|place| !self.sick.contains(&place),
@@ -179,6 +180,41 @@ fn rules_decide_before_the_score() {
     assert_eq!(auto.order.iter().collect::<Vec<_>>(), [1, 2]);
     let named = decided("us").expect_err("not in the region");
     assert!(named.to_string().contains("us (region)"), "{named}");
+}
+
+/// What a rule says of latency is waived for a model that is named; what stands behind it is not.
+#[test]
+fn a_slow_model_that_is_named_is_still_kept_from_what_it_may_not_see() {
+    let quick = Rule {
+        name: "quick".to_owned(),
+        max_first_byte_ms: Some(100),
+        ..Rule::default()
+    };
+    let eu = Rule {
+        name: "eu".to_owned(),
+        regions: vec!["eu".to_owned()],
+        ..Rule::default()
+    };
+    let policy = Policy::new(
+        vec![Model::new("us", Tier::Fast, "a")],
+        Rules::new(vec![quick, eu], Vec::new()),
+    )
+    .expect("a policy");
+    let of = |applied: &[usize]| {
+        let ruling = Ruling {
+            applied: applied.to_vec(),
+            ..Ruling::default()
+        };
+        let known = Known {
+            first_byte_ms: Some(900),
+            ..Known::default()
+        };
+        let (config, mut split) = (Config::default(), Split::new(200));
+        known.decide(&asked("us", &ruling), &policy, &config, &mut split)
+    };
+    assert!(of(&[0]).is_ok(), "slow, but asked for by name");
+    let barred = of(&[0, 1]).expect_err("not in the region");
+    assert!(barred.to_string().contains("us (region)"), "{barred}");
 }
 
 #[test]
