@@ -13,7 +13,9 @@ use wire::{Dialect, Refusal};
 use crate::gateway::{Body, Shared};
 use crate::intake::{self, Inbound};
 use crate::refusal;
+use crate::routing::Deciding;
 use crate::runtime::{Runtime, Target};
+use crate::thrift::Thrift;
 use crate::trace::Trace;
 use crate::upstream::Pieces;
 
@@ -41,11 +43,22 @@ pub(crate) async fn tokens(
     let subject = shared.caller(request.headers(), trace)?;
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
-    let target = target(&runtime, &inbound)?;
+    let (place, target) = target(&runtime, &inbound)?;
     let context = shared.recall(&subject, &inbound).await?;
-    // Only this dialect counts, and private parts of another origin are none of its business.
+    let may_see = Deciding {
+        runtime: &runtime,
+        subject: &subject,
+        inbound: &inbound,
+        context: &context,
+        thrift: &Thrift::default(),
+        request: trace.request,
+    }
+    .may_see(place)?;
+    // Only this dialect counts, and private parts of another origin are none of its business; nor is
+    // what the operator's rules keep from it.
     let counts = dialect.name() == ANTHROPIC_MESSAGES.name()
         && target.dialect.name() == dialect.name()
+        && may_see
         && !context.must_rewrite(&target.endpoint.origin);
     if counts && let Some(told) = asked(target, &inbound, trace).await {
         return Ok(refusal::json(200, told));
@@ -66,20 +79,19 @@ pub(crate) async fn tokens(
     ))
 }
 
-/// The model that the call would go to; for `auto` the first of the tier that most calls go to. The
+/// The model that the call would go to, with its place; for `auto` the first of the tier that most calls go to. The
 /// split does not count questions.
-fn target<'a>(runtime: &'a Runtime, inbound: &Inbound) -> Result<&'a Target, Refusal> {
+fn target<'a>(runtime: &'a Runtime, inbound: &Inbound) -> Result<(usize, &'a Target), Refusal> {
     let wanted = Wanted::parse(&inbound.scan.model);
-    let fits = |target: &&Target| match wanted {
+    let fits = |(_, target): &(usize, &Target)| match wanted {
         Wanted::Named(name) => *target.name == *name,
         Wanted::Tier(tier) => target.tier == tier,
         Wanted::Auto => target.tier == wire::Tier::Fast,
     };
-    let own = |target: &&&Target| target.dialect.name() == inbound.dialect.name();
-    let candidates: Vec<&Target> = runtime
-        .targets
-        .iter()
-        .filter(|target| target.dialect.converses())
+    let own = |(_, target): &&(usize, &Target)| target.dialect.name() == inbound.dialect.name();
+    let targets = || runtime.targets.iter().enumerate();
+    let candidates: Vec<(usize, &Target)> = targets()
+        .filter(|(_, target)| target.dialect.converses())
         .filter(fits)
         .collect();
     let found = candidates
@@ -88,7 +100,7 @@ fn target<'a>(runtime: &'a Runtime, inbound: &Inbound) -> Result<&'a Target, Ref
         .or_else(|| candidates.first())
         .copied();
     found
-        .or_else(|| runtime.targets.first().filter(|_| wanted == Wanted::Auto))
+        .or_else(|| targets().next().filter(|_| wanted == Wanted::Auto))
         .ok_or_else(|| {
             let known: Vec<&str> = runtime.targets.iter().map(|target| &*target.name).collect();
             let (name, known) = (inbound.scan.model.clone(), known.join(", "));

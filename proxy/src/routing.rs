@@ -166,12 +166,8 @@ impl Shared {
     pub(crate) fn decide(&self, call: &Deciding<'_>) -> Result<Decided, Refusal> {
         let (runtime, inbound) = (call.runtime, call.inbound);
         let mut buffer = [0; router::features::MOST_BYTES];
-        let features = Features {
-            text: inbound.scan.prompt(&inbound.body, &mut buffer),
-            shape: &inbound.scan.shape,
-        };
-        let seen = || Step::of(&features, inbound.system());
-        let step = inbound.hint.step.unwrap_or_else(seen);
+        let features = call.features(&mut buffer);
+        let step = call.step(&features);
         let ruling = call.judge(step)?;
         let class = ruling.class.clone();
         let class = class.unwrap_or_else(|| Arc::clone(&runtime.default_class));
@@ -318,6 +314,30 @@ impl Deciding<'_> {
         };
         let ruling = self.runtime.policy.rules().judge(&caller);
         ruling.map_err(|error| refusal::invalid(format!("header `x-pareto-label`: {error}")))
+    }
+
+    /// Whether the operator's rules let the model at `place` see the call, whatever it can do.
+    pub(crate) fn may_see(&self, place: usize) -> Result<bool, Refusal> {
+        let mut buffer = [0; router::features::MOST_BYTES];
+        let step = self.step(&self.features(&mut buffer));
+        let (ruling, policy) = (self.judge(step)?, &self.runtime.policy);
+        let model = policy.models().get(place);
+        let is_open = |model| policy.rules().bar(&ruling, model, None).is_none();
+        Ok(ruling.refused.is_none() && model.is_some_and(is_open))
+    }
+
+    /// What the router sees of the call; the last user text is unescaped into `buffer`.
+    fn features<'b>(&'b self, buffer: &'b mut [u8; router::features::MOST_BYTES]) -> Features<'b> {
+        Features {
+            text: self.inbound.scan.prompt(&self.inbound.body, buffer),
+            shape: &self.inbound.scan.shape,
+        }
+    }
+
+    /// The step that the caller names, or else the one that is seen.
+    fn step(&self, features: &Features<'_>) -> Step {
+        let seen = || Step::of(features, self.inbound.system());
+        self.inbound.hint.step.unwrap_or_else(seen)
     }
 
     /// The call as prices see it.

@@ -124,6 +124,36 @@ async fn a_label_keeps_a_call_with_models_that_may_see_it() {
     assert_eq!(ask(&world, "deep-chat", &[]).await.status, 200);
 }
 
+/// Counting sends the whole prompt, so it is bound by the same rules.
+#[tokio::test]
+async fn a_prompt_is_counted_by_no_endpoint_that_may_not_see_it() {
+    let world = ruled().await;
+    let path = "/v1/messages/count_tokens";
+    let words = "some words of the user ".repeat(200);
+    let body =
+        serde_json::json!({ "model": "fast", "messages": [{ "role": "user", "content": words }] });
+    let count = async |label: &str| {
+        let headers = [("x-pareto-label", label)];
+        let (post, body) = (http::Method::POST, body.to_string());
+        world.client.send(post, path, &headers, body).await
+    };
+    let (open, secret) = (count("open").await, count("secret").await);
+    assert_eq!(
+        (open.status, secret.status),
+        (200, 200),
+        "{}",
+        secret.text()
+    );
+    let tokens = |reply: &Reply| reply.json()["input_tokens"].as_u64().expect("a count");
+    let told = u64::try_from(body.to_string().len() / 4).expect("small");
+    assert!(
+        tokens(&open).abs_diff(told) < 20,
+        "the endpoint says a token for four bytes"
+    );
+    assert!(tokens(&secret).abs_diff(told) > 50, "it was counted here");
+    assert_eq!(count("sekret").await.status, 400);
+}
+
 #[tokio::test]
 async fn classes_have_splits_of_their_own_which_survive_a_restart() {
     let mut world = ruled().await;
