@@ -12,6 +12,8 @@ use crate::refusal;
 
 /// The header that names a call's step, asked and answered.
 pub(crate) const HEADER: &str = "x-pareto-step";
+/// The header that says how sensitive a call is.
+pub(crate) const LABEL: &str = "x-pareto-label";
 const FIELD: &str = "metadata.pareto_step";
 
 /// What a caller says of a call.
@@ -123,7 +125,7 @@ pub(crate) fn taken_out(
 /// # Errors
 /// When it is no plain text.
 pub(crate) fn label(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let Some(value) = headers.get("x-pareto-label") else {
+    let Some(value) = headers.get(LABEL) else {
         return Ok("");
     };
     value

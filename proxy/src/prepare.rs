@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use router::Wanted;
 use wire::call::Call;
 use wire::dialect::{Asked, Change, ThinkingForm};
@@ -14,6 +15,7 @@ use crate::attempt::{Dispatch, Failed};
 use crate::clock::now_ms;
 use crate::context::fit::{self, DoesNotFit, Window};
 use crate::context::{memory, summary};
+use crate::hints;
 use crate::intake::{Inbound, ReadCallError};
 use crate::refusal;
 use crate::runtime::Target;
@@ -274,8 +276,31 @@ impl Dispatch<'_> {
         let trimmed = losses.iter().any(|loss| loss.kind == LossKind::Trimmed);
         let most = fit::most_summaries(context);
         let chunks = &fitted.chunks;
-        let summaries = summary::of(self.shared, self.subject, chunks, most).await;
+        let by = summary::By {
+            shared: self.shared,
+            subject: self.subject,
+            headers: self.ruled_headers(),
+        };
+        let summaries = summary::of(&by, chunks, most).await;
         fitted.put_into(&mut call, &summaries);
         Ok((call, trimmed))
+    }
+
+    /// What the operator's rules look at, for calls that the gateway makes of this one: its headers, and
+    /// the label that it was taken to bear.
+    fn ruled_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in self.runtime.policy.rules().headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok();
+            let value = name.as_ref().and_then(|it| self.inbound.headers.get(it));
+            if let (Some(name), Some(value)) = (&name, value) {
+                headers.insert(name, value.clone());
+            }
+        }
+        let label = &self.decided.routing.label;
+        if let (false, Ok(label)) = (label.is_empty(), HeaderValue::from_str(label)) {
+            headers.insert(hints::LABEL, label);
+        }
+        headers
     }
 }

@@ -64,6 +64,29 @@ async fn world(context: u32) -> World {
     world
 }
 
+/// The small model may see what is secret, the fast ones may not: the oldest turns are told by their first
+/// words rather than sent there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_goes_to_no_model_that_may_not_see_the_conversation() {
+    let world = world(32_000).await;
+    world.configure(|text| {
+        text.replace("context = 32000", "context = 32000\nlabel = \"secret\"")
+            + "[policy]\nlabels = [\"open\", \"secret\"]\n"
+    });
+    let mut talk = long_talk(Tongue::Responses);
+    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
+    let headers = [("x-pareto-label", "secret")];
+    let body = talk.body("small").to_string();
+    let (path, post) = (Tongue::Responses.path(), http::Method::POST);
+    let reply = world.client.send(post, path, &headers, body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("x-pareto-model"), "small");
+    assert!(
+        world.fast.bill().is_empty(),
+        "nothing went to the fast tier"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_facts_survive_a_window_a_sixth_as_long() {
     for tongue in Tongue::ALL {

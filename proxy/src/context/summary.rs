@@ -32,23 +32,26 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// at once gets first words for the oldest.
 const MOST_MADE: usize = 64;
 
+/// On whose behalf summaries are made.
+pub(crate) struct By<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) subject: &'a Subject,
+    /// What the operator's rules look at: a summary goes to no model that may not see the conversation.
+    pub(crate) headers: HeaderMap,
+}
+
 /// The summaries of `chunks`, in order, at most `most` of them: the oldest are summarised once more.
 /// Where the fast tier fails, the first words of a chunk stand in.
-pub(crate) async fn of(
-    shared: &Arc<Shared>,
-    subject: &Subject,
-    chunks: &[String],
-    most: usize,
-) -> Vec<String> {
+pub(crate) async fn of(by: &By<'_>, chunks: &[String], most: usize) -> Vec<String> {
     let mut left = Left {
         made: MOST_MADE,
         until: Instant::now() + PATIENCE,
     };
-    let mut summaries = all(shared, subject, chunks, &mut left).await;
+    let mut summaries = all(by, chunks, &mut left).await;
     while let Some((groups, of)) = folds(summaries.len(), most.max(1)) {
         let newer = summaries.split_off(groups * of);
         let joined: Vec<String> = summaries.chunks(of).map(|old| old.join("\n")).collect();
-        summaries = all(shared, subject, &joined, &mut left).await;
+        summaries = all(by, &joined, &mut left).await;
         summaries.extend(newer);
     }
     summaries
@@ -71,12 +74,8 @@ struct Left {
     until: Instant,
 }
 
-async fn all(
-    shared: &Arc<Shared>,
-    subject: &Subject,
-    texts: &[String],
-    left: &mut Left,
-) -> Vec<String> {
+async fn all(by: &By<'_>, texts: &[String], left: &mut Left) -> Vec<String> {
+    let (shared, subject) = (by.shared, by.subject);
     let known = |text: &String| shared.memory.summary(&subject.tenant, text);
     let mut summaries: Vec<Option<Arc<str>>> = texts.iter().map(known).collect();
     let missing = summaries
@@ -92,8 +91,7 @@ async fn all(
     let until = left.until;
     for group in made.chunks(AT_A_TIME) {
         let asked = group.iter().filter_map(|at| Some((*at, texts.get(*at)?)));
-        let asked =
-            asked.map(|(at, text)| async move { (at, one(shared, subject, text, until).await) });
+        let asked = asked.map(|(at, text)| async move { (at, one(by, text, until).await) });
         for (at, summary) in join_all(asked).await {
             if let Some(place) = summaries.get_mut(at) {
                 *place = summary;
@@ -114,21 +112,15 @@ async fn all(
         .collect()
 }
 
-async fn one(
-    shared: &Arc<Shared>,
-    subject: &Subject,
-    text: &str,
-    until: Instant,
-) -> Option<Arc<str>> {
-    let summary = timeout_at(until, made(shared, subject, text))
-        .await
-        .ok()??;
+async fn one(by: &By<'_>, text: &str, until: Instant) -> Option<Arc<str>> {
+    let summary = timeout_at(until, made(by, text)).await.ok()??;
     let summary = Arc::from(summary);
-    shared.memory.keep_summary(&subject.tenant, text, &summary);
+    let tenant = &by.subject.tenant;
+    by.shared.memory.keep_summary(tenant, text, &summary);
     Some(summary)
 }
 
-async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<String> {
+async fn made(by: &By<'_>, text: &str) -> Option<String> {
     let spoken = dialect::OPENAI_CHAT;
     let call = super::own_call("fast", TOLD, text.to_owned(), fit::SUMMARY);
     let change = Change {
@@ -140,13 +132,13 @@ async fn made(shared: &Arc<Shared>, subject: &Subject, text: &str) -> Option<Str
     let scan = spoken.scan(&body).ok()?;
     let inbound = Inbound {
         dialect: spoken,
-        headers: HeaderMap::new(),
+        headers: by.headers.clone(),
         is_beta: false,
         body,
         scan,
         hint: Hint::of(Step::Summarise),
     };
-    let answer = gateway::ask(shared, subject, inbound).await.ok()?;
+    let answer = gateway::ask(by.shared, by.subject, inbound).await.ok()?;
     if !answer.status().is_success() {
         return None;
     }
