@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use dashmap::DashMap;
 use meter::{NanoUsd, Routing, Subject};
 use router::config::DEFAULT_CLASS;
+use router::split::together;
 use router::switch::Stakes;
 use router::{
     Asked, Barred, Caller, Features, Outlook, Reason, Route, Ruling, Split, Step, Wanted,
@@ -61,9 +62,18 @@ impl Splits {
         };
         let before = split.debt();
         let answer = ask(split);
-        self.debt
-            .fetch_add(split.debt() - before, Ordering::Relaxed);
+        self.owe(split.debt() - before);
         answer
+    }
+
+    /// Adds to what all owe.
+    fn owe(&self, change: i64) {
+        if change != 0 {
+            let all = |all| Some(together(all, change));
+            let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+            // It never refuses.
+            let _before = self.debt.fetch_update(set, read, all);
+        }
     }
 
     /// What all splits owe together.
@@ -88,7 +98,7 @@ impl Splits {
         let class = class.strip_prefix(':').unwrap_or(DEFAULT_CLASS);
         let mut split: Split = serde_json::from_str(text)?;
         split.retarget(config.target(class));
-        self.debt.fetch_add(split.debt(), Ordering::Relaxed);
+        self.owe(split.debt());
         let mut classes = self.tenants.entry(Arc::from(tenant)).or_default();
         classes.push((Arc::from(class), split));
         Ok(())
@@ -116,8 +126,7 @@ impl Splits {
             for (class, split) in classes.value_mut() {
                 let before = split.debt();
                 split.retarget(config.target(class));
-                self.debt
-                    .fetch_add(split.debt() - before, Ordering::Relaxed);
+                self.owe(split.debt() - before);
             }
         }
     }

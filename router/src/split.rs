@@ -15,6 +15,9 @@ const BOUND: i64 = 4_000;
 /// it. Five calls: the debt at the two ends of a window differs by ten at most, so any window of 1,000 is
 /// within 1.0 points by construction, whatever the scores.
 const STAY_BOUND: i64 = 5_000;
+/// What is forgotten of the debt of all splits together with each call that counts, as a part of it: at its
+/// bound, eight calls in a thousand.
+const FORGOTTEN: i64 = 512;
 /// Scores that the threshold is taken from: enough to know a quantile by, few enough to forget an old
 /// mix of prompts within a hundred calls.
 const RECENT: usize = 128;
@@ -228,6 +231,13 @@ impl Split {
     }
 }
 
+/// The debt of all splits together, after that of one has changed. Debts that a tenant has left behind, by
+/// calls that stay where they are, would otherwise stand for ever, and choose in place of the score for
+/// tenants that are there: so it is bounded, and fades.
+pub fn together(all: i64, change: i64) -> i64 {
+    (all - all / FORGOTTEN + change).clamp(-STAY_BOUND, STAY_BOUND)
+}
+
 /// The tier that keeps a debt within [`BOUND`], `wanted` where both do.
 fn bounded(wanted: Tier, debt: i64, target: u16) -> Tier {
     let target = i64::from(target);
@@ -342,7 +352,7 @@ mod tests {
             let level = f32::from(u16::try_from(chance >> 48).expect("16 bits")) / 65_535.0;
             let before = split.debt;
             let choice = split.choose_within(Score(level), None, overall);
-            overall += split.debt - before;
+            overall = together(overall, split.debt - before);
             routed.push(i64::from(choice.tier == Tier::Deep));
             assert!(split.debt.abs() <= BOUND);
         }
@@ -350,6 +360,36 @@ mod tests {
             let stray = window.iter().sum::<i64>() - 200;
             assert!(stray.abs() <= 10, "{stray} of a thousand");
         }
+    }
+
+    /// Many tenants' tool loops have run fast up to the bound, and ended: the score of whoever comes next
+    /// decides all the same.
+    #[test]
+    fn what_idle_tenants_owe_does_not_choose_for_others() {
+        let mut overall = 0;
+        for _ in 0..40 {
+            let mut idle = Split::new(200);
+            while idle.stay(Tier::Fast) {
+                overall = together(overall, idle.worth(Tier::Fast));
+            }
+        }
+        let (mut split, mut chance) = (Split::new(200), 7_u64);
+        let (mut right, mut deep) = (0, 0);
+        for n in 0..2_000 {
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            let level = f32::from(u16::try_from(chance >> 48).expect("16 bits")) / 65_535.0;
+            let before = split.debt;
+            let choice = split.choose_within(Score(level), None, overall);
+            overall = together(overall, split.debt - before);
+            if n >= 1_000 && choice.tier == Tier::Deep {
+                deep += 1;
+                right += u32::from(level > 0.75);
+            }
+        }
+        assert!((190..=210).contains(&deep), "{deep} of a thousand");
+        assert!(right * 10 > deep * 8, "{right} of {deep} need it");
     }
 
     #[test]
