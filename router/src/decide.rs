@@ -334,32 +334,62 @@ fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Rout
         propensity,
         ..Route::plain(tier, order, reason, asked.step)
     };
+    let seated = seated(field);
+    let lost = |tier| seated.map_or(0, |it| i64::from(it.sits != tier) * it.stakes.lost_nano_usd);
     if let Some(drawn) = drawn(field.config, split.target(), asked.luck) {
-        let chosen = split.clone().choose(score).tier;
+        let chosen = alone(score, seated, field, &mut split.clone()).tier;
         if split.stay(drawn) {
             let own = if chosen == drawn { 1.0 - control } else { 0.0 };
             let order = field.order(drawn);
-            return route(drawn, order, Reason::Control, own + lot(drawn));
+            return Route {
+                lost_nano_usd: lost(drawn),
+                ..route(drawn, order, Reason::Control, own + lot(drawn))
+            };
         }
     }
-    let seated = seated(field);
+    let Alone {
+        tier,
+        place,
+        reason,
+    } = alone(score, seated, field, split);
+    let order = match place {
+        Some(place) => field.order_from(place, tier),
+        None => field.order(tier),
+    };
+    let cascade = reason == Reason::Cascade;
+    let deeper = cascade.then(|| field.order(Tier::Deep));
+    Route {
+        lost_nano_usd: lost(tier),
+        cascade,
+        deeper: deeper.unwrap_or_default(),
+        ..route(tier, order, reason, 1.0 - control + lot(tier))
+    }
+}
+
+/// What is chosen where no lot is drawn.
+struct Alone {
+    tier: Tier,
+    /// The model that the conversation rests with.
+    place: Option<usize>,
+    reason: Reason,
+}
+
+/// By the score, for a conversation with what a change of its model is worth.
+fn alone(score: Score, seated: Option<Seated>, field: &Field<'_>, split: &mut Split) -> Alone {
     if let Some(it) = seated.filter(|it| it.stakes.lost_nano_usd > 0)
         && let Some(reason) = rests(&it, score, field, split)
     {
-        let order = field.order_from(it.place, it.sits);
-        return route(it.sits, order, reason, 1.0 - control + lot(it.sits));
+        return Alone {
+            tier: it.sits,
+            place: Some(it.place),
+            reason,
+        };
     }
-    let choice = split.choose_within(score, asked.band, asked.debt);
-    let order = field.order(choice.tier);
-    let deeper = choice.near.then(|| field.order(Tier::Deep));
-    let propensity = 1.0 - control + lot(choice.tier);
-    Route {
-        lost_nano_usd: seated.map_or(0, |it| {
-            i64::from(it.sits != choice.tier) * it.stakes.lost_nano_usd
-        }),
-        cascade: choice.near,
-        deeper: deeper.unwrap_or_default(),
-        ..route(choice.tier, order, reason_of(choice), propensity)
+    let choice = split.choose_within(score, field.asked.band, field.asked.debt);
+    Alone {
+        tier: choice.tier,
+        place: None,
+        reason: reason_of(choice),
     }
 }
 

@@ -312,6 +312,43 @@ fn one_in_a_hundred_is_drawn_and_its_odds_are_written_down() {
     assert!((150..260).contains(&deep), "{deep} of them deep");
 }
 
+/// What is written down of a drawn call is how likely its tier was for a call like it: one that would be
+/// tried fast first, or stay with its model, goes deep by lot alone, whatever its score.
+#[test]
+fn the_odds_of_a_drawn_call_are_those_of_its_whole_decision() {
+    let policy = policy(&[("f", Tier::Fast, "a"), ("d", Tier::Deep, "a")]);
+    let (config, ruling) = (Config::default(), Ruling::default());
+    let known = Known {
+        stakes: Stakes {
+            lost_nano_usd: 100_000_000,
+            premium_nano_usd: 1_000,
+        },
+        ..Known::default()
+    };
+    let odds = |luck, seat, band| {
+        let asked = Asked {
+            score: Some(Score(1.0)),
+            luck,
+            seat,
+            band,
+            ..asked("auto", &ruling)
+        };
+        let route = known.decide(&asked, &policy, &config, &mut Split::new(200));
+        let route = route.expect("a route");
+        assert_eq!(route.reason, Reason::Control);
+        (route.tier, (route.propensity * 1_000.0).round())
+    };
+    // Both numbers drawn are below their shares, and then the second is not.
+    let (to_deep, to_fast) = (0, 500_000);
+    let all = Some(Band { margin: 1.0 });
+    assert_eq!(odds(to_deep, None, None), (Tier::Deep, 992.0));
+    assert_eq!(odds(to_fast, None, None), (Tier::Fast, 8.0));
+    for (seat, band) in [(Some(0), None), (None, all)] {
+        assert_eq!(odds(to_deep, seat, band), (Tier::Deep, 2.0), "{seat:?}");
+        assert_eq!(odds(to_fast, seat, band), (Tier::Fast, 998.0), "{seat:?}");
+    }
+}
+
 #[test]
 fn the_terms_order_a_tier() {
     let policy = policy(&[
