@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use meter::{Entry, Feedback, NanoUsd, Routing, Subject, VerdictKind};
+use meter::{Entry, Feedback, NanoUsd, Outcome, Routing, Subject, VerdictKind};
 use serde::Deserialize;
 use serde_json::json;
 use wire::{Refusal, RequestId};
@@ -158,6 +158,13 @@ async fn settled(
     Err(refusal::no_such_call(id))
 }
 
+/// The attempt whose answer the caller has: the last one that brought content, because where no better
+/// answer came in its place, the one before was given.
+fn answered(entries: &[Entry]) -> Option<&Entry> {
+    let brought = |it: &&Entry| it.outcome != Outcome::Failed && it.first_byte_ms.is_some();
+    entries.iter().rev().find(brought).or(entries.last())
+}
+
 /// A verdict with what the ledger knows of its call.
 fn feedback(
     entries: &[Entry],
@@ -166,7 +173,7 @@ fn feedback(
     good_ppm: u32,
     note: &str,
 ) -> Option<Feedback> {
-    let (first, last) = (entries.first()?, entries.last()?);
+    let (first, last) = (entries.first()?, answered(entries)?);
     let sum = |of: fn(&Entry) -> NanoUsd| entries.iter().map(of).sum();
     let routing: Routing = first.held.routing.as_deref().cloned().unwrap_or_default();
     Some(Feedback {

@@ -1,8 +1,10 @@
 //! Proves the cascade: calls near the threshold are tried fast first, and go deep where that answer
 //! fails a check, in every dialect, streamed or not, within the split's target, both attempts metered.
 
+use std::sync::Arc;
+
 use bench::upstream::{Billed, Fault, Script, ScriptedCall};
-use meter::{Entry, Outcome};
+use meter::{Entry, Feedback, Outcome, Verdicts};
 use serde_json::{Value, json};
 use tests::talk::{Talk, Tongue};
 use tests::world::{DEEP, FAST, script};
@@ -378,6 +380,12 @@ async fn where_deep_fails_the_fast_answer_is_given() {
             assert_eq!(first.cost.0, nano(&world.fast.bill()), "{what}");
             let rest = &entries[1..];
             assert!(rest.iter().all(|it| it.held.tier == Tier::Deep), "{what}");
+            let judged = verdict_on(&world, &reply).await;
+            assert_eq!(
+                (judged.tier, &*judged.reason, &judged.model),
+                (Tier::Fast, "cascade", &first.held.model),
+                "{what}: what is judged is the answer that was given"
+            );
             // The escalation is taken back: the split owes the deep tier nothing for it.
             let saved = world.saved_split().await;
             assert_eq!(
@@ -387,6 +395,17 @@ async fn where_deep_fails_the_fast_answer_is_given() {
             );
         }
     }
+}
+
+/// What is kept of a verdict on the call that was answered so.
+async fn verdict_on(world: &World, reply: &Reply) -> Feedback {
+    let said = json!({ "request_id": reply.header("x-request-id"), "score": 1.0 });
+    let told = world.client.post("/v1/feedback", said.to_string()).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let store = Arc::clone(&world.running.parts.store);
+    let read = move || store.ledger.between(0, i64::MAX, None).unwrap();
+    let mut all = tokio::task::spawn_blocking(read).await.unwrap();
+    all.pop().expect("a verdict")
 }
 
 #[tokio::test]
