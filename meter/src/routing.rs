@@ -23,7 +23,8 @@ pub struct Routing {
     pub score_ppm: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold_ppm: Option<u32>,
-    /// How likely the tier was, in millionths: what estimates divide by.
+    /// How likely the tier was, in millionths: what estimates divide by. 0 where the first model asked is
+    /// of the other tier, because none of the chosen one was at hand: that was no choice.
     pub propensity_ppm: u32,
     /// What the last layer of the classifier saw, and which state of it looked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -132,19 +133,30 @@ pub struct Feedback {
     pub baseline: NanoUsd,
 }
 
+impl Feedback {
+    /// Whether the answer is what the choice of the first tier led to: of a call that escalated it is, of
+    /// one that failed over to the other tier it is not.
+    pub fn tells_of_the_choice(&self) -> bool {
+        let is_led_to = self.tier == self.first_tier || &*self.reason == "escalated";
+        is_led_to && self.routing.propensity_ppm > 0
+    }
+}
+
 /// The storage of verdicts. All methods block.
 pub trait Verdicts: Send + Sync + std::fmt::Debug {
-    /// Adds a verdict; `false` where the same one is there already.
+    /// Adds a verdict; `false` where it is what was said last, or as much has been said of the call as is
+    /// kept.
     ///
     /// # Errors
     /// When the storage does not take it.
     fn add(&self, feedback: &Feedback) -> Result<bool, LedgerError>;
 
-    /// Verdicts behind sequence number `after`, in their order, each with its number.
+    /// Verdicts behind sequence number `after`, in their order, each with its number; `None` in the place
+    /// of those that are not the first of their kind on their call.
     ///
     /// # Errors
     /// When the storage does not answer.
-    fn after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Feedback)>, LedgerError>;
+    fn after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Option<Feedback>)>, LedgerError>;
 
     /// Verdicts on calls that were held in a span of time; of several of one kind on one call, the last.
     ///

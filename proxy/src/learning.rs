@@ -2,21 +2,18 @@
 //! the one that everybody begins with. What nodes have learned is a function of the verdicts that the
 //! ledger keeps, in their order; what is saved only spares reading them again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use meter::routing::Learning;
-use meter::{Feedback, LedgerError, VerdictKind, Verdicts};
+use meter::{Feedback, LedgerError, Verdicts};
 use router::learn::{Head, Judged, Learner};
 use router::score::{LAYERS, Layers};
 use serde::{Deserialize, Serialize};
-use wire::RequestId;
 
 /// Verdicts read at a time.
 const PAGE: u32 = 1_000;
-/// Verdicts remembered, so that a second one of a kind on a call teaches nothing.
-const MOST_SEEN: usize = 10_000;
 /// The name under which it is saved.
 pub(crate) const SAVED: &str = "learned";
 
@@ -36,8 +33,6 @@ struct School {
     /// The last verdict that was learned from.
     seq: i64,
     tenants: BTreeMap<Arc<str>, Pupil>,
-    #[serde(skip)]
-    seen: HashSet<(RequestId, VerdictKind)>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -84,7 +79,10 @@ impl Learned {
             let page = verdicts.after(school.seq, PAGE)?;
             for (seq, feedback) in &page {
                 school.seq = *seq;
-                school.learn(feedback, config);
+                // A second one of a kind on a call teaches nothing.
+                if let Some(feedback) = feedback {
+                    school.learn(feedback, config);
+                }
             }
             if page.is_empty() {
                 break;
@@ -135,13 +133,7 @@ impl School {
         let Some(layers) = layers(&feedback.routing.layers) else {
             return;
         };
-        if *feedback.routing.weights != *self.weights {
-            return;
-        }
-        if self.seen.len() >= MOST_SEEN {
-            self.seen.clear();
-        }
-        if !self.seen.insert((feedback.request, feedback.kind)) {
+        if *feedback.routing.weights != *self.weights || !feedback.tells_of_the_choice() {
             return;
         }
         let pupil = self
@@ -151,8 +143,8 @@ impl School {
         let before = pupil.learner.serves();
         let judged = Judged {
             layers,
-            // Of a call that escalated, the answer is the deep tier's.
-            tier: feedback.tier,
+            // The tier whose odds are known: what a check made of a fast answer is its outcome as well.
+            tier: feedback.first_tier,
             propensity: share(feedback.routing.propensity_ppm),
             outcome: share(feedback.good_ppm),
         };

@@ -155,10 +155,15 @@ pub(crate) struct Decided {
 }
 
 impl Decided {
-    /// What is written down with an attempt: all of it with the first, class and step with others.
-    pub(crate) fn routing_of(&self, attempt: u16) -> Box<Routing> {
+    /// What is written down with an attempt at a model of `tier`: all of it with the first, class and step
+    /// with others.
+    pub(crate) fn routing_of(&self, attempt: u16, tier: Tier) -> Box<Routing> {
         if attempt == 0 {
-            return self.routing.clone();
+            let mut routing = self.routing.clone();
+            if tier != self.route.tier {
+                routing.propensity_ppm = 0;
+            }
+            return routing;
         }
         Box::new(Routing {
             class: Arc::clone(&self.routing.class),

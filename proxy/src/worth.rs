@@ -114,7 +114,7 @@ fn chosen_deep(routing: &Routing) -> Option<bool> {
 /// the router's tell nothing of its choices.
 fn judged(verdicts: &[Feedback]) -> Vec<Sample> {
     let mut calls: HashMap<wire::RequestId, (u32, f64, &Feedback)> = HashMap::new();
-    for feedback in verdicts {
+    for feedback in verdicts.iter().filter(|it| it.tells_of_the_choice()) {
         let call = calls.entry(feedback.request).or_insert((0, 0.0, feedback));
         call.0 += 1;
         call.1 += f64::from(feedback.good_ppm) / 1e6;

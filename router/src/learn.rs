@@ -48,7 +48,7 @@ impl Head {
 #[derive(Debug, Clone, Copy)]
 pub struct Judged {
     pub layers: Layers,
-    /// The tier that answered, and how likely it was to when the call was routed.
+    /// The tier that was chosen, and how likely it was.
     pub tier: Tier,
     pub propensity: f32,
     /// How good the answer was, from 0 to 1.

@@ -128,8 +128,21 @@ fn of_several_verdicts_of_one_kind_the_last_counts(at: &Subjected) {
     let early = ledger.between(0, odd.held_at_ms, None).expect("reads");
     assert_eq!(early, [second.clone(), outcome.clone()]);
     let all = ledger.after(0, 100).expect("reads");
-    let told: Vec<Feedback> = all.iter().map(|(_, it)| it.clone()).collect();
-    assert_eq!(told, [first, second, outcome, odd]);
+    let told: Vec<Option<Feedback>> = all.iter().map(|(_, it)| it.clone()).collect();
+    // The second of a kind on a call has its number, and is not learned from.
+    let learned = [Some(first.clone()), None, Some(outcome), Some(odd)];
+    assert_eq!(told, learned);
     let rest = ledger.after(all[1].0, 1).expect("reads");
     assert_eq!(rest, [all[2].clone()]);
+    assert!(
+        ledger.add(&first).expect("adds"),
+        "who said so thinks again"
+    );
+    let scored = |it: &Feedback| it.kind == VerdictKind::Score;
+    let last = between(Some("even")).into_iter().find(scored);
+    assert_eq!(last.map(|it| it.good_ppm), Some(first.good_ppm));
+    for n in 0..100 {
+        let again = verdict(2, VerdictKind::Score, n);
+        assert_eq!(ledger.add(&again).expect("adds or not"), n < 13, "{n}");
+    }
 }

@@ -279,7 +279,7 @@ impl Dispatch<'_> {
                 lane: Arc::from(runtime::lane(&sent.lane)),
                 book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
-                routing: Some(self.decided.routing_of(at.number)),
+                routing: Some(self.decided.routing_of(at.number, target.tier)),
                 escalated: at
                     .leg
                     .cause()

@@ -15,10 +15,10 @@ CREATE TABLE feedback (
     tenant     TEXT    NOT NULL,
     held_at_ms INTEGER NOT NULL,
     at_ms      INTEGER NOT NULL,
-    feedback   TEXT    NOT NULL,
-    UNIQUE (request_id, kind, good_ppm)
+    feedback   TEXT    NOT NULL
 ) STRICT;
 
+CREATE INDEX feedback_by_call ON feedback (request_id, kind, seq);
 CREATE INDEX feedback_by_time ON feedback (held_at_ms);
 
 -- What the router decided, by day: attempts with what they cost, calls with their first attempt.
