@@ -90,7 +90,7 @@ impl Priced<'_> {
         let cost = |rates: Arc<Rates>| rates.cost(&self.usage(0)).0;
         Quote {
             cost_nano_usd: self.rates(target).map(cost),
-            first_byte_ms: target.health.first_byte_ms(),
+            first_byte_ms: target.health.first_byte_ms(self.now_ms),
         }
     }
 

@@ -19,6 +19,7 @@ use wire::{Dialect, translate};
 
 use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
 use crate::cascade::{Cause, Glimpse, Leg, Verdict};
+use crate::clock::now_ms;
 use crate::gateway::Body;
 use crate::hints;
 use crate::refusal;
@@ -260,7 +261,9 @@ async fn content_is_there(
     trace.lap(Phase::Upstream);
     let after = trace.arrived.elapsed();
     target.health.succeeded();
-    target.health.came(telemetry::elapsed_ms(after));
+    // What the call waited for before is not the model's doing: holds, attempts elsewhere, a doubted answer.
+    let took = telemetry::elapsed_ms(billing.sent_at.elapsed());
+    target.health.came(took, now_ms());
     billing.first_byte(after);
     billing
         .synced()

@@ -2,7 +2,7 @@
 //! exactly once: by what is called here, or by its drop when the caller has gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meter::hold::Settlement;
@@ -32,6 +32,8 @@ pub(crate) struct Billing {
     pub(crate) trace: Trace,
     /// The endpoint's status; 0 until it answers.
     pub(crate) status: u16,
+    /// When the upstream was asked.
+    pub(crate) sent_at: Instant,
     first_byte_ms: Option<u32>,
     /// What was sent, to be counted where nobody reports it.
     sent: Bytes,
@@ -84,6 +86,7 @@ impl Billing {
             hold: Some(hold),
             trace,
             status: 0,
+            sent_at: Instant::now(),
             first_byte_ms: None,
             sent,
             tokenizer: Arc::clone(&target.tokenizer),

@@ -9,6 +9,10 @@ const EJECTION_MS: i64 = 10_000;
 /// The longest that an endpoint's `retry-after` is obeyed, in milliseconds.
 const LONGEST_MS: i64 = 60_000;
 
+/// How long what a model has shown counts as its speed, in milliseconds: one that rules keep from calls
+/// because it was slow is tried again then.
+const LATELY_MS: i64 = 60_000;
+
 /// Health of one model. Readers may see a change late; nothing depends on the order.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -16,6 +20,8 @@ pub(crate) struct Health {
     closed_until_ms: AtomicI64,
     /// Milliseconds to the first content, over the last calls; 0 before the first.
     first_byte_ms: AtomicU32,
+    /// When the last of them had it.
+    came_at_ms: AtomicI64,
 }
 
 impl Health {
@@ -29,21 +35,22 @@ impl Health {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// The first content came after `first_byte_ms`.
-    pub(crate) fn came(&self, first_byte_ms: u32) {
-        let before = self.first_byte_ms.load(Ordering::Relaxed);
+    /// The first content came `first_byte_ms` after the call was sent.
+    pub(crate) fn came(&self, first_byte_ms: u32, now_ms: i64) {
         // The last eight calls or so; a call that another overtakes here is no loss.
-        let now = if before == 0 {
-            first_byte_ms
-        } else {
-            before - before / 8 + first_byte_ms / 8
+        let now = match self.first_byte_ms(now_ms) {
+            None => first_byte_ms,
+            Some(before) => before - before / 8 + first_byte_ms / 8,
         };
         self.first_byte_ms.store(now.max(1), Ordering::Relaxed);
+        self.came_at_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// How long the first content has taken lately.
-    pub(crate) fn first_byte_ms(&self) -> Option<u32> {
-        Some(self.first_byte_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    pub(crate) fn first_byte_ms(&self, now_ms: i64) -> Option<u32> {
+        let since = now_ms - self.came_at_ms.load(Ordering::Relaxed);
+        let known = self.first_byte_ms.load(Ordering::Relaxed);
+        (known > 0 && since <= LATELY_MS).then_some(known)
     }
 
     /// A call failed by the endpoint's fault.
@@ -93,6 +100,20 @@ mod tests {
             !health.is_usable(10_001),
             "one more failure closes it again"
         );
+    }
+
+    /// Otherwise one slow answer would keep a model from all calls of a rule for ever.
+    #[test]
+    fn what_was_slow_a_minute_ago_is_not_held_against_a_model() {
+        let health = Health::default();
+        assert_eq!(health.first_byte_ms(0), None);
+        health.came(8_000, 1_000);
+        health.came(800, 2_000);
+        assert_eq!(health.first_byte_ms(2_000), Some(7_100));
+        assert_eq!(health.first_byte_ms(62_000), Some(7_100));
+        assert_eq!(health.first_byte_ms(62_001), None);
+        health.came(300, 70_000);
+        assert_eq!(health.first_byte_ms(70_000), Some(300));
     }
 
     #[test]
