@@ -50,13 +50,6 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) writes_out: AtomicBool,
 }
 
-/// Which attempt of a call it is, and what it is to the cascade.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempt {
-    pub(crate) number: u16,
-    pub(crate) leg: Leg,
-}
-
 /// How an attempt ended when it brought no answer that is given.
 pub(crate) enum Failed {
     /// Nothing reached the caller, and another upstream may do better.
@@ -96,7 +89,7 @@ impl Dispatch<'_> {
             let denied = meter.only_free(budget, now);
             return Err(refusal::denied(&denied, now));
         }
-        for number in 0..ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let Some(target) = left.first().copied() else {
                 break;
             };
@@ -106,10 +99,10 @@ impl Dispatch<'_> {
             } else {
                 Leg::Only
             };
-            match self.once(target, Attempt { number, leg }, trace).await {
+            match self.once(target, leg, trace).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Doubted(doubted)) => {
-                    return Box::pin(self.escalate(*doubted, number + 1, trace)).await;
+                    return Box::pin(self.escalate(*doubted, trace)).await;
                 }
                 Err(Failed::Last(refusal)) => return Err(refusal),
                 Err(Failed::Again) => {
@@ -128,19 +121,22 @@ impl Dispatch<'_> {
         Err(last.unwrap_or_else(none))
     }
 
-    /// Tries one model.
+    /// Tries one model. An attempt that no money was held for leaves no trace in the ledger and is not
+    /// numbered: the first that does carries the decision.
     pub(crate) async fn once(
         &self,
         target: &Target,
-        at: Attempt,
+        leg: Leg,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
+        let number = trace.attempts;
         let capped = self.is_bounded(target);
         let wanted = self.cap(target, capped);
         let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
         let (mut hold, cap) = self
-            .hold(target, at, trace, &prepared, (wanted, capped))
+            .hold(target, leg, trace, &prepared, (wanted, capped))
             .await?;
+        trace.attempts += 1;
         trace.cap = (capped && self.inbound.scan.max_output.is_none()).then_some(cap);
         if capped && cap != wanted {
             prepared = self.recapped(target, prepared, cap)?;
@@ -150,7 +146,7 @@ impl Dispatch<'_> {
         let inbound = self.inbound;
         let body = self.body(target, &prepared, capped.then_some(cap));
         hold.sent(now_ms());
-        let reason = at.leg.reason(&self.decided.route).as_str();
+        let reason = leg.reason(&self.decided.route).as_str();
         trace.answered_by = Some((Arc::clone(&target.name), target.tier, reason));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
         let shape = &prepared.scan(inbound).shape;
@@ -162,7 +158,7 @@ impl Dispatch<'_> {
         let at_home = prepared.asked.is_none();
         let sending = target
             .endpoint
-            .send(inbound, body, trace.request, at.number, at_home);
+            .send(inbound, body, trace.request, number, at_home);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
@@ -189,7 +185,7 @@ impl Dispatch<'_> {
             target,
             prepared,
             deadline,
-            leg: at.leg,
+            leg,
         };
         if is_stream {
             relay::stream(self, answered, answer, billing, trace).await

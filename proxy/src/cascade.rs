@@ -20,7 +20,7 @@ use wire::{Refusal, Tier};
 pub(crate) use check::{Cause, Checks, Extent};
 pub(crate) use glimpse::Glimpse;
 
-use crate::attempt::{Attempt, Dispatch, Failed, told};
+use crate::attempt::{Dispatch, Failed, told};
 use crate::clock::now_ms;
 use crate::gateway::Body;
 use crate::intake::Inbound;
@@ -130,12 +130,11 @@ impl Dispatch<'_> {
     pub(crate) async fn escalate(
         &self,
         mut doubted: Doubted,
-        number: u16,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Refusal> {
         let (cause, tenant) = (doubted.cause, &self.subject.tenant);
         let answer = {
-            let mut better = pin!(self.ask_deep(cause, number, trace));
+            let mut better = pin!(self.ask_deep(cause, trace));
             loop {
                 tokio::select! {
                     biased;
@@ -164,12 +163,7 @@ impl Dispatch<'_> {
     }
 
     /// An answer of the deep tier, or why there is none.
-    async fn ask_deep(
-        &self,
-        cause: Cause,
-        mut number: u16,
-        trace: &mut Trace,
-    ) -> Result<Response<Body>, Refusal> {
+    async fn ask_deep(&self, cause: Cause, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
         let leg = Leg::Second(cause);
         let mut left: Vec<&Target> = self.deeper().collect();
         let none = "no deep model is at hand".to_owned();
@@ -179,9 +173,7 @@ impl Dispatch<'_> {
                 break;
             };
             left.remove(0);
-            let at = Attempt { number, leg };
-            number += 1;
-            match self.once(target, at, trace).await {
+            match self.once(target, leg, trace).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 // What it does not take is no reason to withhold what the fast tier said.
                 Ok(_) | Err(Failed::Doubted(_)) => {}

@@ -61,6 +61,8 @@ pub(crate) struct Trace {
     pub(crate) subject: Option<Subject>,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
+    /// Attempts so far that money was held for.
+    pub(crate) attempts: u16,
     /// What the last attempt's translation could not carry.
     pub(crate) losses: Losses,
     /// The most that the caller wants to pay for the call.
@@ -87,6 +89,7 @@ impl Trace {
             subject: None,
             dialect,
             answered_by: None,
+            attempts: 0,
             losses: Losses::default(),
             most: None,
             cap: None,

@@ -124,6 +124,26 @@ async fn a_caller_s_own_limit_takes_a_cheaper_model_or_a_smaller_answer_or_is_to
         0,
         "nothing was sent"
     );
+    let cheaper = call(
+        &world,
+        "deep",
+        &[("x-pareto-max-cost", "0.0003")],
+        ",\"max_tokens\":20",
+    )
+    .await;
+    assert_eq!(
+        cheaper.header("x-pareto-tier"),
+        "fast",
+        "{}",
+        cheaper.text()
+    );
+    let entry = world.entries().await.pop().unwrap();
+    let routing = entry.held.routing.as_deref().unwrap();
+    assert_eq!(
+        (entry.held.attempt, routing.prompt_tokens > 0),
+        (0, true),
+        "the decision is kept"
+    );
     let capped = call(&world, "fast", &[("x-pareto-max-cost", "0.0003")], "").await;
     assert_eq!(capped.status, 200, "{}", capped.text());
     assert_eq!(capped.header("x-pareto-cap-reason"), "budget");

@@ -9,7 +9,7 @@ use meter::{Denied, Estimate, Held, Hold, NanoUsd};
 use tokio::time::{Instant, timeout_at};
 use wire::Usage;
 
-use super::{Attempt, Dispatch, Failed};
+use super::{Dispatch, Failed};
 use crate::cascade::Leg;
 use crate::clock::now_ms;
 use crate::prepare::Prepared;
@@ -57,7 +57,7 @@ impl Dispatch<'_> {
     pub(super) async fn hold(
         &self,
         target: &Target,
-        at: Attempt,
+        leg: Leg,
         trace: &Trace,
         prepared: &Prepared,
         (cap, capped): (u64, bool),
@@ -79,7 +79,7 @@ impl Dispatch<'_> {
         loop {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
-            let estimate = self.estimate(target, at, trace, prepared, bounds, now);
+            let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
             let denied = match self.held(estimate, now) {
                 Ok(hold) => return Ok((hold, bounds.cap)),
                 Err(denied) => denied,
@@ -99,7 +99,7 @@ impl Dispatch<'_> {
                 }
             }
             // There is an answer already: nothing is waited for, and no shorter one is wanted.
-            if let Leg::Second(_) = at.leg {
+            if let Leg::Second(_) = leg {
                 return Err(not_deep(target, &denied, now));
             }
             if let (true, Some(mut releases)) = (denied.waits(), releases) {
@@ -243,7 +243,7 @@ impl Dispatch<'_> {
     fn estimate(
         &self,
         target: &Target,
-        at: Attempt,
+        leg: Leg,
         trace: &Trace,
         prepared: &Prepared,
         bounds: Bounds,
@@ -260,14 +260,14 @@ impl Dispatch<'_> {
         Estimate {
             held: Held {
                 request: trace.request,
-                attempt: at.number,
+                attempt: trace.attempts,
                 subject: self.subject.clone(),
                 dialect: Arc::from(self.inbound.dialect.name()),
                 requested: Arc::from(scan.model.as_str()),
                 model: Arc::clone(&target.name),
                 endpoint: Arc::clone(&target.endpoint.name),
                 tier: target.tier,
-                reason: Arc::from(at.leg.reason(&self.decided.route).as_str()),
+                reason: Arc::from(leg.reason(&self.decided.route).as_str()),
                 score_milli: self.decided.route.score.map(router::Score::milli),
                 stream: scan.stream,
                 held_at_ms: now,
@@ -279,9 +279,8 @@ impl Dispatch<'_> {
                 lane: Arc::from(runtime::lane(&sent.lane)),
                 book: Arc::clone(&self.runtime.book_version),
                 charges: Vec::new(),
-                routing: Some(self.decided.routing_of(at.number, target.tier)),
-                escalated: at
-                    .leg
+                routing: Some(self.decided.routing_of(trace.attempts, target.tier)),
+                escalated: leg
                     .cause()
                     .map_or_else(Arc::default, |it| Arc::from(it.as_str())),
             },
