@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use meter::finance::{Filter, Routed};
 use meter::{
-    Entry, Feedback, Finance, Held, NanoUsd, Position, Record, Routing, VerdictKind, Verdicts,
+    Entry, Feedback, Finance, Held, NanoUsd, Outcome, Position, Record, Routing, VerdictKind,
+    Verdicts,
 };
+use store::SqlLedger;
 
 use crate::{NOW, Subjected, held, on_both, settle};
 
@@ -45,6 +47,7 @@ fn decisions_are_summed_by_class_step_and_reason(at: &Subjected) {
         settle(routed(2, 0, "score", 7), 4),
         settle(routed(2, 1, "escalated", 0), 6),
         settle(routed(4, 0, "control", 0), 5),
+        failed(routed(4, 1, "escalated", 0)),
         settle(held(6, 10), 1),
     ];
     for n in 1..4 {
@@ -85,6 +88,48 @@ fn decisions_are_summed_by_class_step_and_reason(at: &Subjected) {
         ledger.drawn(&none, 10).expect("entries"),
         Vec::<Entry>::new()
     );
+}
+
+fn failed(held: Held) -> Record {
+    let Record::Settle(mut entry) = settle(held, 0) else {
+        panic!("a settlement");
+    };
+    entry.outcome = Outcome::Failed;
+    Record::Settle(entry)
+}
+
+/// The sums of a ledger from before decisions were kept are those of its entries, so that corrections of
+/// them have something to correct.
+#[test]
+fn an_old_ledger_brings_its_sums_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("l.sqlite3");
+    let ledger = SqlLedger::open_file(&file).unwrap();
+    let group = [
+        settle(held(2, 10), 4),
+        settle(held(3, 10), 5),
+        settle(
+            Held {
+                attempt: 1,
+                ..held(2, 10)
+            },
+            6,
+        ),
+    ];
+    ledger.apply(&group, Position(1)).expect("applies");
+    let before = ledger.routes(&all()).expect("sums");
+    assert!(!before.is_empty());
+    drop(ledger);
+    let old = rusqlite::Connection::open(&file).unwrap();
+    old.execute_batch(
+        "DROP TABLE rollup_route; DROP TABLE feedback; DROP INDEX usage_event_by_control;
+         ALTER TABLE usage_event DROP COLUMN class; ALTER TABLE usage_event DROP COLUMN step;
+         ALTER TABLE usage_event DROP COLUMN session; UPDATE schema_version SET version = 4;",
+    )
+    .unwrap();
+    drop(old);
+    let ledger = SqlLedger::open_file(&file).unwrap();
+    assert_eq!(ledger.routes(&all()).expect("sums"), before);
 }
 
 fn verdict(n: u8, kind: VerdictKind, good_ppm: u32) -> Feedback {

@@ -29,3 +29,11 @@ CREATE TABLE rollup_route (
     baseline_nano BIGINT NOT NULL, lost_nano BIGINT NOT NULL,
     PRIMARY KEY (start_ms, tenant, class, step, tier, reason)
 );
+
+-- What was settled before decisions were kept: its money, without class and step.
+INSERT INTO rollup_route
+SELECT held_at_ms - held_at_ms % 86400000, tenant, '', '', tier, reason,
+    CAST(SUM(CASE WHEN kind = 'settle' AND attempt = 0 THEN 1 ELSE 0 END) AS BIGINT),
+    CAST(SUM(CASE WHEN kind = 'settle' THEN 1 ELSE 0 END) AS BIGINT),
+    CAST(SUM(cost_nano) AS BIGINT), CAST(SUM(baseline_nano) AS BIGINT), 0
+FROM usage_event GROUP BY held_at_ms - held_at_ms % 86400000, tenant, tier, reason;
