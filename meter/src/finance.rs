@@ -349,7 +349,8 @@ pub struct Routed {
     pub tier: String,
     pub reason: String,
     pub calls: i64,
-    /// Their upstream attempts: later ones stand in a row of their own tier and reason.
+    /// Their upstream attempts: later ones stand in a row of their own tier and reason. Escalations that
+    /// failed are left out, because the fast answer before them was given.
     pub attempts: i64,
     pub cost: NanoUsd,
     /// The same usage at the deep tier.

@@ -123,7 +123,10 @@ impl Sums {
         self.roll(&key, held.held_at_ms, &sums(entry));
         let lost = held.routing.as_ref().map_or(0, |routing| routing.lost.0);
         let first = i64::from(held.attempt == 0);
-        self.route(held, [first, 1, entry.cost.0, entry.baseline.0, lost]);
+        // Reports count a call that escalated by this row: one whose deep attempt failed did not.
+        let in_vain = &*held.reason == "escalated" && entry.outcome == Outcome::Failed;
+        let tried = i64::from(!in_vain);
+        self.route(held, [first, tried, entry.cost.0, entry.baseline.0, lost]);
         let subject = &held.subject;
         if entry.outcome != Outcome::Failed {
             let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
