@@ -275,7 +275,8 @@ fn save_state(shared: &Shared) -> anyhow::Result<()> {
         ));
     }
     state.extend(shared.splits.saved()?);
-    state.push((learning::SAVED.to_owned(), shared.learned.saved()?));
+    let learned = shared.learned.saved()?;
+    state.extend(learned.map(|text| (learning::SAVED.to_owned(), text)));
     if !state.is_empty() {
         shared.ledger.save_state(&state)?;
     }

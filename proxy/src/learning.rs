@@ -3,6 +3,7 @@
 //! ledger keeps, in their order; what is saved only spares reading them again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -23,6 +24,8 @@ pub(crate) struct Learned {
     /// For calls: each taught tenant's head, and how often that has changed.
     heads: ArcSwap<HashMap<Arc<str>, (Head, u32)>>,
     school: Mutex<School>,
+    /// The last verdict that what was saved last had learned from.
+    saved: AtomicI64,
 }
 
 /// Where learning stands.
@@ -55,9 +58,12 @@ impl Learned {
         learned
     }
 
-    /// As text, to be saved.
-    pub(crate) fn saved(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&*self.lock())
+    /// As text, to be saved; `None` where nothing was learned since the last time. What a failed write
+    /// loses is learned again.
+    pub(crate) fn saved(&self) -> Result<Option<String>, serde_json::Error> {
+        let school = self.lock();
+        let is_new = self.saved.swap(school.seq, Ordering::Relaxed) != school.seq;
+        is_new.then(|| serde_json::to_string(&*school)).transpose()
     }
 
     /// The head that scores a tenant's calls, and how often it has changed.
