@@ -1,7 +1,7 @@
 //! `pareto replay`: past decisions made again under another policy, price book or split, and what would
 //! have changed. Scores and what rules look at come from the ledger; no prompt is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use router::learn::Head;
 use router::switch::Stakes;
 use router::{Asked, Caller, Features, Outlook, Quote, Score, Split, Step, Wanted};
 use serde::Serialize;
-use wire::{Shape, Tier};
+use wire::{RequestId, Shape, Tier};
 
 use super::report::{Meant, percent};
 use super::{load, quiet, say};
@@ -55,6 +55,9 @@ struct Outcome {
     deep_before: u64,
     deep_after: u64,
     refused: BTreeMap<String, u64>,
+    /// The calls that are meant by it: none of their attempts would be made.
+    #[serde(skip)]
+    not_made: HashSet<RequestId>,
     unpriced: u64,
     before: NanoUsd,
     after: NanoUsd,
@@ -132,7 +135,9 @@ impl Outcome {
             return;
         };
         if held.attempt > 0 {
-            self.after += balance.now.cost;
+            if !self.not_made.contains(&held.request) {
+                self.after += balance.now.cost;
+            }
             return;
         }
         self.calls += 1;
@@ -146,6 +151,7 @@ impl Outcome {
             Ok(place) => place,
             Err(why) => {
                 *self.refused.entry(why).or_default() += 1;
+                self.not_made.insert(held.request);
                 return;
             }
         };
