@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use meter::finance::{Filter, Finance};
+use meter::finance::{Filter, Finance, RoutedSum};
 use meter::routing::{Appraiser, Interval};
 use meter::{Entry, Feedback, Ledger, LedgerError, Routing, Verdicts, Worth};
 use router::Reason;
@@ -34,16 +34,20 @@ impl Appraiser for Appraisal {
         let verdicts = self
             .verdicts
             .between(filter.from_ms, filter.until_ms, tenant)?;
-        let is_scored = |reason: &str| {
-            [Reason::Score, Reason::Split, Reason::Control]
-                .iter()
-                .any(|it| it.as_str() == reason)
-                || reason == "cascade"
-        };
-        let scored = routes.iter().filter(|it| is_scored(&it.reason));
-        let deep = scored.clone().filter(|it| it.tier == Tier::Deep.as_str());
-        let deep: i64 = deep.map(|it| it.calls).sum();
-        let scored: i64 = scored.map(|it| it.calls).sum();
+        let mut chosen = RoutedSum::default();
+        let by_score = [
+            Reason::Score,
+            Reason::Split,
+            Reason::Control,
+            Reason::Cascade,
+            Reason::Escalated,
+        ];
+        for row in &routes {
+            if by_score.iter().any(|it| it.as_str() == row.reason) {
+                chosen.add(row);
+            }
+        }
+        let (deep, scored) = (chosen.deep, chosen.calls);
         let judged = judged(&verdicts);
         let of = |policy| quality(estimate::value(&judged, policy));
         let lot = Policy::Lot(ratio(deep, scored));

@@ -6,6 +6,15 @@ use std::collections::HashSet;
 use crate::config::{Config, DEFAULT_CLASS, PolicyConfig};
 use crate::rules::{Rule, fits};
 
+/// Headers that bear secrets.
+const SECRET: [&str; 5] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "cookie",
+    "proxy-authorization",
+];
+
 /// Something wrong: the path of the key, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
@@ -85,6 +94,18 @@ fn named(
     names: Names<'_>,
 ) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
+    for header in rule.headers.keys() {
+        // What rules look at is kept with the decision, and nobody's secret is to stand there.
+        if SECRET.contains(&header.to_ascii_lowercase().as_str()) {
+            let message = format!("rules can not look at `{header}`; name teams or users instead");
+            found.push(("headers", message));
+        } else if header.chars().any(char::is_uppercase) {
+            found.push((
+                "headers",
+                format!("write `{}`", header.to_ascii_lowercase()),
+            ));
+        }
+    }
     for (key, patterns, known) in [
         ("allow", &rule.allow, names.models),
         ("deny", &rule.deny, names.models),
@@ -127,6 +148,7 @@ mod tests {
             regions: vec!["eu".to_owned()],
             labels: vec!["secret".to_owned()],
             class: Some("slow".to_owned()),
+            headers: [("Authorization".to_owned(), "*".to_owned())].into(),
             ..Rule::default()
         };
         let policy = PolicyConfig {
@@ -156,6 +178,7 @@ mod tests {
             "policy.rule[0].regions",
             "policy.rule[0].labels",
             "policy.rule[0].class",
+            "policy.rule[0].headers",
             "policy.rule[1].name",
         ] {
             assert!(places.iter().any(|it| it == place), "{place}: {places:?}");
