@@ -36,7 +36,7 @@ fn call(text: &str, shape: &Shape) {
 }
 
 /// Nanoseconds at the median and in the tail, less what reading the clock takes.
-fn tails(text: &str, shape: &Shape) -> [u128; 3] {
+fn tails(text: &str, mut call: impl FnMut(&str)) -> [u128; 3] {
     let mut clock: Vec<u128> = (0..1_000)
         .map(|_| Instant::now().elapsed().as_nanos())
         .collect();
@@ -45,13 +45,30 @@ fn tails(text: &str, shape: &Shape) -> [u128; 3] {
     let mut taken: Vec<u128> = (0..CALLS)
         .map(|_| {
             let start = Instant::now();
-            call(text, shape);
+            call(black_box(text));
             start.elapsed().as_nanos().saturating_sub(overhead)
         })
         .collect();
     taken.sort_unstable();
     [500, 990, 999].map(|at| taken.get(CALLS * at / 1_000).copied().unwrap_or(0))
 }
+
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds to print")]
+fn per(nanoseconds: u128, bytes: usize) -> f64 {
+    nanoseconds as f64 / bytes as f64
+}
+
+/// A table of byte kinds, for the plain pass that a score is held against.
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiled")]
+static KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut letter = b'a' as usize;
+    while letter <= b'z' as usize {
+        kinds[letter] = 1;
+        letter += 1;
+    }
+    kinds
+};
 
 fn main() {
     let shape = Shape::default();
@@ -74,8 +91,23 @@ fn main() {
     group.finish();
     let mut out = std::io::stdout();
     for (name, bytes) in sizes {
-        let [half, p99, p999] = tails(&prompt(bytes), &shape);
-        let line = format!("classify {name}: p50 {half} ns, p99 {p99} ns, p99.9 {p999} ns\n");
+        // Beyond 4 KB nothing is read.
+        let text = prompt(bytes.min(4_096));
+        let whole = prompt(bytes);
+        let [half, p99, p999] = tails(&whole, |text| call(text, &shape));
+        let [plain, ..] = tails(&text, |text| {
+            black_box(
+                text.bytes()
+                    .map(|byte| KINDS.get(usize::from(byte)).copied().map_or(0, u32::from))
+                    .sum::<u32>(),
+            );
+        });
+        let line = format!(
+            "classify {name}: p50 {half} ns, p99 {p99} ns, p99.9 {p999} ns; {:.2} ns a byte read, {:.1} times \
+             a plain pass over as many\n",
+            per(half, text.len()),
+            per(half, 1) / per(plain.max(1), 1),
+        );
         if out.write_all(line.as_bytes()).is_err() {
             return;
         }

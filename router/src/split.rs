@@ -149,9 +149,12 @@ impl Split {
     /// The share of the last scores that lie above this one, equal ones counted half.
     #[expect(clippy::cast_precision_loss, reason = "at most 128 of them")]
     fn rank(&self, score: u16) -> f32 {
-        let above = self.recent.iter().filter(|it| **it > score).count();
-        let equal = self.recent.iter().filter(|it| **it == score).count();
-        (2 * above + equal + 1) as f32 / (2 * (self.recent.len() + 1)) as f32
+        // In sixteen bits, so that eight are compared at once: twice 128 fits.
+        let twice_above = self.recent.iter().fold(0_u16, |sum, it| {
+            sum.wrapping_add(u16::from(*it > score))
+                .wrapping_add(u16::from(*it >= score))
+        });
+        (usize::from(twice_above) + 1) as f32 / (2 * (self.recent.len() + 1)) as f32
     }
 
     fn remember(&mut self, score: u16) {
