@@ -91,7 +91,7 @@ fn main() {
     group.finish();
     let mut out = std::io::stdout();
     for (name, bytes) in sizes {
-        // Beyond 4 KB nothing is read.
+        // Beyond 2 KB nothing is read.
         let text = prompt(bytes.min(4_096));
         let whole = prompt(bytes);
         let [half, p99, p999] = tails(&whole, |text| call(text, &shape));

@@ -36,7 +36,7 @@ impl Score {
     }
 }
 
-/// Scores a call. Costs one pass over the text; 4 KB take some microseconds.
+/// Scores a call. Costs one pass over the text; 2 KB of it take some microseconds.
 pub fn score(features: &Features<'_>) -> Score {
     let header = &*HEADER;
     Score(header.calibrated(raw(header, &seen(header, features))))
@@ -143,12 +143,12 @@ impl Rarity {
         self.rare += u32::from(rarity > Self::RARE);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "at most 4,096 words")]
+    #[expect(clippy::cast_precision_loss, reason = "at most 2,048 words")]
     fn mean(self) -> f32 {
         self.sum as f32 / self.words.max(1) as f32
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "at most 4,096 words")]
+    #[expect(clippy::cast_precision_loss, reason = "at most 2,048 words")]
     fn share(self) -> f32 {
         self.rare as f32 / self.words.max(1) as f32
     }

@@ -366,7 +366,7 @@ impl Options {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "lengths of at most 4,096 and their squares"
+        reason = "lengths of at most 2,048 and their squares"
     )]
     fn write(&self, sheet: &mut Sheet) {
         let mean = ratio(self.sum, self.count.max(1));
