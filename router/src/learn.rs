@@ -17,10 +17,10 @@ const KEEP: f64 = 0.9995;
 const MOST_WEIGHT: f64 = 10.0;
 /// Judgements between two fits, and before the first head may serve.
 const PACE: u32 = 16;
-const LEAST: u32 = 200;
+const LEAST: u32 = 400;
 /// Deviations of the estimate by which a head must seem better to begin, and below which it is given up:
 /// while it is not known to be better, the frozen one serves.
-const BEGIN: f64 = 2.0;
+const BEGIN: f64 = 2.5;
 const GIVE_UP: f64 = 0.5;
 /// How far a threshold moves with each call, in units of the score before calibration.
 const STEP: f32 = 0.003;
@@ -274,6 +274,12 @@ mod tests {
     /// Deep answers are better only where the part is high, which the score does not know.
     fn taught(calls: u32) -> Learner {
         let mut learner = Learner::default();
+        teach(&mut learner, calls, |part| part >= 16);
+        learner
+    }
+
+    /// Feedback of a world in which deep answers are better where `needs_deep` says so.
+    fn teach(learner: &mut Learner, calls: u32, needs_deep: impl Fn(i8) -> bool) {
         let mut chance = 5_u64;
         for _ in 0..calls {
             chance = chance
@@ -285,7 +291,7 @@ mod tests {
             } else {
                 Tier::Fast
             };
-            let good = tier == Tier::Deep || part < 16;
+            let good = tier == Tier::Deep || !needs_deep(part);
             let judged = Judged {
                 layers: layers(part),
                 tier,
@@ -294,7 +300,6 @@ mod tests {
             };
             learner.learn(&judged, 200);
         }
-        learner
     }
 
     #[test]
@@ -307,6 +312,21 @@ mod tests {
         assert!(saved.len() < 40_000, "{}", saved.len());
         let restored: Learner = serde_json::from_str(&saved).expect("restores");
         assert_eq!(restored.head(), head);
+    }
+
+    #[test]
+    fn a_head_does_not_outlive_its_truth() {
+        let mut learner = taught(3_000);
+        assert!(learner.serves(), "{:?}", learner.advantage());
+        teach(&mut learner, 6_000, |part| part < -16);
+        let head = learner.head();
+        let is_wrong = head.score(&layers(60)) > head.score(&layers(-60));
+        assert!(
+            !is_wrong,
+            "serves {}, {:?}",
+            learner.serves(),
+            learner.advantage()
+        );
     }
 
     #[test]

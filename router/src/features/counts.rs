@@ -7,7 +7,7 @@ use super::Word;
 use super::classes::CLASSES;
 
 /// How many counts there are.
-pub const DENSE: usize = 118;
+pub const DENSE: usize = 121;
 /// The counts of one call as logarithms to base two and shares, in the order of `Counts::finish`.
 pub type Dense = [f32; DENSE];
 
@@ -392,6 +392,9 @@ fn of_request(shape: &Shape, sheet: &mut Sheet) {
     sheet.log(shape.tools);
     sheet.log(shape.tool_bytes);
     sheet.log(shape.tool_bytes / shape.tools.max(1));
+    sheet.log(shape.tool_required);
+    sheet.log(shape.tool_depth);
+    sheet.log(shape.tool_enums);
 }
 
 /// The last byte that is no white space.

@@ -10,10 +10,14 @@ use router::features::{Dense, Gram, MOST_BYTES};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::hash;
+
 #[derive(Deserialize)]
 struct Line {
     id: String,
     source: String,
+    #[serde(default)]
+    domain: String,
     prompt: String,
     weak_score: f32,
     strong_score: f32,
@@ -34,6 +38,8 @@ fn yes() -> bool {
 pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) source: String,
+    /// The part of its source, such as a subject.
+    pub(crate) domain: String,
     pub(crate) prompt: String,
     pub(crate) weak: f32,
     pub(crate) strong: f32,
@@ -58,6 +64,12 @@ impl Row {
         let mixed = (self.mixed() ^ salt.wrapping_mul(0xd6e8_feb8_6659_fd93))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 33) % folds
+    }
+
+    /// The part of `parts` that the row's domain lies in.
+    pub(crate) fn part_of_domain(&self, parts: u64) -> u64 {
+        let mixed = hash(&format!("{}/{}", self.source, self.domain));
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % parts
     }
 
     fn mixed(&self) -> u64 {
@@ -103,6 +115,7 @@ fn row(line: Line) -> anyhow::Result<Row> {
     Ok(Row {
         id: line.id,
         source: line.source,
+        domain: line.domain,
         prompt: line.prompt,
         weak: line.weak_score,
         strong: line.strong_score,

@@ -3,6 +3,7 @@
 
 mod beside;
 mod cascade;
+mod domains;
 mod feedback;
 mod replay;
 
@@ -52,6 +53,7 @@ pub(crate) fn evaluate(
     cascade::print(&shipped, &of_shipped, say)?;
     if !quick {
         mmlu(&rows, seed, say)?;
+        domains::print(&rows, seed, say)?;
         left_out(&rows, seed, say)?;
     }
     Ok(())

@@ -8,12 +8,15 @@ use router::score::{HEADS, INPUTS, Rarity, TREES, inputs};
 
 use super::boost::{self, Growth, Table, Tree};
 use super::data::Row;
-use super::labels::labels;
+use super::labels::{Labels, labels};
 use super::ridge::{self, Ridge, Standard};
 use super::shuffle::Random;
 
 /// Parts of the rows, each of which the heads are shown to the trees from outside.
 const PARTS: u64 = 4;
+/// The share of rows that a forest sees as prompts of a domain the heads were not fitted on: so it learns how
+/// far to trust them where the kind of prompt, and with it the words, are new. See `weights/README.md`.
+const FOREIGN: f32 = 0.3;
 /// Forests that are averaged.
 const BAGS: usize = 3;
 const GROWTH: Growth = Growth {
@@ -45,35 +48,35 @@ pub(crate) struct Model {
 pub(crate) fn fit(rows: &[Row], inside: &[usize], seed: u64) -> Model {
     let labels = labels(rows, inside);
     let standard = Standard::of(rows, inside);
-    let rarity = rarity(rows, inside);
+    let rarity = rarity_of(rows, inside, inside.len());
     let pick = |places: &[usize]| -> Ridge {
         let members: Vec<usize> = places.iter().map(|k| inside[*k]).collect();
         let outcomes: Vec<_> = places.iter().map(|k| labels.outcomes[*k]).collect();
         let weights: Vec<f32> = places.iter().map(|k| labels.weights[*k]).collect();
         ridge::fit(rows, &standard, &members, &outcomes, &weights)
     };
-    let mut seen = vec![[0.0_f32; INPUTS]; inside.len()];
-    for part in 0..PARTS {
-        let is_out = |k: &usize| rows[inside[*k]].fold(PARTS, 1_000 + seed) == part;
-        let learn: Vec<usize> = (0..inside.len()).filter(|k| !is_out(k)).collect();
-        let heads = pick(&learn);
-        for k in (0..inside.len()).filter(is_out) {
-            seen[k] = inputs_of(&rows[inside[k]], &standard, &heads, &rarity);
+    let everything: Vec<usize> = (0..inside.len()).collect();
+    // Heads and words of the other parts, told of the rows of a part.
+    let seen_from = |part_of: &dyn Fn(&Row) -> u64| {
+        let mut seen = vec![[0.0_f32; INPUTS]; inside.len()];
+        for part in 0..PARTS {
+            let (out, learn): (Vec<usize>, Vec<usize>) = everything
+                .iter()
+                .partition(|k| part_of(&rows[inside[**k]]) == part);
+            let heads = pick(&learn);
+            let there: Vec<usize> = learn.iter().map(|k| inside[*k]).collect();
+            let rare = rarity_of(rows, &there, inside.len());
+            for k in out {
+                seen[k] = inputs_of(&rows[inside[k]], &standard, &heads, &rare);
+            }
         }
-    }
-    let table = Table::of(&seen);
-    let mut trees = Vec::new();
-    for bag in 0..BAGS {
-        let mut random = Random::new(seed * 31 + bag as u64);
-        let grown = boost::grow(&table, &labels.gain, &labels.weights, GROWTH, &mut random);
-        trees.extend(grown.into_iter().map(|mut tree| {
-            tree.leaves = tree.leaves.map(|leaf| leaf / BAGS as f32);
-            tree
-        }));
-    }
+        seen
+    };
+    let seen = seen_from(&|row| row.fold(PARTS, 1_000 + seed));
+    let foreign = seen_from(&|row| row.part_of_domain(PARTS));
+    let trees = trees(&seen, &foreign, &labels, seed);
     let said: Vec<f32> = seen.iter().map(|inputs| forest(&trees, inputs)).collect();
     let all: Vec<f32> = seen.iter().map(|inputs| inputs[ALL]).collect();
-    let everything: Vec<usize> = (0..inside.len()).collect();
     Model {
         heads: pick(&everything),
         standard,
@@ -94,6 +97,37 @@ impl Model {
     pub(crate) fn inputs(&self, row: &Row) -> [f32; INPUTS] {
         inputs_of(row, &self.standard, &self.heads, &self.rarity)
     }
+}
+
+/// The forests, each of its own draw of the rows seen from outside of their domain.
+fn trees(
+    seen: &[[f32; INPUTS]],
+    foreign: &[[f32; INPUTS]],
+    labels: &Labels,
+    seed: u64,
+) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for bag in 0..BAGS {
+        let mut random = Random::new(seed * 31 + bag as u64);
+        let mixed: Vec<[f32; INPUTS]> = seen
+            .iter()
+            .zip(foreign)
+            .map(|(seen, foreign)| {
+                if random.unit() < FOREIGN {
+                    *foreign
+                } else {
+                    *seen
+                }
+            })
+            .collect();
+        let table = Table::of(&mixed);
+        let grown = boost::grow(&table, &labels.gain, &labels.weights, GROWTH, &mut random);
+        trees.extend(grown.into_iter().map(|mut tree| {
+            tree.leaves = tree.leaves.map(|leaf| leaf / BAGS as f32);
+            tree
+        }));
+    }
+    trees
 }
 
 fn forest(trees: &[Tree], inputs: &[f32]) -> f32 {
@@ -130,16 +164,18 @@ fn inputs_of(row: &Row, standard: &Standard, heads: &Ridge, rarity: &[u8]) -> [f
 }
 
 /// Sixteen times the logarithm of how many rows a bucket occurs in, upside down: 255 is never.
-fn rarity(rows: &[Row], inside: &[usize]) -> Vec<u8> {
+fn rarity_of(rows: &[Row], inside: &[usize], all: usize) -> Vec<u8> {
     let mut found = vec![0_u32; router::score::BUCKETS];
     for i in inside {
         for (bucket, _) in &rows[*i].buckets {
             found[*bucket as usize] += 1;
         }
     }
+    // As many as there would be among all the rows.
+    let more = all as f32 / inside.len().max(1) as f32;
     found
         .iter()
-        .map(|rows| (255.0 - 16.0 * ((rows + 1) as f32).log2()).max(0.0) as u8)
+        .map(|rows| (255.0 - 16.0 * (*rows as f32 * more + 1.0).log2()).max(0.0) as u8)
         .collect()
 }
 
