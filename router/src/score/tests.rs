@@ -62,7 +62,6 @@ fn the_head_without_a_correction_gives_the_score() {
 fn goldens_keep_their_order() {
     let texts = [
         "What is the capital of France?",
-        "Translate 'good morning' into French.",
         "Let $G$ be a group of order 56. Prove that $G$ has a normal Sylow subgroup, and find the \
          number of homomorphisms from $G$ to the symmetric group $S_3$.",
         "Write a function to find the nth catalan number.",
