@@ -191,6 +191,15 @@ pub(crate) fn written(layers: &Layers) -> Vec<i32> {
         .collect()
 }
 
+/// What stood out in a call, as the ledger keeps it: five parts of the score, in deviations from what is
+/// usual; empty where nothing was scored.
+pub(crate) fn stood_out(written: &[i32]) -> String {
+    let parts = layers(written).map(|layers| layers.standing_out(5));
+    let shown = |(name, deviations): (&str, f32)| format!("{name} {deviations:+.1}");
+    let shown: Vec<String> = parts.into_iter().flatten().map(shown).collect();
+    shown.join(", ")
+}
+
 #[expect(clippy::cast_precision_loss, reason = "six digits are enough")]
 fn layers(written: &[i32]) -> Option<Layers> {
     let (raw, rest) = written.split_first()?;

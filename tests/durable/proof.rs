@@ -114,6 +114,7 @@ fn the_demos_saving_is_the_ledgers_counterfactual_to_the_nano_dollar() {
     assert!(ok, "{error}");
     for word in [
         "threshold",
+        "what stood out",
         "odds of this tier",
         "the same usage, USD",
         "claude-opus-4-5",

@@ -14,6 +14,7 @@ use wire::RequestId;
 use super::{File, load, quiet, say};
 use crate::assemble;
 use crate::config::Config;
+use crate::learning;
 use crate::runtime::Runtime;
 
 #[derive(Debug, Args)]
@@ -166,6 +167,10 @@ fn decision(routing: &Routing) -> String {
         (
             "threshold",
             routing.threshold_ppm.map(millionths).unwrap_or_default(),
+        ),
+        (
+            "what stood out, in deviations",
+            learning::stood_out(&routing.layers),
         ),
         ("odds of this tier", millionths(routing.propensity_ppm)),
         ("rules", list(&routing.rules)),

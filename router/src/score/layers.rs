@@ -42,7 +42,39 @@ const CHOSEN: [usize; LAYERS - 4] = [
     69,
 ];
 
+/// What the parts are, for people.
+const NAMES: [&str; LAYERS] = [
+    "how well fast models do on its words",
+    "how well deep models do on its words",
+    "how well all models do on its words",
+    "what deep models gain on its words",
+    "how rare its words are",
+    "length",
+    "length of words",
+    "names",
+    "words in a sentence",
+    "numbers",
+    "largest number",
+    "equal signs",
+    "deepest nesting",
+    "lines",
+    "options",
+    "length of the question before its options",
+    "tools offered",
+    "after a tool's result",
+    "failed tools",
+    "schema or thinking asked for",
+];
+
 impl Layers {
+    /// The parts that are furthest from what is usual, the furthest first: name, and deviations.
+    pub fn standing_out(&self, most: usize) -> Vec<(&'static str, f32)> {
+        let mut parts: Vec<_> = NAMES.into_iter().zip(self.deviations()).collect();
+        parts.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+        parts.truncate(most);
+        parts
+    }
+
     /// The parts of a call.
     pub(super) fn of(header: &Header, raw: f32, inputs: &[f32; INPUTS], shape: &Shape) -> Self {
         Self::new(raw, &Self::values(inputs, shape), &header.layers)
