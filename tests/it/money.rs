@@ -304,5 +304,6 @@ async fn the_deep_share_is_held_from_the_first_calls_on() {
         );
     }
     let deep = world.deep.calls();
-    assert!((38..=42).contains(&deep), "{deep} of 200");
+    // Four calls to either side by choice, five with those that are drawn by lot.
+    assert!((35..=45).contains(&deep), "{deep} of 200");
 }
