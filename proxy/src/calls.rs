@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::gateway::{Body, Shared};
 use crate::intake;
 use crate::refusal;
+use crate::routing::ppm;
 use crate::trace::Trace;
 
 /// The longest note that is kept, in characters.
@@ -56,7 +57,7 @@ impl Said {
     fn verdict(&self) -> Result<(VerdictKind, u32), Refusal> {
         let share = |kind, value: f64| {
             if (0.0..=1.0).contains(&value) {
-                Ok((kind, millionths(value)))
+                Ok((kind, ppm(value)))
             } else {
                 Err(invalid(&format!("`{value}` is not between 0 and 1")))
             }
@@ -81,15 +82,6 @@ fn invalid(what: &str) -> Refusal {
         "{what}; a verdict is {{\"request_id\": \"req_...\", \"score\": 0 to 1}}, or `edit` (the share that was \
          kept), `escalation` (true or false) or `outcome` (success or failure) in the place of `score`"
     ))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between 0 and 1,000,000"
-)]
-fn millionths(share: f64) -> u32 {
-    (share * 1e6).round() as u32
 }
 
 /// What one settled call cost, for the tenant it belongs to.

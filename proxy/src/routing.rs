@@ -312,19 +312,14 @@ impl Shared {
 impl Deciding<'_> {
     /// What the operator's rules say.
     fn judge(&self, step: Step) -> Result<Ruling, Refusal> {
-        let subject = self.subject;
         let headers = &self.inbound.headers;
         let label = hints::label(headers)?;
+        let header = |name: &str| headers.get(name)?.to_str().ok();
         let caller = Caller {
-            tenant: &subject.tenant,
-            team: &subject.team,
-            project: &subject.project,
-            user: &subject.user,
-            workflow: &subject.workflow,
             label,
             step,
             asked: &self.inbound.scan.model,
-            header: &|name| headers.get(name)?.to_str().ok(),
+            ..caller(self.subject, &header)
         };
         let ruling = self.runtime.policy.rules().judge(&caller);
         ruling.map_err(|error| refusal::invalid(format!("header `x-pareto-label`: {error}")))
@@ -397,9 +392,9 @@ impl Deciding<'_> {
         Routing {
             class: Arc::clone(class),
             step: Arc::from(route.step.as_str()),
-            score_ppm: route.score.map(|score| ppm(score.0)),
-            threshold_ppm: route.threshold.map(ppm),
-            propensity_ppm: ppm(route.propensity),
+            score_ppm: route.score.map(|score| ppm(score.0.into())),
+            threshold_ppm: route.threshold.map(|it| ppm(it.into())),
+            propensity_ppm: ppm(route.propensity.into()),
             layers: route
                 .layers
                 .as_ref()
@@ -419,14 +414,32 @@ impl Deciding<'_> {
     }
 }
 
+/// Who calls, as rules see it; what is called is left open.
+pub(crate) fn caller<'a>(
+    subject: &'a Subject,
+    header: &'a dyn Fn(&str) -> Option<&'a str>,
+) -> Caller<'a> {
+    Caller {
+        tenant: &subject.tenant,
+        team: &subject.team,
+        project: &subject.project,
+        user: &subject.user,
+        workflow: &subject.workflow,
+        label: "",
+        step: Step::default(),
+        asked: "",
+        header,
+    }
+}
+
 /// A share in millionths.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "between 0 and 1,000,000"
 )]
-fn ppm(share: f32) -> u32 {
-    (f64::from(share).clamp(0.0, 1.0) * 1e6).round() as u32
+pub(crate) fn ppm(share: f64) -> u32 {
+    (share.clamp(0.0, 1.0) * 1e6).round() as u32
 }
 
 /// The end of a request's id, which is random.

@@ -198,15 +198,10 @@ fn decided(
         found.map(|(_, value)| &**value)
     };
     let caller = Caller {
-        tenant: &subject.tenant,
-        team: &subject.team,
-        project: &subject.project,
-        user: &subject.user,
-        workflow: &subject.workflow,
         label: &routing.label,
         step: step.unwrap_or_default(),
         asked: &held.requested,
-        header: &header,
+        ..crate::routing::caller(subject, &header)
     };
     let ruling = runtime.policy.rules().judge(&caller);
     let ruling = ruling.map_err(|error| error.to_string())?;
