@@ -9,12 +9,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("router", &["wire"]),
     ("meter", &["wire"]),
-    ("store", &["wire", "meter"]),
+    ("orchestrator", &["wire"]),
+    ("store", &["wire", "meter", "orchestrator"]),
     ("dashboards", &["wire", "meter"]),
     ("bench", &["wire"]),
     (
         "proxy",
-        &["wire", "router", "meter", "store", "dashboards", "bench"],
+        &[
+            "wire",
+            "router",
+            "meter",
+            "orchestrator",
+            "store",
+            "dashboards",
+            "bench",
+        ],
     ),
     (
         "tests",
@@ -22,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "wire",
             "router",
             "meter",
+            "orchestrator",
             "store",
             "dashboards",
             "bench",
@@ -40,6 +50,7 @@ const LONG_FILES: &[(&str, usize)] = &[];
 /// Files of `proxy` that may name these parts.
 const MEETING_PLACES: &[(&str, &[&str])] = &[
     ("store", &["assemble.rs", "config.rs"]),
+    ("orchestrator", &["assemble.rs", "config.rs"]),
     ("dashboards", &["assemble.rs"]),
     ("bench", &["demo.rs", "result.rs", "load.rs"]),
 ];
