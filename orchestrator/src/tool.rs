@@ -8,8 +8,10 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::check::Files;
 use crate::digest::Digest;
 use crate::id::TaskId;
+use crate::next::Skill;
 
 /// What a call of a tool does, by how bad it is to do it by mistake. Permissions are separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -285,4 +287,19 @@ pub trait Tools: Send + Sync + fmt::Debug {
 
     /// Makes a call. Never longer than its deadline.
     fn call(&self, call: ToolCall) -> BoxFuture<'_, Outcome>;
+
+    /// The files in a task's workspace.
+    fn files(&self, _tenant: &str, _task: TaskId) -> BoxFuture<'_, Files> {
+        Box::pin(std::future::ready(Files::new()))
+    }
+
+    /// A skill's text, or a file of it; `None` where there is none.
+    fn skill(&self, _tenant: &str, _name: &str, _file: Option<&str>) -> Option<String> {
+        None
+    }
+
+    /// What a task's brief may know of the skills it names, and the digests they have now.
+    fn skills(&self, _tenant: &str, _named: &[String]) -> Vec<(Skill, Digest)> {
+        Vec::new()
+    }
 }

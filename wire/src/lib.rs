@@ -9,6 +9,7 @@ pub mod json;
 pub mod loss;
 pub mod reply;
 pub mod scan;
+pub mod schema;
 pub mod seal;
 pub mod splice;
 pub mod sse;

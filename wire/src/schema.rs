@@ -13,7 +13,7 @@ const DEEPEST: u32 = 64;
 const MOST_STEPS: u32 = 100_000;
 
 /// Whether `schema` admits `value`.
-pub(crate) fn admits(schema: &Value, value: &Value) -> bool {
+pub fn admits(schema: &Value, value: &Value) -> bool {
     let mut walk = Walk {
         root: schema,
         steps: 0,
