@@ -20,9 +20,10 @@ pub struct MemoryLog(Mutex<State>);
 struct State {
     now_ms: i64,
     tasks: BTreeMap<TaskId, Task>,
-    /// Tasks that have not ended and want to be worked on, by when they can be claimed: when they want
-    /// it, or when the lease on them runs out, whichever is later.
-    ready: BTreeSet<(i64, TaskId)>,
+    /// Tasks that have not ended and want to be worked on, by when they want it. Those on which a lease
+    /// still runs stand in `leased`, by when it runs out, and come here at the first claim after that.
+    idle: BTreeSet<(i64, TaskId)>,
+    leased: BTreeSet<(i64, TaskId)>,
     blobs: BTreeMap<(TaskId, Digest), Vec<u8>>,
     keys: HashMap<(String, String), (TaskId, Digest)>,
     records: BTreeMap<Place, Record>,
@@ -65,8 +66,17 @@ impl MemoryLog {
     /// set the clock to.
     pub fn next_ms(&self) -> Option<i64> {
         let state = self.state();
-        let later = state.ready.range((state.now_ms + 1, FIRST)..);
-        later.map(|(at, _)| *at).next()
+        let later = state.idle.range((state.now_ms + 1, FIRST)..);
+        let mut soonest = later.map(|(at, _)| *at).next();
+        for (until, id) in &state.leased {
+            if soonest.is_some_and(|soonest| soonest <= *until) {
+                break;
+            }
+            let free = state.tasks[id].row.wake_at_ms.map(|at| at.max(*until));
+            let free = free.filter(|at| *at > state.now_ms);
+            soonest = soonest.into_iter().chain(free).min();
+        }
+        soonest
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,12 +174,17 @@ impl State {
         let Some(Task { row, .. }) = self.tasks.get_mut(&id) else {
             return;
         };
-        if let Some(at) = ready_ms(row) {
-            self.ready.remove(&(at, id));
+        if let Some(at) = wish_ms(row) {
+            self.idle.remove(&(at, id));
+            self.leased.remove(&(row.leased_until_ms, id));
         }
         change(row);
-        if let Some(at) = ready_ms(row) {
-            self.ready.insert((at, id));
+        if let Some(at) = wish_ms(row) {
+            if row.leased_until_ms > self.now_ms {
+                self.leased.insert((row.leased_until_ms, id));
+            } else {
+                self.idle.insert((at, id));
+            }
         }
     }
 
@@ -235,14 +250,19 @@ impl State {
 
     fn claim(&mut self, node: &str, lease_ms: i64, limit: u32) -> Vec<Claim> {
         let (now, until_ms) = (self.now_ms, self.now_ms.saturating_add(lease_ms));
-        let ready = self.ready.range(..(now + 1, FIRST));
-        let mut by_wish: Vec<_> = ready
-            .map(|(_, id)| (self.tasks[id].row.wake_at_ms, *id))
-            .collect();
-        by_wish.sort_unstable();
-        by_wish.truncate(limit as usize);
-        let mut claims = Vec::with_capacity(by_wish.len());
-        for (_, task) in by_wish {
+        while let Some((until, id)) = self.leased.first().copied()
+            && until <= now
+        {
+            self.leased.pop_first();
+            let wish = self.tasks.get(&id).and_then(|task| wish_ms(&task.row));
+            self.idle.extend(wish.map(|at| (at, id)));
+        }
+        let wanting = self.idle.range(..(now + 1, FIRST)).map(|(_, id)| *id);
+        // The clock of a test may go backwards, and then a lease that had run out runs again.
+        let free = wanting.filter(|id| self.tasks[id].row.leased_until_ms <= now);
+        let free: Vec<TaskId> = free.take(limit as usize).collect();
+        let mut claims = Vec::with_capacity(free.len());
+        for task in free {
             self.edit(task, |row| {
                 row.epoch += 1;
                 node.clone_into(&mut row.leased_by);
@@ -415,10 +435,9 @@ fn of(state: &State, kind: Kind) -> impl Iterator<Item = &Record> {
         .take_while(move |record| record.kind == kind)
 }
 
-/// When a task can be claimed.
-fn ready_ms(row: &TaskRow) -> Option<i64> {
-    let wish = row.wake_at_ms.filter(|_| !row.ended);
-    wish.map(|at| at.max(row.leased_until_ms))
+/// When a task wants to be worked on, if it has not ended.
+fn wish_ms(row: &TaskRow) -> Option<i64> {
+    row.wake_at_ms.filter(|_| !row.ended)
 }
 
 fn give_back(row: &mut TaskRow) {
