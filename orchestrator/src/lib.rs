@@ -4,9 +4,11 @@
 pub mod digest;
 pub mod id;
 pub mod log;
+pub mod schedule;
 pub mod tool;
 
 pub use digest::Digest;
 pub use id::TaskId;
 pub use log::TaskLog;
+pub use schedule::Schedule;
 pub use tool::Tools;
