@@ -4,6 +4,7 @@
 pub mod client;
 pub mod fill;
 pub mod golden;
+pub mod office;
 pub mod postgres;
 pub mod process;
 pub mod talk;
