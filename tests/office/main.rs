@@ -1,0 +1,1 @@
+//! Proves the props of tasks.
