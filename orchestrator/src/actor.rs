@@ -150,7 +150,7 @@ pub struct Lease {
 }
 
 /// One task at work.
-pub struct Actor {
+struct Actor {
     ports: Arc<Ports>,
     node: String,
     lease: Lease,
@@ -159,6 +159,14 @@ pub struct Actor {
     running: BTreeMap<Name, ()>,
     rules: Option<(i64, Rules)>,
     files: Files,
+}
+
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actor")
+            .field("task", &self.state.id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Carries on a task until nothing is to be done, under `lease`.

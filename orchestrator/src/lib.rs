@@ -19,6 +19,7 @@ pub mod standing;
 pub mod state;
 pub mod tool;
 pub mod view;
+pub mod worker;
 
 pub use digest::Digest;
 pub use event::{Caller, Event};

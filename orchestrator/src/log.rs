@@ -15,7 +15,7 @@ pub struct Recorded {
     pub seq: u64,
     /// Milliseconds since 1970.
     pub at_ms: i64,
-    /// The lease under which it was written; 0 for what came from outside.
+    /// The last lease when it was written; 0 before the first.
     pub epoch: u64,
     /// Who did it: `task`, `user:<key or name>`, `operator`, `schedule:<id>`.
     pub actor: String,

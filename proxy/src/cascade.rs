@@ -4,7 +4,6 @@
 mod check;
 mod glimpse;
 mod phrase;
-mod schema;
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;

@@ -7,10 +7,9 @@ use router::Cascade;
 use serde_json::Value;
 use wire::call::{Format, Kind, ToolCall};
 use wire::reply::Stop;
-use wire::{Call, Reply};
+use wire::{Call, Reply, schema};
 
 use super::phrase;
-use super::schema;
 
 /// Tokens whose log probabilities are looked at.
 const FIRST_TOKENS: usize = 32;
