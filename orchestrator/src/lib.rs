@@ -4,6 +4,7 @@
 pub mod digest;
 pub mod id;
 pub mod log;
+pub mod outbound;
 pub mod tool;
 
 pub use digest::Digest;
