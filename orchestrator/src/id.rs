@@ -17,6 +17,16 @@ impl TaskId {
         Self(uuid::Builder::from_unix_timestamp_millis(at, &random).into_uuid())
     }
 
+    /// The id with these bytes, as [`TaskId::bytes`] gave them.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+
+    /// Its 16 bytes, which sort as ids do.
+    pub fn bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
     /// Its 32 hex digits.
     pub fn hex(&self) -> String {
         self.0.simple().to_string()

@@ -54,6 +54,35 @@ pub struct Head {
     pub hash: Digest,
 }
 
+impl Head {
+    /// Where the log ends behind `events`, if they follow this end: numbered on, linked by their hashes,
+    /// and each payload what its hash says. Logs refuse events that do not.
+    ///
+    /// # Errors
+    /// The place of the first event that does not follow.
+    pub fn behind(self, events: &[Recorded]) -> Result<Self, NotFollowing> {
+        events.iter().try_fold(self, |head, event| {
+            let numbered = event.seq == head.seq + 1;
+            let kept = event.payload.as_ref();
+            let is_its_own =
+                kept.is_none_or(|text| Digest::of(text.as_bytes()) == event.payload_hash);
+            if numbered && is_its_own && event.hash == event.chained(head.hash) {
+                Ok(Self {
+                    seq: event.seq,
+                    hash: event.hash,
+                })
+            } else {
+                Err(NotFollowing(head.seq + 1))
+            }
+        })
+    }
+}
+
+/// An event is not the one that its place in the log asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("event {0} does not follow from the one before it")]
+pub struct NotFollowing(pub u64);
+
 /// A task as a list shows it; a projection of its log that is written with every append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRow {

@@ -32,6 +32,8 @@ const POSTGRES: &[&str] = &[
     include_str!("../migrations/postgres/0003_pages.sql"),
     include_str!("../migrations/postgres/0004_routing.sql"),
 ];
+/// The table that says how many of them were applied.
+const VERSIONS: &str = "schema_version";
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 /// The name of this node in a ledger that is not shared.
@@ -73,7 +75,8 @@ impl SqlLedger {
         let wrap = |error: rusqlite::Error| OpenLedgerError::file(path, &error);
         let engine = Sqlite::open(path).map_err(wrap)?;
         engine.adopt_version().map_err(wrap)?;
-        sql::migrate(&engine, SQLITE).map_err(|error| OpenLedgerError::file(path, &error))?;
+        sql::migrate(&engine, VERSIONS, SQLITE)
+            .map_err(|error| OpenLedgerError::file(path, &error))?;
         Ok(Self {
             engine: Arc::new(engine),
             node: ALONE.to_owned(),
@@ -86,7 +89,7 @@ impl SqlLedger {
     /// When the server can not be reached or refuses.
     pub fn open_server(url: &str, node: &str) -> Result<Self, OpenLedgerError> {
         let engine = Postgres::new(url).map_err(OpenLedgerError::Server)?;
-        sql::migrate(&engine, POSTGRES).map_err(OpenLedgerError::Server)?;
+        sql::migrate(&engine, VERSIONS, POSTGRES).map_err(OpenLedgerError::Server)?;
         engine
             .write(&mut |sql| windows::revive(sql, node))
             .map_err(OpenLedgerError::Server)?;

@@ -1,5 +1,5 @@
-//! Where money is written down: the journal of this node, and the ledger in SQLite or PostgreSQL behind it.
-//! The only place with SQL. [`open`] replays what an earlier process left before it returns.
+//! Where money and work are written down: the journal of this node, the ledger in SQLite or PostgreSQL
+//! behind it, and the log of tasks. The only place with SQL. [`open`] replays what an earlier process left before it returns.
 
 pub mod archive;
 mod books;
@@ -9,6 +9,7 @@ pub mod journal;
 pub mod ledger;
 pub mod recorder;
 pub mod sql;
+pub mod tasks;
 mod verdicts;
 
 pub use archive::SqliteArchive;
@@ -16,3 +17,4 @@ pub use config::Config;
 pub use journal::FileJournal;
 pub use ledger::SqlLedger;
 pub use recorder::{Commit, Lag, OpenError, Report, Store, open};
+pub use tasks::{SqlTaskLog, open_task_log};

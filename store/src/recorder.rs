@@ -13,6 +13,7 @@ use meter::{LedgerError, Position};
 use crate::config::{Config, Sync};
 use crate::journal::{FileJournal, OpenJournalError, ReadError};
 use crate::ledger::{OpenLedgerError, SqlLedger};
+use crate::tasks::OpenTaskLogError;
 
 /// Records in one transaction: large enough that a sync is shared, small enough to stay brief.
 const GROUP: usize = 512;
@@ -73,6 +74,8 @@ pub enum OpenError {
     Journal(#[from] OpenJournalError),
     #[error(transparent)]
     Ledger(#[from] OpenLedgerError),
+    #[error(transparent)]
+    Tasks(#[from] OpenTaskLogError),
     #[error("replaying the journal: {0}")]
     Replay(#[from] ReplayError),
 }

@@ -170,6 +170,10 @@ pub trait Sql {
     /// # Errors
     /// As [`Sql::query`].
     fn lock(&mut self, name: &str) -> Result<(), SqlError>;
+
+    /// What a `SELECT` ends in that picks rows for this transaction alone and passes over those that
+    /// another has picked; empty where a transaction has the database to itself.
+    fn skipping_picked(&self) -> &'static str;
 }
 
 /// What a transaction or a look does with a connection.
@@ -234,12 +238,19 @@ pub(crate) fn write<T>(
     })
 }
 
-/// Brings the schema up to date: applies those of `migrations` that are not, in order.
-pub(crate) fn migrate(engine: &dyn Engine, migrations: &[&str]) -> Result<(), SqlError> {
+/// Brings the schema up to date: applies those of `migrations` that are not, in order. Parts that share
+/// a database count in tables of their own: `versions` is this part's.
+pub(crate) fn migrate(
+    engine: &dyn Engine,
+    versions: &str,
+    migrations: &[&str],
+) -> Result<(), SqlError> {
     engine.write(&mut |sql| {
         sql.lock("migrate")?;
-        sql.batch("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")?;
-        let rows = sql.query("SELECT version FROM schema_version", &[])?;
+        sql.batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {versions} (version BIGINT NOT NULL)"
+        ))?;
+        let rows = sql.query(&format!("SELECT version FROM {versions}"), &[])?;
         let done = rows.first().map_or(0, |row| row.count(0));
         let done = usize::try_from(done).unwrap_or(usize::MAX);
         if done > migrations.len() {
@@ -251,10 +262,10 @@ pub(crate) fn migrate(engine: &dyn Engine, migrations: &[&str]) -> Result<(), Sq
         for migration in migrations.iter().skip(done) {
             sql.batch(migration)?;
         }
-        sql.execute("DELETE FROM schema_version", &[])?;
+        sql.execute(&format!("DELETE FROM {versions}"), &[])?;
         let version = Value::Int(i64::try_from(migrations.len()).unwrap_or(0));
         sql.execute(
-            "INSERT INTO schema_version (version) VALUES ($1)",
+            &format!("INSERT INTO {versions} (version) VALUES ($1)"),
             &[version],
         )?;
         Ok(())

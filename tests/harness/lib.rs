@@ -4,12 +4,14 @@
 pub mod client;
 pub mod fill;
 pub mod golden;
+pub mod memory_log;
 pub mod postgres;
 pub mod process;
 pub mod talk;
 pub mod world;
 
 pub use client::{Client, Reply};
+pub use memory_log::MemoryLog;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use world::World;

@@ -1,10 +1,11 @@
-//! The conformance suite of the ledger's port: each rule is proved on SQLite and on a real PostgreSQL
-//! server, by the same code.
+//! The conformance suites of the ledger's port and of the task log's: each rule is proved on SQLite and
+//! on a real PostgreSQL server, by the same code.
 
 mod books;
 mod nodes;
 mod port;
 mod routing;
+mod tasks;
 
 use std::sync::Arc;
 

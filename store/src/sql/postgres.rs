@@ -287,6 +287,10 @@ impl<C: postgres::GenericClient> Sql for Open<'_, C> {
             .map(|_| ())
             .map_err(|error| failed(&error))
     }
+
+    fn skipping_picked(&self) -> &'static str {
+        "FOR UPDATE SKIP LOCKED"
+    }
 }
 
 /// Start and end of the month around `at_ms`, in UTC, and its name: `2026_11`.

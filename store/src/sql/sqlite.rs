@@ -150,6 +150,10 @@ impl Sql for Open<'_> {
         // A transaction that writes has the whole file to itself.
         Ok(())
     }
+
+    fn skipping_picked(&self) -> &'static str {
+        ""
+    }
 }
 
 /// SQLite's numbered places are `?1` where PostgreSQL's are `$1`.
