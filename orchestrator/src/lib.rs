@@ -13,6 +13,7 @@ pub mod log;
 pub mod model;
 pub mod money;
 pub mod next;
+pub mod outbound;
 pub mod plan;
 pub mod schedule;
 pub mod standing;

@@ -1,5 +1,11 @@
 //! What a tool is to a task: its definition as the server gives it, its manifest as the operator gives
-//! it, a call, and what can come of one.
+//! it, a call, and what can come of one. [`host`] is where they come from.
+
+pub mod config;
+pub mod guard;
+pub mod host;
+mod mcp;
+pub mod pins;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +18,8 @@ use crate::check::Files;
 use crate::digest::Digest;
 use crate::id::TaskId;
 use crate::next::Skill;
+
+pub use host::Host;
 
 /// What a call of a tool does, by how bad it is to do it by mistake. Permissions are separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
