@@ -4,6 +4,8 @@
 pub mod digest;
 pub mod id;
 pub mod log;
+pub mod outbound;
+pub mod skill;
 pub mod tool;
 
 pub use digest::Digest;

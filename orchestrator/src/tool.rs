@@ -1,6 +1,8 @@
 //! What a tool is to a task: its definition as the server gives it, its manifest as the operator gives
 //! it, a call, and what can come of one.
 
+pub mod builtin;
+
 use std::fmt;
 use std::time::Duration;
 
