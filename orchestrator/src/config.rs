@@ -1,10 +1,12 @@
 //! `[orchestrator]`: how tasks are worked on here, and what none of them may do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::next;
+use crate::tool::builtin::FetchConfig;
 use crate::tool::config::Secret;
 
 /// The section.
@@ -27,6 +29,12 @@ pub struct Config {
     pub canaries: Vec<Secret>,
     /// From which idempotency keys of acts are made. Without one, it is made at the first start.
     pub secret: Option<Secret>,
+    /// The folder of the tasks' workspaces; `work` in the store's folder where absent.
+    pub workspace: Option<PathBuf>,
+    /// Folders of skills besides those that are built in.
+    pub skills: Vec<PathBuf>,
+    /// `[orchestrator.fetch]`: which pages tasks may read.
+    pub fetch: FetchConfig,
     pub limits: Limits,
 }
 
@@ -41,6 +49,9 @@ impl Default for Config {
             denied_tools: Vec::new(),
             canaries: Vec::new(),
             secret: None,
+            workspace: None,
+            skills: Vec::new(),
+            fetch: FetchConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -22,6 +22,7 @@ pub mod outbound;
 pub mod plan;
 pub mod schedule;
 pub mod schedules;
+pub mod skill;
 pub mod standing;
 pub mod state;
 pub mod tool;

@@ -7,6 +7,8 @@ pub mod host;
 mod mcp;
 pub mod pins;
 
+pub mod builtin;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -299,6 +301,11 @@ pub trait Tools: Send + Sync + fmt::Debug {
     /// The files in a task's workspace.
     fn files(&self, _tenant: &str, _task: TaskId) -> BoxFuture<'_, Files> {
         Box::pin(std::future::ready(Files::new()))
+    }
+
+    /// A file of a task's workspace, whole; `None` where there is none.
+    fn artifact(&self, _tenant: &str, _task: TaskId, _name: &str) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(std::future::ready(None))
     }
 
     /// A skill's text, or a file of it; `None` where there is none.
