@@ -101,3 +101,102 @@ fn every_brief_has_a_play_and_every_play_a_brief() {
     assert_eq!(plays, briefs.into_iter().cloned().collect::<Vec<_>>());
     assert_eq!(plays.len(), 7);
 }
+
+/// A fragment of a configuration, as tables.
+fn tables(text: &str) -> toml::Table {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_examples_configuration_is_one_and_its_tools_have_manifests() {
+    let mut example = tables(&read("config/examples/tasks.toml"));
+    let servers = example.remove("mcp").unwrap();
+    let mut named = Vec::new();
+    for server in servers.as_array().unwrap() {
+        for tool in server["tool"].as_array().unwrap() {
+            let manifest: orchestrator::tool::Manifest = tool.clone().try_into().unwrap();
+            named.push(format!(
+                "{}__{}",
+                server["name"].as_str().unwrap(),
+                manifest.name
+            ));
+        }
+    }
+    // Each tool that the example's plan names is one that the operator has said something of.
+    let play: serde_json::Value =
+        serde_json::from_str(&read("config/examples/supplier-review.play.json")).unwrap();
+    for node in play["scenes"][0]["say"]["nodes"].as_array().unwrap() {
+        for tool in node["tools"].as_array().unwrap() {
+            let tool = tool.as_str().unwrap();
+            assert!(
+                named.iter().any(|it| super::stage::admits(it, tool)),
+                "{tool}"
+            );
+        }
+    }
+    example.remove("orchestrator").unwrap();
+    proxy::config::Config::parse(&toml::to_string(&example).unwrap()).unwrap();
+}
+
+/// The servers come from npm; `PARETO_SKIP` may name `npm` where there is none.
+#[tokio::test]
+async fn the_example_is_carried_out_with_the_servers_it_names() {
+    if std::env::var("PARETO_SKIP").is_ok_and(|skip| skip.contains("npm")) {
+        println!("skipped by PARETO_SKIP");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let shown = folder.path().join("review");
+    copy(&root().join("config/examples/supplier-review"), &shown);
+    let shown = shown.display().to_string();
+    let example = tables(&read("config/examples/tasks.toml"));
+    let mut servers = BTreeMap::new();
+    for server in example["mcp"].as_array().unwrap() {
+        let command = server["command"].as_array().unwrap().iter();
+        let command = command.map(|it| it.as_str().unwrap());
+        let mut command: Vec<String> = command
+            .map(|it| it.replace("config/examples/supplier-review", &shown))
+            .collect();
+        let env = server
+            .get("env")
+            .and_then(|it| it.as_table())
+            .into_iter()
+            .flatten();
+        for (name, value) in env {
+            let path = value.as_str().unwrap().strip_prefix("/tmp/").unwrap();
+            let path = folder.path().join(path);
+            command.insert(0, format!("{name}={}", path.display()));
+        }
+        command.insert(0, "env".to_owned());
+        let name = server["name"].as_str().unwrap().to_owned();
+        servers.insert(name, Server::start(&command).await);
+    }
+    let brief = read("config/examples/supplier-review.json");
+    let play = read("config/examples/supplier-review.play.json");
+    let mut stage = Stage::set(&brief, &play, servers).await;
+    stage.perform().await;
+    let shared = folder.path().join("review/shared/supplier-review.md");
+    assert_eq!(
+        std::fs::read_to_string(shared).unwrap(),
+        stage.files["summary.md"]
+    );
+    let memory = folder.path().join("supplier-review-memory.json");
+    let kept = std::fs::read_to_string(memory).unwrap();
+    assert_eq!(kept.lines().count(), 4, "{kept}");
+    for (_, server) in std::mem::take(&mut stage.servers) {
+        server.close().await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
