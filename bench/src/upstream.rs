@@ -3,6 +3,7 @@
 //! is the oracle of every test about money.
 
 mod calls;
+mod play;
 mod script;
 mod steps;
 
@@ -46,6 +47,8 @@ use tokio_util::task::TaskTracker;
 
 use calls::Door;
 use kept::Kept;
+use play::Stage;
+pub use play::{Play, Scene, Usage};
 pub use script::{Fault, Script, ScriptedCall};
 pub use strict::judge;
 
@@ -95,6 +98,7 @@ struct Shared {
     calls: AtomicU64,
     bill: Mutex<Vec<Billed>>,
     kept: Mutex<Kept>,
+    stage: Mutex<Stage>,
     file: Option<Mutex<std::fs::File>>,
 }
 
@@ -113,7 +117,9 @@ impl Upstream {
                 .open(path);
             open.with_context(|| format!("opening bill {}", path.display()))
         });
+        let play = script.play.as_deref().map(Play::read).transpose()?;
         let shared = Arc::new(Shared {
+            stage: Mutex::new(Stage::of(play.unwrap_or_default())),
             script: Mutex::new(script),
             calls: AtomicU64::new(0),
             bill: Mutex::new(Vec::new()),
@@ -162,6 +168,11 @@ impl Upstream {
     /// Another script for the calls to come.
     pub fn set_script(&self, script: Script) {
         *lock(&self.shared.script) = script;
+    }
+
+    /// Another play for the calls to come, from its beginning; the empty one for none.
+    pub fn perform(&self, play: Play) {
+        *lock(&self.shared.stage) = Stage::of(play);
     }
 }
 

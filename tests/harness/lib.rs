@@ -5,6 +5,7 @@ pub mod client;
 pub mod fill;
 pub mod golden;
 pub mod memory_log;
+pub mod office;
 pub mod postgres;
 pub mod process;
 pub mod talk;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::content::{Asked, Content};
 use super::kept::Expanded;
+use super::play::{Heard, Line};
 use super::request::{self, Dialect, Turn};
 use super::script::{Fault, Script, prompt_tokens};
 use super::steps::{Plan, Steps};
@@ -155,6 +156,11 @@ pub(super) async fn call(
         }
         Door::Embeddings => return Ok(embed(shared, &script, &arrived, billed)),
     };
+    let mut script = script;
+    let line = line(shared, &arrived, &turns);
+    if let Some(line) = &line {
+        follow(line, &mut script, &mut billed);
+    }
     let content = Content::of(&Asked {
         script: &script,
         fault: fault.as_ref(),
@@ -163,9 +169,34 @@ pub(super) async fn call(
         turns: &turns,
         billed: &billed,
         number,
+        line: line.as_ref(),
     });
     let fault = fault.as_ref();
     Ok(answer(shared, script, fault, &arrived, &content, billed))
+}
+
+/// What the play has for this call.
+fn line(shared: &Shared, arrived: &Arrived, turns: &[Turn<'_>]) -> Option<Line> {
+    let mut stage = lock(&shared.stage);
+    if stage.is_empty() {
+        return None;
+    }
+    stage.line(&Heard::of(arrived.context(), turns))
+}
+
+/// What a line says of pace, reasoning and usage holds instead of the script.
+fn follow(line: &Line, script: &mut Script, billed: &mut Billed) {
+    if line.thinking.is_some() {
+        script.thinking.clone_from(&line.thinking);
+    }
+    script.first_token_ms = line.first_ms.unwrap_or(script.first_token_ms);
+    script.reasoning_tokens = line
+        .usage
+        .reasoning_tokens
+        .unwrap_or(script.reasoning_tokens);
+    billed.prompt_tokens = line.usage.prompt_tokens.unwrap_or(billed.prompt_tokens);
+    let cached = line.usage.cached_tokens.unwrap_or(script.cached_tokens);
+    billed.cached_tokens = cached.min(billed.prompt_tokens);
 }
 
 fn begin(script: &Script, arrived: &Arrived, headers: &HeaderMap, body: &Bytes) -> Billed {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::play::Line;
 use super::request::{Dialect, Tool, Turn, before_system, last_user_text, tool_results, tools};
 use super::script::{Fault, Script, ScriptedCall, without_script};
 use super::{Billed, fit, see};
@@ -80,6 +81,8 @@ pub(super) struct Asked<'a> {
     pub(super) billed: &'a Billed,
     /// Which call of this endpoint it is, from 0.
     pub(super) number: u64,
+    /// What a play has for it.
+    pub(super) line: Option<&'a Line>,
 }
 
 impl Content {
@@ -208,6 +211,12 @@ fn words(asked: &Asked<'_>, no_calls: bool, most: u64) -> (Vec<String>, u64) {
 
 /// What the script itself wants to be said.
 fn said(asked: &Asked<'_>) -> Option<Vec<String>> {
+    if let Some(line) = asked.line {
+        return Some(match absent(line, &tools(asked.request)) {
+            Some(name) => vec![format!("tool {name} is not offered")],
+            None => pieces(line.say.as_deref().unwrap_or_default()),
+        });
+    }
     if asked.script.see {
         let line = see::line(asked.request, asked.turns, asked.dialect);
         return Some(pieces(&line));
@@ -219,7 +228,7 @@ fn said(asked: &Asked<'_>) -> Option<Vec<String>> {
 /// before what the script says, because the script of the first call stands in the second, too.
 fn text(asked: &Asked<'_>) -> Option<Vec<String>> {
     let result = || tool_results(asked.turns).map(told);
-    if asked.script.see {
+    if asked.script.see || asked.line.is_some() {
         return said(asked);
     }
     if let Some(schema) = asked.dialect.schema(asked.request) {
@@ -246,6 +255,9 @@ fn told(result: String) -> Vec<String> {
 
 /// The calls to make: those that the script names, or one because the user asks about the weather.
 fn calls(asked: &Asked<'_>) -> Vec<Call> {
+    if let Some(line) = asked.line {
+        return played(line, &tools(asked.request));
+    }
     if tool_results(asked.turns).is_some() {
         return Vec::new();
     }
@@ -260,6 +272,22 @@ fn calls(asked: &Asked<'_>) -> Vec<Call> {
         wanted.extend(weather(asked.turns, &offered));
     }
     wanted.into_iter().enumerate().map(call).collect()
+}
+
+/// The calls of a play's line: all of them, or none where one is not offered.
+fn played(line: &Line, offered: &[Tool<'_>]) -> Vec<Call> {
+    if absent(line, offered).is_some() {
+        return Vec::new();
+    }
+    let wanted = line.call.iter().filter_map(|call| find(call, offered));
+    wanted.enumerate().map(call).collect()
+}
+
+/// The first tool that a line calls and nobody offers.
+fn absent<'a>(line: &'a Line, offered: &[Tool<'_>]) -> Option<&'a str> {
+    let mut calls = line.call.iter();
+    let call = calls.find(|call| find(call, offered).is_none())?;
+    Some(&call.name)
 }
 
 /// A call that the script names, with its input; nothing where no such tool is offered.

@@ -244,7 +244,8 @@ pub(super) fn tool_results(turns: &[Turn<'_>]) -> Option<String> {
     (count > 0).then(|| texts.join(" | "))
 }
 
-fn shown(part: &Part<'_>) -> Option<String> {
+/// What is shown of a part of a message; nothing of what only the model and its tools exchange.
+pub(super) fn shown(part: &Part<'_>) -> Option<String> {
     match part {
         Part::Text(text) => Some((*text).to_owned()),
         Part::Image { media, bytes } => Some(format!("[{media} {bytes}]")),

@@ -60,6 +60,8 @@ pub struct Script {
     pub takes_reasoning: bool,
     /// Whose reasoning this is: it stands in the marks on it. Only set at the start.
     pub origin: String,
+    /// A play to give, or a folder of plays: see `upstream::Play`. Only set at the start.
+    pub play: Option<PathBuf>,
     /// What goes wrong.
     #[serde(deserialize_with = "fault")]
     pub fault: Option<Fault>,
@@ -98,6 +100,7 @@ impl Default for Script {
             strict: false,
             takes_reasoning: false,
             origin: "scripted".to_owned(),
+            play: None,
             fault: None,
             key: None,
             input_pico: 0,
@@ -219,7 +222,7 @@ fn calls<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Script
     read_calls(value).map_err(serde::de::Error::custom)
 }
 
-fn read_calls(value: Value) -> serde_json::Result<Vec<ScriptedCall>> {
+pub(super) fn read_calls(value: Value) -> serde_json::Result<Vec<ScriptedCall>> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(_) => serde_json::from_value(value),

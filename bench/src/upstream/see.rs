@@ -79,7 +79,7 @@ impl Sum {
 }
 
 /// All text of the system, wherever its dialect puts it.
-fn system(request: &Value, turns: &[Turn<'_>]) -> String {
+pub(super) fn system(request: &Value, turns: &[Turn<'_>]) -> String {
     let mut texts: Vec<&str> = Vec::new();
     for field in [&request["instructions"], &request["system"]] {
         texts.extend(field.as_str());

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use super::{Fault, Script, Upstream};
 
-const CHAT: &str = "/v1/chat/completions";
-const MESSAGES: &str = "/v1/messages";
+pub(super) const CHAT: &str = "/v1/chat/completions";
+pub(super) const MESSAGES: &str = "/v1/messages";
 const RESPONSES: &str = "/v1/responses";
-const DIALECTS: [&str; 3] = [CHAT, MESSAGES, RESPONSES];
+pub(super) const DIALECTS: [&str; 3] = [CHAT, MESSAGES, RESPONSES];
 
-struct Reply {
-    status: u16,
+pub(super) struct Reply {
+    pub(super) status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
     /// The body broke off.
@@ -26,16 +26,16 @@ struct Reply {
 }
 
 impl Reply {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()))
     }
 
     /// The data of the events, but for the word at the end of chat completions.
-    fn events(&self) -> Vec<Value> {
+    pub(super) fn events(&self) -> Vec<Value> {
         let text = self.text();
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
         let json = data.filter(|data| *data != "[DONE]");
@@ -44,12 +44,12 @@ impl Reply {
     }
 }
 
-async fn start(script: Value) -> Upstream {
+pub(super) async fn start(script: Value) -> Upstream {
     let script: Script = serde_json::from_value(script).unwrap();
     Upstream::start(script).await.unwrap()
 }
 
-async fn post(upstream: &Upstream, path: &str, body: &Value) -> Reply {
+pub(super) async fn post(upstream: &Upstream, path: &str, body: &Value) -> Reply {
     let request = Request::post(format!("http://{}{path}", upstream.address));
     send(request.body(Full::from(body.to_string())).unwrap()).await
 }
@@ -73,7 +73,7 @@ async fn send(request: Request<Full<Bytes>>) -> Reply {
 }
 
 /// A request in the dialect of `path` with one text of the user.
-fn ask(path: &str, text: &str) -> Value {
+pub(super) fn ask(path: &str, text: &str) -> Value {
     let messages = json!([{ "role": "user", "content": text }]);
     match path {
         CHAT => json!({ "model": "m", "messages": messages }),
@@ -82,7 +82,7 @@ fn ask(path: &str, text: &str) -> Value {
     }
 }
 
-fn with(mut body: Value, field: &str, value: Value) -> Value {
+pub(super) fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
 }
@@ -108,7 +108,7 @@ fn tools(path: &str) -> Value {
 }
 
 /// The visible text of a whole reply.
-fn text_of(path: &str, reply: &Value) -> String {
+pub(super) fn text_of(path: &str, reply: &Value) -> String {
     let texts = |list: &Value, kind: &str| -> String {
         let parts = list.as_array().into_iter().flatten();
         let parts = parts.filter(|part| part["type"] == kind);
@@ -130,7 +130,7 @@ fn text_of(path: &str, reply: &Value) -> String {
 }
 
 /// The same out of the deltas of a stream.
-fn streamed_text(path: &str, events: &[Value]) -> String {
+pub(super) fn streamed_text(path: &str, events: &[Value]) -> String {
     let delta = |event: &Value| {
         let text = match path {
             CHAT => &event["choices"][0]["delta"]["content"],
