@@ -1,5 +1,13 @@
 //! What a tool is to a task: its definition as the server gives it, its manifest as the operator gives
-//! it, a call, and what can come of one.
+//! it, a call, and what can come of one. [`host`] is where they come from.
+
+pub mod config;
+pub mod guard;
+pub mod host;
+mod mcp;
+pub mod pins;
+
+pub mod builtin;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +20,8 @@ use crate::check::Files;
 use crate::digest::Digest;
 use crate::id::TaskId;
 use crate::next::Skill;
+
+pub use host::Host;
 
 /// What a call of a tool does, by how bad it is to do it by mistake. Permissions are separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -291,6 +301,11 @@ pub trait Tools: Send + Sync + fmt::Debug {
     /// The files in a task's workspace.
     fn files(&self, _tenant: &str, _task: TaskId) -> BoxFuture<'_, Files> {
         Box::pin(std::future::ready(Files::new()))
+    }
+
+    /// A file of a task's workspace, whole; `None` where there is none.
+    fn artifact(&self, _tenant: &str, _task: TaskId, _name: &str) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(std::future::ready(None))
     }
 
     /// A skill's text, or a file of it; `None` where there is none.

@@ -1,4 +1,4 @@
-//! Where the parts meet: the only file of the gateway that names the store and the pages.
+//! Where the parts meet: the only file of the gateway that names the store, the orchestrator and the pages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,10 @@ use crate::routing::Splits;
 use crate::runtime::Runtime;
 use crate::telemetry;
 use crate::worth::Appraisal;
+
+pub(crate) use orchestrator::outbound;
+/// Guards a server of tools; see there.
+pub(crate) use orchestrator::tool::guard::run as guard;
 
 /// The parts, put together.
 #[derive(Debug)]

@@ -225,7 +225,10 @@ pub async fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
 /// Starts logging to standard error. A second call in one process changes nothing.
 pub fn start_log(log: &Log) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The library that speaks to tool servers writes whole messages at its lower levels.
+    let quiet = |level: &str| format!("rmcp=error,{level}");
+    let filter =
+        EnvFilter::try_new(quiet(&log.level)).unwrap_or_else(|_| EnvFilter::new(quiet("info")));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -13,6 +13,7 @@ mod report;
 mod route;
 mod usage;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use crate::assemble;
 use crate::boot;
 use crate::config::{Config, Log};
 
@@ -86,6 +88,16 @@ enum Command {
     Credits(books::Credits),
     /// Write entries as CSV, JSON lines, Parquet or FOCUS.
     Export(books::Export),
+    /// Run a server of tools so that nothing of it is left behind.
+    #[command(hide = true, disable_help_flag = true)]
+    Guard(Guard),
+}
+
+#[derive(Debug, Args)]
+struct Guard {
+    /// `[--parent PID] -- COMMAND ARGUMENTS..`, read where it is carried out.
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+    words: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +145,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Statements(statements) => statements.run()?,
         Command::Credits(credits) => credits.run()?,
         Command::Export(export) => export.run()?,
+        Command::Guard(guard) => return Ok(assemble::guard(guard.words)),
     }
     Ok(ExitCode::SUCCESS)
 }

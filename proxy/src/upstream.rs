@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wire::{Dialect, RequestId};
 
@@ -252,12 +252,25 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-/// A pool of connections.
+/// A pool of connections to model endpoints.
 pub(crate) fn client(
     http2: bool,
     patience: &config::Upstream,
 ) -> Result<Client<HttpsConnector<HttpConnector>, Pieces>, String> {
-    let mut tcp = HttpConnector::new();
+    pool(HttpConnector::new(), http2, patience)
+}
+
+/// A pool of connections that are found by `tcp`'s way of resolving names.
+pub(crate) fn pool<R, B>(
+    mut tcp: HttpConnector<R>,
+    http2: bool,
+    patience: &config::Upstream,
+) -> Result<Client<HttpsConnector<HttpConnector<R>>, B>, String>
+where
+    B: Body + Send,
+    B::Data: Send,
+    HttpsConnector<HttpConnector<R>>: Connect + Clone,
+{
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_millis(patience.connect_timeout_ms)));

@@ -1,0 +1,99 @@
+//! The one way out by HTTP: a service that is handed in, so that nothing here opens a connection by itself.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use tower::BoxError;
+use tower::util::BoxCloneSyncService;
+
+/// The body of an answer from outside.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Sends a request to wherever its URI points, and gives the answer once it has begun. Redirects are
+/// not followed. What never had a connection fails with [`NotConnected`].
+pub type Outbound = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+
+/// No connection was there, so nobody has seen the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no connection: {0}")]
+pub struct NotConnected(pub String);
+
+/// An address that nothing may be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error("the address needs a scheme and a host, such as https://tools.example.com/mcp")]
+    Incomplete,
+    #[error("plain http is only for loopback addresses; use https")]
+    Plain,
+    #[error("the address names a user or a password; put them into headers")]
+    Credentials,
+    #[error("the address has a scheme other than http and https")]
+    Scheme,
+}
+
+/// Whether a request may go to `uri` at all: by https anywhere, by plain http to loopback only.
+pub fn check(uri: &Uri) -> Result<(), AddressError> {
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return Err(AddressError::Incomplete);
+    };
+    let has_user = uri.authority().is_some_and(|it| it.as_str().contains('@'));
+    match scheme {
+        _ if has_user => Err(AddressError::Credentials),
+        "https" => Ok(()),
+        "http" if is_loopback(host) => Ok(()),
+        "http" => Err(AddressError::Plain),
+        _ => Err(AddressError::Scheme),
+    }
+}
+
+/// Whether a URI's host is this machine itself, by name or by address.
+pub fn is_loopback(host: &str) -> bool {
+    literal(host).map_or_else(
+        || host.eq_ignore_ascii_case("localhost"),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+/// The address that a URI's host is, where it is no name.
+pub fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        for (uri, expected) in [
+            ("https://tools.example.com/mcp", Ok(())),
+            ("http://127.0.0.1:8080/mcp", Ok(())),
+            ("http://127.8.9.1/mcp", Ok(())),
+            ("http://localhost:1/", Ok(())),
+            ("http://LOCALHOST/", Ok(())),
+            ("http://[::1]:80/", Ok(())),
+            ("http://[::ffff:127.0.0.1]/", Ok(())),
+            ("http://tools.example.com/", Err(AddressError::Plain)),
+            ("http://localhost.example.com/", Err(AddressError::Plain)),
+            ("http://10.0.0.1/", Err(AddressError::Plain)),
+            (
+                "http://127.0.0.1@example.com/",
+                Err(AddressError::Credentials),
+            ),
+            (
+                "https://me:pass@example.com/",
+                Err(AddressError::Credentials),
+            ),
+            ("ftp://example.com/", Err(AddressError::Scheme)),
+            ("/mcp", Err(AddressError::Incomplete)),
+        ] {
+            assert_eq!(check(&uri.parse().unwrap()), expected, "{uri}");
+        }
+    }
+}
