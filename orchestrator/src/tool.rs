@@ -304,7 +304,12 @@ pub trait Tools: Send + Sync + fmt::Debug {
     }
 
     /// A file of a task's workspace, whole; `None` where there is none.
-    fn artifact(&self, _tenant: &str, _task: TaskId, _name: &str) -> BoxFuture<'_, Option<Vec<u8>>> {
+    fn artifact(
+        &self,
+        _tenant: &str,
+        _task: TaskId,
+        _name: &str,
+    ) -> BoxFuture<'_, Option<Vec<u8>>> {
         Box::pin(std::future::ready(None))
     }
 
