@@ -125,7 +125,7 @@ pub fn read_from(
 }
 
 /// Why an actor stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
     Ended,
     /// It waits for something from outside, or for a time that is far; the lease is given back.
@@ -133,7 +133,7 @@ pub enum Stopped {
     /// Another node has it.
     Fenced,
     /// The log does not answer, or holds what can not be.
-    Broken,
+    Broken(String),
     /// The program stops.
     Told,
 }
@@ -157,7 +157,7 @@ struct Actor {
     state: State,
     jobs: FuturesUnordered<Job>,
     running: BTreeMap<Name, ()>,
-    rules: Option<(i64, Rules)>,
+    rules: Option<(i64, Arc<Rules>)>,
     files: Files,
 }
 
@@ -173,10 +173,10 @@ impl std::fmt::Debug for Actor {
 pub async fn run(ports: Arc<Ports>, node: String, task: TaskId, lease: Lease) -> Stopped {
     let state = match ports.load(task).await {
         Ok(Some(state)) => state,
-        Ok(None) => return Stopped::Broken,
+        Ok(None) => return Stopped::Broken("it has no events".to_owned()),
         Err(error) => {
             tracing::error!(%task, %error, "a task can not be read");
-            return Stopped::Broken;
+            return Stopped::Broken(error.to_string());
         }
     };
     let mut actor = Actor {
@@ -197,7 +197,7 @@ pub async fn run(ports: Arc<Ports>, node: String, task: TaskId, lease: Lease) ->
         }
         Err(Halt::Broken(why)) => {
             tracing::error!(%task, why, "a task can not go on here");
-            Stopped::Broken
+            Stopped::Broken(why)
         }
     }
 }
@@ -349,11 +349,6 @@ impl Actor {
         let now_ms = (self.ports.clock)();
         let mut made = match commit(&self.state, events, "task", now_ms, Some(now_ms)) {
             Ok(made) => made,
-            Err(Impossible::Wrong { .. } | Impossible::Unknown { .. })
-                if self.is_told_late(events) =>
-            {
-                return Ok(false);
-            }
             Err(error) => return Err(error.into()),
         };
         made.changes.extend(changes);
@@ -401,32 +396,12 @@ impl Actor {
         }
     }
 
-    /// Whether events are results that came after the task had ended, or after a person settled them.
-    fn is_told_late(&self, events: &[Event]) -> bool {
-        let result = |event: &Event| {
-            matches!(
-                event,
-                Event::ModelCompleted { .. }
-                    | Event::ModelFailed { .. }
-                    | Event::EffectSucceeded { .. }
-                    | Event::EffectFailed { .. }
-                    | Event::EffectNotSent { .. }
-                    | Event::EffectLost { .. }
-                    | Event::EffectReconciled { .. }
-                    | Event::CheckPassed { .. }
-                    | Event::CheckFailed { .. }
-                    | Event::ArtifactWritten { .. }
-            )
-        };
-        events.iter().any(result)
-    }
-
-    async fn rules(&mut self) -> Result<Rules, Halt> {
+    async fn rules(&mut self) -> Result<Arc<Rules>, Halt> {
         let now_ms = (self.ports.clock)();
         if let Some((at, rules)) = &self.rules
             && now_ms < at + RULES_MS
         {
-            return Ok(rules.clone());
+            return Ok(Arc::clone(rules));
         }
         let tenant = self.state.caller.tenant.clone();
         let mut rules = Rules {
@@ -457,7 +432,8 @@ impl Actor {
                 (self.state.skills.get(&skill.name) == Some(&pin)).then_some(skill)
             })
             .collect();
-        self.rules = Some((now_ms, rules.clone()));
+        let rules = Arc::new(rules);
+        self.rules = Some((now_ms, Arc::clone(&rules)));
         Ok(rules)
     }
 
@@ -624,15 +600,16 @@ impl Actor {
         }
     }
 
-    /// Appends results: what came first is taken up, and they follow it, unless they no longer can.
+    /// Appends results: what came first is taken up, and they follow it, unless they no longer can: the
+    /// task may have ended meanwhile, or a person settled what was in doubt.
     async fn told(&mut self, events: Vec<Event>) -> Result<(), Halt> {
         for _ in 0..20 {
-            let before = self.state.head;
-            if self.append(&events, Vec::new()).await? {
+            let follows = commit(&self.state, &events, "task", self.state.updated_ms, None);
+            if let Err(error) = follows {
+                tracing::warn!(task = %self.state.id, %error, "a result came too late to count");
                 return Ok(());
             }
-            if self.state.head == before {
-                tracing::warn!(task = %self.state.id, "a result came too late to count");
+            if self.append(&events, Vec::new()).await? {
                 return Ok(());
             }
         }

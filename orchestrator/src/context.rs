@@ -26,7 +26,8 @@ const JUDGED: usize = 60_000;
 /// When the transcript would be refused by vendors: a defect of ours, which must not cost a call.
 pub fn call(state: &State, rules: &Rules, ask: &Ask, files: &Files) -> Result<wire::Call, Broken> {
     let mut call = wire::Call {
-        dialect: wire::dialect::OPENAI_CHAT.name(),
+        // Of no dialect: at home in one, only what it came with would be written.
+        dialect: "",
         model: ask.asked.clone(),
         ..wire::Call::default()
     };

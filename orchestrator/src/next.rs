@@ -202,7 +202,9 @@ pub fn next(state: &State, rules: &Rules, now_ms: i64) -> Next {
     for request in state.requests.values().filter(|request| request.open) {
         next.wake(request.expires_at_ms);
     }
-    if let Some(deadline) = state.brief.deadline_ms(state.created_ms) {
+    // A paused task is not ended by its deadline; once resumed, it is.
+    let deadline = state.brief.deadline_ms(state.created_ms);
+    if let Some(deadline) = deadline.filter(|at| *at > now_ms) {
         next.wake(deadline);
     }
     next

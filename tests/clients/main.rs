@@ -1,11 +1,14 @@
 //! Real clients, unmodified but for base URL and key, through `pareto serve`: the SDKs of OpenAI and
 //! Anthropic for Python and Node, LangChain, Vercel's AI SDK, OpenAI's Agents SDK, pydantic-ai, LiteLLM
-//! as a client, and the command lines Claude Code and Codex. Each speaks its own dialect while an
-//! upstream of each dialect answers, under validators as strict as the vendors'.
+//! as a client, and the command lines Claude Code and Codex. And what reads office files, for those that
+//! tasks make (`office.rs`). Each client speaks its own dialect while an upstream of each dialect answers,
+//! under validators as strict as the vendors'.
 //!
 //! A script prints a line for each scenario; `tests/run` turns them into one table. It also installs
 //! the clients and sets `PARETO_SDKS` to the folder that holds `py` and `node`. Without them these tests
 //! fail, unless `PARETO_SKIP` names `sdks`.
+
+mod office;
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -105,7 +105,6 @@ fn errors_of_front_matter_name_the_line_and_what_is_wrong() {
             "has 1025 characters",
         ),
         (named("A"), "line 2: `name` must be lower-case"),
-        (named("-a"), "must be lower-case"),
         (named("a--b"), "must be lower-case"),
         (named(&"a".repeat(65)), "has 65 characters"),
         (named("\"\""), "`name` is empty"),

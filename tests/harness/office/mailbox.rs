@@ -8,6 +8,12 @@ use super::desk::{Call, Desk, digest};
 /// Mails without their bodies, newest first.
 pub(super) fn list(desk: &Desk, call: &Call) -> Result<Value, String> {
     let folder = call.given("folder").unwrap_or("inbox");
+    if folder == "drafts" {
+        let mut drafts = desk.list("drafts");
+        drafts.retain(|draft| draft["sent"] == false);
+        drafts.reverse();
+        return Ok(json!({ "mails": heads(drafts) }));
+    }
     let unread = call.arguments["unread"].as_bool();
     let since = call.given("since").unwrap_or_default();
     let mut mails = desk.list("mail");

@@ -72,7 +72,7 @@ fn all() -> Vec<Offered> {
 }
 
 fn mail() -> Vec<Offered> {
-    let folder = json!({ "type": "string", "enum": ["inbox", "sent"] });
+    let folder = json!({ "type": "string", "enum": ["inbox", "sent", "drafts"] });
     let to = json!({ "type": "array", "items": { "type": "string" }, "minItems": 1,
         "description": "Addresses of the recipients." });
     vec![

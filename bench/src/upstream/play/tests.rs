@@ -1,5 +1,5 @@
 //! Proves over real sockets that a play answers whole conversations in all three dialects, streamed or
-//! not, and over the program's command line that it can be given from outside.
+//! not, and that it is read from files at the start.
 
 use serde_json::{Value, json};
 

@@ -434,7 +434,6 @@ async fn explain(error: &ClientInitializeError, process: Option<Process>) -> Sta
     let may_be_old = !matches!(
         error,
         ClientInitializeError::LegacyFallbackFailed { .. }
-            | ClientInitializeError::NoCompatibleProtocolVersion { .. }
             | ClientInitializeError::TransportError { .. }
     );
     let mut what = match error {
