@@ -305,6 +305,20 @@ struct Thought {
     actor: Option<String>,
 }
 
+/// Changes of records that depend on the number of the last event that is written with them.
+pub(crate) type Also<'a> = &'a (dyn Fn(u64) -> Vec<Change> + Send + Sync);
+
+impl Thought {
+    /// With such changes, where anything is written.
+    fn and(mut self, state: &State, also: Also<'_>) -> Self {
+        if !self.events.is_empty() {
+            let written = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+            self.changes.extend(also(state.head.seq + written));
+        }
+        self
+    }
+}
+
 impl From<Vec<Event>> for Thought {
     fn from(events: Vec<Event>) -> Self {
         Self {

@@ -2,6 +2,7 @@
 //! step stands in a log before it counts. Calls models through the gateway as any caller would.
 
 pub mod actor;
+pub mod api;
 pub mod audit;
 pub mod brief;
 pub mod check;

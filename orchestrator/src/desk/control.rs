@@ -8,7 +8,7 @@ use crate::log::{Append, RowChange};
 use crate::money::Usd;
 use crate::state::{Asked, State};
 
-use super::{Desk, Problem, Seen, Thought, decide};
+use super::{Also, Desk, Problem, Seen, Thought, decide};
 
 /// The longest text of a person's, in bytes.
 const LONGEST_TEXT: usize = 16_384;
@@ -21,7 +21,7 @@ pub struct About<'a> {
     pub etag: Option<&'a str>,
 }
 
-impl<'a> About<'a> {
+impl About<'_> {
     /// The task, however it stands.
     pub fn task(task: TaskId) -> Self {
         Self { task, etag: None }
@@ -109,10 +109,22 @@ impl Desk {
         about: About<'_>,
         said: &str,
     ) -> Result<Arc<State>, Problem> {
+        self.steer_and(caller, about, said, &|_| Vec::new()).await
+    }
+
+    /// The same, with changes of records that depend on the number of the event.
+    pub(crate) async fn steer_and(
+        &self,
+        caller: &Caller,
+        about: About<'_>,
+        said: &str,
+        also: Also<'_>,
+    ) -> Result<Arc<State>, Problem> {
         let said = text("text", said, false)?;
         self.change(caller, about.task, about.etag, |state, _| {
             going_on(state)?;
-            Ok(vec![Event::Steered { text: said.clone() }].into())
+            let event = Event::Steered { text: said.clone() };
+            Ok(Thought::from(vec![event]).and(state, also))
         })
         .await
     }

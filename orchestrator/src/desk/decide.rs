@@ -14,7 +14,7 @@ use crate::view;
 
 use super::control::{going_on, text};
 use super::standing::NewStanding;
-use super::{Desk, Problem, Thought};
+use super::{Also, Desk, Problem, Thought};
 
 /// A decision about a request.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -94,6 +94,17 @@ impl Desk {
         id: &str,
         decision: &Decision,
     ) -> Result<Arc<State>, Problem> {
+        self.decide_and(caller, id, decision, &|_| Vec::new()).await
+    }
+
+    /// The same, with changes of records that depend on the number of the last event it writes.
+    pub(crate) async fn decide_and(
+        &self,
+        caller: &Caller,
+        id: &str,
+        decision: &Decision,
+        also: Also<'_>,
+    ) -> Result<Arc<State>, Problem> {
         let (before, request) = self.request(caller, id).await?;
         let standing = match &decision.standing {
             Some(standing) => Some(
@@ -104,14 +115,9 @@ impl Desk {
         };
         self.change(caller, before.id, None, |state, now_ms| {
             let open = open(state, &request, now_ms)?;
-            decided(
-                state,
-                open,
-                &request,
-                caller,
-                decision,
-                standing.as_ref().map(|(_, change)| change),
-            )
+            let standing = standing.as_ref().map(|(_, change)| change);
+            let thought = decided(state, open, &request, caller, decision, standing)?;
+            Ok(thought.and(state, also))
         })
         .await
     }
@@ -125,6 +131,17 @@ impl Desk {
         caller: &Caller,
         id: &str,
         answer: &Answer,
+    ) -> Result<Arc<State>, Problem> {
+        self.answer_and(caller, id, answer, &|_| Vec::new()).await
+    }
+
+    /// The same, with changes of records that depend on the number of the last event it writes.
+    pub(crate) async fn answer_and(
+        &self,
+        caller: &Caller,
+        id: &str,
+        answer: &Answer,
+        also: Also<'_>,
     ) -> Result<Arc<State>, Problem> {
         let (before, request) = self.request(caller, id).await?;
         let said = text("answer", &answer.answer, false)?;
@@ -145,7 +162,7 @@ impl Desk {
                 request: request.clone(),
                 answer: said.clone(),
             };
-            Ok(vec![event].into())
+            Ok(Thought::from(vec![event]).and(state, also))
         })
         .await
     }

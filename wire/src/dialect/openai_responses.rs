@@ -3,6 +3,7 @@
 mod call;
 mod encode;
 mod items;
+pub mod made;
 mod read;
 mod write;
 

@@ -14,7 +14,7 @@ use super::NAME;
 use super::items::{annotations, response_id};
 
 /// What a response repeats of its call, and what stands there where the call says nothing.
-fn echoed() -> [(&'static str, Value); 19] {
+pub(super) fn echoed() -> [(&'static str, Value); 19] {
     [
         ("background", false.into()),
         ("conversation", Value::Null),
