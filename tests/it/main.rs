@@ -16,6 +16,7 @@ mod policy;
 mod proof;
 mod steps;
 mod switch;
+mod tasks;
 mod tls;
 mod transparent;
 mod usage;
