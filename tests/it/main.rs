@@ -17,6 +17,7 @@ mod proof;
 mod steps;
 mod switch;
 mod tasks;
+mod tasks_api;
 mod tls;
 mod transparent;
 mod usage;
