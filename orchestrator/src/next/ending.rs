@@ -218,9 +218,9 @@ fn complete(state: &State, rules: &Rules) -> Next {
     let left_out = state
         .nodes
         .values()
-        .any(|node| node.phase == NodePhase::Skipped);
+        .any(|node| matches!(node.phase, NodePhase::Skipped | NodePhase::Failed));
     if left_out && state.brief.mode == Mode::Explore && state.brief.definition_of_done.is_empty() {
-        return stop(state, rules, "steps were left out");
+        return stop(state, rules, "steps failed or were left out");
     }
     Next::record(Event::Ended {
         status: Status::Completed,
