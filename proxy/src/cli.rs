@@ -89,15 +89,18 @@ enum Command {
     /// Write entries as CSV, JSON lines, Parquet or FOCUS.
     Export(books::Export),
     /// Run a server of tools so that nothing of it is left behind.
-    #[command(hide = true, disable_help_flag = true)]
+    #[command(hide = true)]
     Guard(Guard),
 }
 
 #[derive(Debug, Args)]
 struct Guard {
-    /// `[--parent PID] -- COMMAND ARGUMENTS..`, read where it is carried out.
-    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
-    words: Vec<OsString>,
+    /// The process with which everything ends; whoever started this one, where it is not said.
+    #[arg(long)]
+    parent: Option<u32>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +148,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Statements(statements) => statements.run()?,
         Command::Credits(credits) => credits.run()?,
         Command::Export(export) => export.run()?,
-        Command::Guard(guard) => return Ok(assemble::guard(guard.words)),
+        Command::Guard(guard) => return Ok(assemble::guard(guard.parent, guard.command)),
     }
     Ok(ExitCode::SUCCESS)
 }

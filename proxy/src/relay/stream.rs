@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use meter::NanoUsd;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use wire::Dialect;
 use wire::dialect::Seen;
@@ -142,12 +141,12 @@ impl Stream {
     }
 
     /// Ends it unreleased, because a better answer has begun.
-    pub(super) fn cut(mut self) -> Option<NanoUsd> {
+    pub(super) fn cut(mut self) {
         let facts = self.feed.facts();
         if self.is_whole() {
-            self.billing.complete(&facts, 0)
+            self.billing.complete(&facts, 0);
         } else {
-            self.billing.cut(&facts)
+            self.billing.cut(&facts);
         }
     }
 
