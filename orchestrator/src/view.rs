@@ -141,6 +141,7 @@ pub fn task(state: &State) -> Value {
         "brief": state.brief,
         "plan": plan(state),
         "required_actions": required,
+        "checks": checks(state),
         "artifacts": artifacts(state),
         "effects_summary": effects_summary(state),
         "result": result(state),
@@ -250,6 +251,16 @@ fn artifacts(state: &State) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// Each check of the brief as it was last looked at; `passed` is null where it was not.
+fn checks(state: &State) -> Vec<Value> {
+    let checks = state.brief.definition_of_done.iter();
+    let one = |check: &crate::brief::Check| {
+        let at = state.checks.get(&check.id);
+        json!({ "id": check.id, "passed": at.map(|at| at.passed), "evidence": at.map(|at| &at.evidence) })
+    };
+    checks.map(one).collect()
 }
 
 fn result(state: &State) -> Option<Value> {
