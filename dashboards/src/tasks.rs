@@ -18,10 +18,10 @@ use maud::{Markup, html};
 use meter::finance::Choices;
 use serde_json::Value;
 
+use crate::Asked;
 use crate::ask::{self, Ask};
 use crate::desk::{Answer, csv};
 use crate::frame::{self, Page};
-use crate::Asked;
 
 pub use forms::{Act, act};
 
@@ -146,7 +146,10 @@ fn leaf<'a, T>(ask: &Ask, name: &'static str, all: &'a [T]) -> (&'a [T], Markup)
     let at = asked.unwrap_or(pages).clamp(1, pages);
     let rows = all.chunks(ROWS).nth(at - 1).unwrap_or_default();
     let link = |page: usize| {
-        let address = ask.link(&ask.path, &[(name, &page.to_string()), ("part", ""), ("seen", "")]);
+        let address = ask.link(
+            &ask.path,
+            &[(name, &page.to_string()), ("part", ""), ("seen", "")],
+        );
         format!("{address}#{name}")
     };
     let links = html! {

@@ -26,12 +26,19 @@ pub(super) fn section(ask: &Ask, explained: &Explained) -> (Markup, Table) {
 
 fn table(ask: &Ask, calls: &[Call]) -> Table {
     let names = [
-        "No.", "At", "For", "Asked", "Model", "Tier", "Route", "Took", "In", "Out", "Cost", "Request", "Problem",
+        "No.", "At", "For", "Asked", "Model", "Tier", "Route", "Took", "In", "Out", "Cost",
+        "Request", "Problem",
     ];
-    let mut table = Table::new("calls", "Calls to models, and why they went where they went", &names);
+    let mut table = Table::new(
+        "calls",
+        "Calls to models, and why they went where they went",
+        &names,
+    );
     table.empty = "No call yet.";
     for call in calls {
-        let text = |text: &Option<String>, most| Cell::text(cut(text.as_deref().unwrap_or_default(), most));
+        let text = |text: &Option<String>, most| {
+            Cell::text(cut(text.as_deref().unwrap_or_default(), most))
+        };
         let problem = match (&call.problem, call.lost) {
             (_, true) => "its end was never seen".to_owned(),
             (Some(why), false) => why.clone(),
@@ -46,11 +53,16 @@ fn table(ask: &Ask, calls: &[Call]) -> Table {
             text(&call.tier, 8),
             text(&call.route, 40),
             Cell::text(call.ms.map_or("under way".to_owned(), took)),
-            call.input_tokens.map_or(Cell::Blank, |n| Cell::Count(n, None)),
-            call.output_tokens.map_or(Cell::Blank, |n| Cell::Count(n, None)),
+            call.input_tokens
+                .map_or(Cell::Blank, |n| Cell::Count(n, None)),
+            call.output_tokens
+                .map_or(Cell::Blank, |n| Cell::Count(n, None)),
             // Until it has ended, what is held for it.
             Cell::Money(call.cost_usd.unwrap_or(call.reserved_usd), None),
-            Cell::Link(cut(&call.request, 40), format!("/api/calls/{}", crate::ask::encode(&call.request))),
+            Cell::Link(
+                cut(&call.request, 40),
+                format!("/api/calls/{}", crate::ask::encode(&call.request)),
+            ),
             Cell::text(cut(&problem, 80)),
         ]);
     }

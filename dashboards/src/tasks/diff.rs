@@ -64,7 +64,14 @@ fn near<'a>(lines: &[Line<'a>]) -> Vec<Option<Line<'a>>> {
             shown.push(None);
         }
         let end = (place + AROUND + 1).min(lines.len());
-        shown.extend(lines.get(from..end).into_iter().flatten().copied().map(Some));
+        shown.extend(
+            lines
+                .get(from..end)
+                .into_iter()
+                .flatten()
+                .copied()
+                .map(Some),
+        );
         upto = end.max(upto);
     }
     if upto < lines.len() {

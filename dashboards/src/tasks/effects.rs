@@ -30,7 +30,18 @@ pub(super) fn section(ask: &Ask, effects: &[Effect]) -> (Markup, Table) {
 
 fn table(ask: &Ask, effects: &[Effect]) -> Table {
     let names = [
-        "Tool", "Step", "Verb", "Class", "Destinations", "Status", "Tries", "Decision", "Why", "Took", "Cost", "Key",
+        "Tool",
+        "Step",
+        "Verb",
+        "Class",
+        "Destinations",
+        "Status",
+        "Tries",
+        "Decision",
+        "Why",
+        "Took",
+        "Cost",
+        "Key",
     ];
     let mut table = Table::new("acts", "Calls of tools, in their order", &names);
     table.empty = "No tool was called yet.";

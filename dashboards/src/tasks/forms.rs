@@ -107,7 +107,10 @@ mod tests {
         let decision = "/v1/approvals/ab.req-1/decision".to_owned();
         let inbox = "/approvals".to_owned();
         assert_eq!(
-            said("/approvals/ab.req-1", "digest=d1&reason=&choice=once&task=task_1"),
+            said(
+                "/approvals/ab.req-1",
+                "digest=d1&reason=&choice=once&task=task_1"
+            ),
             Some((
                 decision.clone(),
                 json!({ "digest": "d1", "approve": true, "scope": "once" }),
@@ -115,7 +118,10 @@ mod tests {
             ))
         );
         assert_eq!(
-            said("/approvals/ab.req-1", "digest=d1&reason=not+so%21&choice=stop"),
+            said(
+                "/approvals/ab.req-1",
+                "digest=d1&reason=not+so%21&choice=stop"
+            ),
             Some((
                 decision.clone(),
                 json!({ "digest": "d1", "reason": "not so!", "approve": false, "stop": true }),
@@ -131,7 +137,10 @@ mod tests {
             ))
         );
         assert_eq!(
-            said("/approvals/ab.req-1", "choice=answer&answer=the+%3Cfirst%3E"),
+            said(
+                "/approvals/ab.req-1",
+                "choice=answer&answer=the+%3Cfirst%3E"
+            ),
             Some((
                 "/v1/inputs/ab.req-1".to_owned(),
                 json!({ "answer": "the <first>" }),

@@ -64,7 +64,12 @@ fn step(it: &Placed<'_>) -> Markup {
 fn edges(placed: &BTreeMap<&str, Placed<'_>>) -> String {
     let mut path = String::new();
     for to in placed.values() {
-        for from in to.node.depends_on.iter().filter_map(|id| placed.get(id.as_str())) {
+        for from in to
+            .node
+            .depends_on
+            .iter()
+            .filter_map(|id| placed.get(id.as_str()))
+        {
             let (x1, y1) = (from.x + WIDTH, from.y + HEIGHT / 2);
             let (x2, y2) = (to.x, to.y + HEIGHT / 2);
             let half = ACROSS / 2;
@@ -90,7 +95,10 @@ fn place(nodes: &[Node]) -> BTreeMap<&str, Placed<'_>> {
             .collect();
         // Near what they wait for, so that edges cross little.
         mine.sort_by_key(|node| {
-            let before = node.depends_on.iter().filter_map(|id| placed.get(id.as_str()));
+            let before = node
+                .depends_on
+                .iter()
+                .filter_map(|id| placed.get(id.as_str()));
             let heights: Vec<i64> = before.map(|it| it.y).collect();
             let many = i64::try_from(heights.len()).unwrap_or(1).max(1);
             heights.iter().sum::<i64>() / many
@@ -113,7 +121,10 @@ fn depths(nodes: &[Node]) -> BTreeMap<&str, usize> {
     for _ in 0..nodes.len() {
         let mut is_changed = false;
         for node in nodes {
-            let before = node.depends_on.iter().filter_map(|id| depths.get(id.as_str()));
+            let before = node
+                .depends_on
+                .iter()
+                .filter_map(|id| depths.get(id.as_str()));
             let depth = before.max().map_or(0, |most| most + 1).min(nodes.len() - 1);
             if depths.insert(&node.id, depth) != Some(depth) {
                 is_changed = true;

@@ -66,7 +66,9 @@ pub(super) fn page(ask: &Ask, api: Api<'_>) -> Result<Shown, Refused> {
 
 /// A sign that changes with the requests that are shown.
 pub(super) fn seen(requests: &[Request], more: &str) -> String {
-    let of = requests.iter().map(|it| (&it.id, &it.digest, &it.approved_by));
+    let of = requests
+        .iter()
+        .map(|it| (&it.id, &it.digest, &it.approved_by));
     mark(&(of.collect::<Vec<_>>(), more))
 }
 
@@ -74,7 +76,10 @@ pub(super) fn seen(requests: &[Request], more: &str) -> String {
 fn past(requests: &[Request], api: Api<'_>) -> Result<BTreeMap<String, Vec<Effect>>, Refused> {
     let mut past = BTreeMap::new();
     for request in requests {
-        let writes = request.items.iter().any(|item| written(&item.arguments).is_some());
+        let writes = request
+            .items
+            .iter()
+            .any(|item| written(&item.arguments).is_some());
         if writes && is_name(&request.task) && !past.contains_key(&request.task) {
             let list: List<Effect> =
                 shape::read(api(&format!("/v1/tasks/{}/effects", request.task))?)?;
@@ -121,9 +126,18 @@ pub(super) fn card(ask: &Ask, it: &Request, past: &[Effect], whence: Whence) -> 
 
 fn words(asking: &str) -> (&'static str, &'static str) {
     match asking {
-        "acts" => ("May this happen?", "A step wants to act. It happens only as it stands here."),
-        "plan" => ("May these happen, when their time comes?", "The plan names acts. Each happens only as it stands here."),
-        "unknown" => ("Did this happen?", "It left, and nobody here saw its end. Look where it went, and say what is so."),
+        "acts" => (
+            "May this happen?",
+            "A step wants to act. It happens only as it stands here.",
+        ),
+        "plan" => (
+            "May these happen, when their time comes?",
+            "The plan names acts. Each happens only as it stands here.",
+        ),
+        "unknown" => (
+            "Did this happen?",
+            "It left, and nobody here saw its end. Look where it went, and say what is so.",
+        ),
         "budget" => ("More money?", "The task has used up its budget."),
         _ => ("A question", "A step needs an answer to go on."),
     }
@@ -193,9 +207,10 @@ fn earlier<'a>(
     (path, name, new): (&str, &str, &'a str),
     past: &'a [Effect],
 ) -> Option<(&'a str, &'a str)> {
-    let wrote = past.iter().rev().filter(|effect| {
-        effect.status == "succeeded" && Some(&effect.id) != item.effect.as_ref()
-    });
+    let wrote = past
+        .iter()
+        .rev()
+        .filter(|effect| effect.status == "succeeded" && Some(&effect.id) != item.effect.as_ref());
     let mut wrote = wrote.filter_map(|effect| written(&effect.arguments));
     let (_, _, old) = wrote.find(|(at, field, _)| *at == path && *field == name)?;
     Some((old, new))

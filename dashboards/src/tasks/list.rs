@@ -128,7 +128,9 @@ fn fits(task: &Task, text: Option<&str>) -> bool {
 
 fn filters(ask: &Ask) -> Markup {
     let value = |name: &str| ask.param(name).unwrap_or_default().to_owned();
-    let set = ["status", "tenant", "text"].iter().any(|name| ask.param(name).is_some());
+    let set = ["status", "tenant", "text"]
+        .iter()
+        .any(|name| ask.param(name).is_some());
     html! {
         form.filters method="get" action="/tasks" aria-label="Filters" {
             div.row {
@@ -192,7 +194,16 @@ fn capital(word: &str) -> String {
 
 fn table(ask: &Ask, tasks: &[Task]) -> Table {
     let names = [
-        "Objective", "Status", "Steps", "Checks", "Spent", "Budget", "Used", "Owner", "Tenant", "Age",
+        "Objective",
+        "Status",
+        "Steps",
+        "Checks",
+        "Spent",
+        "Budget",
+        "Used",
+        "Owner",
+        "Tenant",
+        "Age",
     ];
     let mut table = Table::new("tasks", "Tasks, newest first", &names);
     table.empty = "No such task.";
@@ -202,16 +213,27 @@ fn table(ask: &Ask, tasks: &[Task]) -> Table {
             Some(what) => format!("{} ({what})", spoken(&task.status)),
             None => spoken(&task.status),
         };
-        let objective = if task.erased { "(erased)" } else { &task.objective };
-        let used = usage.budget_usd.and_then(|all| number::permille(usage.cost_usd, all));
+        let objective = if task.erased {
+            "(erased)"
+        } else {
+            &task.objective
+        };
+        let used = usage
+            .budget_usd
+            .and_then(|all| number::permille(usage.cost_usd, all));
         let done = |done: i64, all: i64| Cell::text(format!("{done}/{all}"));
         table.rows.push(vec![
-            Cell::Link(cut(objective, 110), ask.link(&format!("/tasks/{}", task.id), &[])),
+            Cell::Link(
+                cut(objective, 110),
+                ask.link(&format!("/tasks/{}", task.id), &[]),
+            ),
             Cell::Mark(tone(&task.status), status),
             done(task.progress.nodes_done, task.progress.nodes_total),
             done(task.progress.checks_passed, task.progress.checks_total),
             Cell::Money(usage.cost_usd, None),
-            usage.budget_usd.map_or(Cell::Blank, |all| Cell::Money(all, None)),
+            usage
+                .budget_usd
+                .map_or(Cell::Blank, |all| Cell::Money(all, None)),
             used.map_or(Cell::text("no budget"), Cell::Bar),
             Cell::text(cut(&task.owner, 40)),
             Cell::name(&cut(&task.tenant, 40)),

@@ -10,7 +10,7 @@ use crate::table::{Cell, Table, count, money};
 
 use super::inbox::{self, Whence};
 use super::shape::{self, Effect, Event, Explained, List, Node, Task};
-use super::words::{cut, plain, spoken, took, tone};
+use super::words::{cut, plain, spoken, tone, took};
 use super::{Api, EVERY, Refused, Shown, calls, effects, graph, history, renewed, timeline};
 
 pub(super) fn page(ask: &Ask, api: Api<'_>, id: &str) -> Result<Shown, Refused> {
@@ -34,7 +34,10 @@ pub(super) fn page(ask: &Ask, api: Api<'_>, id: &str) -> Result<Shown, Refused> 
     }
     let explained: Explained = shape::read(api(&format!("/v1/tasks/{id}/explain"))?)?;
     let after = task.last_seq.saturating_sub(history::LATEST);
-    let path = format!("/v1/tasks/{id}/events?limit={}&after={after}", history::LATEST);
+    let path = format!(
+        "/v1/tasks/{id}/events?limit={}&after={after}",
+        history::LATEST
+    );
     let events: List<Event> = shape::read(api(&path)?)?;
     let all = All {
         task: &task,
@@ -229,7 +232,10 @@ fn meter(task: &Task) -> Markup {
         return html! { p.note { "The task has no budget of its own; those above it hold." } };
     };
     let part = |nano: i64| number::permille(nano, all).unwrap_or(0).clamp(0, 1_000);
-    let (spent, held) = (part(usage.cost_usd), part(usage.cost_usd + usage.reserved_usd));
+    let (spent, held) = (
+        part(usage.cost_usd),
+        part(usage.cost_usd + usage.reserved_usd),
+    );
     html! {
         svg.meter viewBox="0 0 1000 14" width="100%" height="14" preserveAspectRatio="none" aria-hidden="true" {
             rect.track width="1000" height="14" {}
@@ -242,7 +248,15 @@ fn meter(task: &Task) -> Markup {
 }
 
 fn tiers(task: &Task) -> Table {
-    let names = ["Tier", "Calls", "Share of calls", "In", "Out", "Cost", "Share of cost"];
+    let names = [
+        "Tier",
+        "Calls",
+        "Share of calls",
+        "In",
+        "Out",
+        "Cost",
+        "Share of cost",
+    ];
     let mut table = Table::new("tiers", "What it cost, by tier", &names);
     let usage = &task.usage;
     let calls: i64 = usage.by_tier.values().map(|it| it.calls).sum();
@@ -272,17 +286,37 @@ fn tiers(task: &Task) -> Table {
 
 fn steps(ask: &Ask, nodes: &[Node]) -> Table {
     let names = [
-        "Step", "Title", "Kind", "Status", "Waits for", "Asks for", "Models", "Calls", "Acts", "Cost", "Problem",
+        "Step",
+        "Title",
+        "Kind",
+        "Status",
+        "Waits for",
+        "Asks for",
+        "Models",
+        "Calls",
+        "Acts",
+        "Cost",
+        "Problem",
     ];
     let mut table = Table::new("steps", "Steps of the plan", &names);
     for node in nodes {
-        let tries = if node.attempt > 1 { format!(", try {}", node.attempt) } else { String::new() };
+        let tries = if node.attempt > 1 {
+            format!(", try {}", node.attempt)
+        } else {
+            String::new()
+        };
         let taint = if node.tainted { ", tainted" } else { "" };
         table.rows.push(vec![
-            Cell::Link(cut(&node.id, 24), format!("{}#step", ask.link(&ask.path, &[("step", &node.id)]))),
+            Cell::Link(
+                cut(&node.id, 24),
+                format!("{}#step", ask.link(&ask.path, &[("step", &node.id)])),
+            ),
             Cell::text(cut(&node.title, 80)),
             Cell::text(cut(&node.kind, 16)),
-            Cell::Mark(tone(&node.status), format!("{}{tries}{taint}", spoken(&node.status))),
+            Cell::Mark(
+                tone(&node.status),
+                format!("{}{tries}{taint}", spoken(&node.status)),
+            ),
             Cell::text(cut(&node.depends_on.join(", "), 60)),
             Cell::text(cut(&node.asks_for, 24)),
             Cell::text(cut(&node.models.join(", "), 60)),
@@ -345,7 +379,9 @@ fn checks(task: &Task) -> Markup {
 fn said(check: &serde_json::Value) -> String {
     let mut line = String::new();
     for (name, value) in check.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         match name.as_str() {
             "id" | "schema" => {}
             "check" => line.insert_str(0, &format!("{} ", spoken(&text))),

@@ -50,7 +50,10 @@ struct Lane {
 
 /// The drawing, and the same as a table.
 pub(super) fn parts(ask: &Ask, task: &Task, calls: &[Call], effects: &[Effect]) -> (Markup, Table) {
-    let until_ms = task.ended_at_ms.unwrap_or(ask.now_ms).max(task.created_at_ms + 1);
+    let until_ms = task
+        .ended_at_ms
+        .unwrap_or(ask.now_ms)
+        .max(task.created_at_ms + 1);
     let lanes = lanes(task, calls, effects, until_ms);
     let table = table(ask, &lanes);
     (drawing(ask, &lanes, (task.created_at_ms, until_ms)), table)
@@ -70,8 +73,12 @@ fn lanes(task: &Task, calls: &[Call], effects: &[Effect], now_ms: i64) -> Vec<La
         }
     }
     let lane = |(id, name): (Option<&str>, String)| {
-        let calls = calls.iter().filter(|call| call.purpose.node.as_deref() == id);
-        let effects = effects.iter().filter(|effect| Some(effect.node.as_str()) == id);
+        let calls = calls
+            .iter()
+            .filter(|call| call.purpose.node.as_deref() == id);
+        let effects = effects
+            .iter()
+            .filter(|effect| Some(effect.node.as_str()) == id);
         let bars = calls
             .map(|call| call_bar(call, now_ms))
             .chain(effects.filter_map(|effect| effect_bar(effect, now_ms)))
@@ -144,7 +151,11 @@ fn path(lanes: &[Lane], kind: Kind, x: &dyn Fn(i64) -> i64) -> String {
     let mut path = String::new();
     for (n, lane) in lanes.iter().enumerate() {
         let top = TOP + LANE * i64::try_from(n).unwrap_or(0);
-        let (top, height) = if kind == Kind::Act { (top + 11, 6) } else { (top + 2, 8) };
+        let (top, height) = if kind == Kind::Act {
+            (top + 11, 6)
+        } else {
+            (top + 2, 8)
+        };
         let mut drawn: Option<(i64, i64)> = None;
         let mut bars: Vec<(i64, i64)> = lane
             .bars
@@ -167,12 +178,25 @@ fn path(lanes: &[Lane], kind: Kind, x: &dyn Fn(i64) -> i64) -> String {
 }
 
 fn table(ask: &Ask, lanes: &[Lane]) -> Table {
-    let names = ["Step", "First", "Last", "Calls", "Thinking", "Acts", "Acting", "Share of the time"];
+    let names = [
+        "Step",
+        "First",
+        "Last",
+        "Calls",
+        "Thinking",
+        "Acts",
+        "Acting",
+        "Share of the time",
+    ];
     let mut table = Table::new("times", "When each step worked", &names);
     table.empty = "Nothing has happened yet.";
     let all: i64 = lanes.iter().flat_map(|lane| &lane.bars).map(length).sum();
     for lane in lanes.iter().filter(|lane| !lane.bars.is_empty()) {
-        let acts = |is: bool| lane.bars.iter().filter(move |bar| (bar.kind == Kind::Act) == is);
+        let acts = |is: bool| {
+            lane.bars
+                .iter()
+                .filter(move |bar| (bar.kind == Kind::Act) == is)
+        };
         let many = |is: bool| i64::try_from(acts(is).count()).unwrap_or(0);
         let long = |is: bool| acts(is).map(length).sum::<i64>();
         let first = lane.bars.iter().map(|bar| bar.from_ms).min().unwrap_or(0);

@@ -100,8 +100,10 @@ async fn list(desk: &Desk, it: &Question) -> Result<Response<Body>, Problem> {
         return Ok(answer::list(&tasks, limit, last.as_deref()));
     };
     let counts = desk.ask(move |log| log.counts(tenant.as_deref())).await?;
-    let counts: serde_json::Map<String, Value> =
-        counts.into_iter().map(|(status, n)| (status, n.into())).collect();
+    let counts: serde_json::Map<String, Value> = counts
+        .into_iter()
+        .map(|(status, n)| (status, n.into()))
+        .collect();
     let has_more = tasks.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = last.filter(|_| has_more);
     Ok(answer::json(
