@@ -254,7 +254,7 @@ async fn the_money_ends_in_order_and_is_never_overspent() {
     all.extend(scenes);
     errand.perform(&json!({ "scenes": all }));
     let mut brief = brief(3, sent());
-    brief["budget"] = json!({ "cost_usd": "0.60", "wrap_up_reserve_pct": 30 });
+    brief["budget"] = json!({ "cost_usd": "0.40", "wrap_up_reserve_pct": 30 });
     let id = errand.begin(&brief).await;
     let task = errand.until_end(&id, |request| panic!("{request:#}")).await;
     assert_eq!(task["status"], "incomplete", "{task:#}");
@@ -273,7 +273,7 @@ async fn the_money_ends_in_order_and_is_never_overspent() {
         ledger, told.0,
         "the ledger and the task agree to the nano-dollar"
     );
-    assert!(ledger <= 600_000_000, "{ledger}");
+    assert!(ledger <= 400_000_000, "{ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
