@@ -148,13 +148,11 @@ impl Walk<'_> {
                 break;
             }
             for event in &events {
-                match followed.head.behind(std::slice::from_ref(event)) {
-                    Ok(head) => followed.head = head,
-                    Err(_) => {
-                        what = Some((event.seq, "the event is not the one that was written"));
-                        break;
-                    }
-                }
+                let Ok(head) = followed.head.behind(std::slice::from_ref(event)) else {
+                    what = Some((event.seq, "the event is not the one that was written"));
+                    break;
+                };
+                followed.head = head;
                 self.report.events += 1;
                 self.report.erased += u64::from(event.payload.is_none());
             }

@@ -47,10 +47,9 @@ pub fn due(
                 version: record.version + 1,
                 ..record
             })),
-            // Somebody else has it.
-            Err(AppendError::Changed(..)) => {}
             Err(AppendError::Failed(error)) => return Err(error),
-            Err(AppendError::Behind | AppendError::Fenced) => {}
+            // Somebody else has it.
+            Err(_) => {}
         }
     }
     Ok(taken)

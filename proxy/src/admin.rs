@@ -3,6 +3,7 @@
 //! finance token as well.
 
 mod books;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -82,6 +83,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/config", get(config))
         .route("/api/reload", post(reload))
         .merge(books::routes())
+        .merge(tasks::routes())
         .layer(from_fn(operators_only));
     sums.merge(operators)
         .layer(from_fn_with_state(admin.clone(), authorised))

@@ -1,8 +1,8 @@
 //! Where the parts meet: the only file of the gateway that names the store, the orchestrator and the pages.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -31,6 +31,8 @@ use crate::runtime::Runtime;
 use crate::telemetry;
 use crate::worth::Appraisal;
 
+use crate::tasks::assemble::{self as tasks, Tasks};
+
 pub(crate) use orchestrator::outbound;
 /// Guards a server of tools; see there.
 pub(crate) use orchestrator::tool::guard::run as guard;
@@ -48,12 +50,16 @@ pub struct Parts {
     pub finance_token: Secret,
     pages: dashboards::Desk,
     appraisal: Appraisal,
+    /// Delegated work; none where the configuration says so.
+    pub tasks: Option<Tasks>,
     /// How the ledger compares with what providers bill, by endpoint; empty until somebody has looked.
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
 
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
-pub fn parts(config: &Config) -> anyhow::Result<Parts> {
+///
+/// `guard` is a program that guards servers of tools.
+pub fn parts(config: &Config, guard: Option<PathBuf>) -> anyhow::Result<Parts> {
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
     let journal: Arc<dyn Journal> = Arc::clone(&store.journal) as Arc<dyn Journal>;
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
@@ -80,6 +86,7 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         sessions: Arc::default(),
         tasks: TaskTracker::new(),
         background: DashMap::new(),
+        api: OnceLock::new(),
     });
     learn(&shared.runtime.load(), &shared.ledger.state()?);
     if shared.meter.is_shared() {
@@ -102,8 +109,10 @@ pub fn parts(config: &Config) -> anyhow::Result<Parts> {
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         ledger: Arc::clone(&store.ledger) as Arc<dyn Ledger>,
     };
+    let tasks = tasks::tasks(config, &shared, guard)?;
     Ok(Parts {
         shared,
+        tasks,
         store,
         admin_token,
         desk: ArcSwap::from_pointee(desk),
@@ -191,6 +200,9 @@ impl Parts {
             "the ledger lags behind; try again"
         );
         configure(&self.shared.meter, &*self.shared.ledger, config)?;
+        if let Some(tasks) = &self.tasks {
+            tasks.reload(config);
+        }
         self.shared.splits.retarget(&runtime.routing);
         telemetry::models(&runtime.targets);
         self.shared.runtime.store(Arc::new(runtime));
@@ -282,7 +294,7 @@ pub fn pepper(config: &Config) -> anyhow::Result<Pepper> {
 }
 
 /// The secret in the file at `path`, made at the first call and readable by its owner alone.
-fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
+pub(crate) fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
     use std::io::{ErrorKind, Write};
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();

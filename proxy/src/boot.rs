@@ -83,6 +83,15 @@ impl Reloads {
 
 /// Starts a gateway: everything that can fail does so before a port is bound.
 pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Running> {
+    begin(config, path, None).await
+}
+
+/// The same with a program that guards servers of tools.
+async fn begin(
+    config: Config,
+    path: Option<PathBuf>,
+    guard: Option<PathBuf>,
+) -> anyhow::Result<Running> {
     let metrics = telemetry::install();
     let tls = match (&config.server.tls_cert, &config.server.tls_key) {
         (Some(certificate), Some(key)) => {
@@ -91,7 +100,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
         _ => None,
     };
     let opened = config.clone();
-    let parts = tokio::task::spawn_blocking(move || assemble::parts(&opened)).await??;
+    let parts = tokio::task::spawn_blocking(move || assemble::parts(&opened, guard)).await??;
     let parts = Arc::new(parts);
     let tcp = bind(config.server.listen).await?;
     let admin_tcp = bind(config.admin.listen).await?;
@@ -123,6 +132,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
         }
     });
     parts.start_chores(&tasks, &stop);
+    if let Some(delegated) = &parts.tasks {
+        delegated.start(&tasks, &drain);
+    }
     let listener = Listener {
         tcp,
         tls,
@@ -151,9 +163,14 @@ impl Running {
     /// and writes everything down. Returns how many calls were cut.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> usize {
         self.drain.cancel();
+        let delegated = self.parts.tasks.as_ref();
+        if let Some(delegated) = delegated {
+            delegated.drain();
+        }
+        let at_work = || delegated.is_some_and(|it| it.working() > 0);
         let deadline = tokio::time::sleep(self.patience);
         let calls = async {
-            while self.parts.shared.calls_in_flight() > 0 {
+            while self.parts.shared.calls_in_flight() > 0 || at_work() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -168,6 +185,9 @@ impl Running {
         // Idle connections end at once; whatever else is still open is dropped with the runtime.
         let ended = tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await;
         tracing::debug!(all = ended.is_ok(), "connections ended");
+        if let Some(delegated) = delegated {
+            delegated.stop().await;
+        }
         let parts = Arc::clone(&self.parts);
         let closed = tokio::task::spawn_blocking(move || parts.close()).await;
         tracing::info!(cut, written = closed.is_ok(), "stopped");
@@ -199,7 +219,9 @@ pub async fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let running = start(config, Some(path)).await?;
+    // This program is its own guard of what it starts.
+    let guard = std::env::current_exe().ok();
+    let running = begin(config, Some(path), guard).await?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use meter::{Entry, Feedback, NanoUsd, Outcome, Routing, Subject, VerdictKind};
 use serde::Deserialize;
 use serde_json::json;
@@ -87,12 +87,10 @@ fn invalid(what: &str) -> Refusal {
 /// What one settled call cost, for the tenant it belongs to.
 pub(crate) async fn show(
     shared: &Arc<Shared>,
-    headers: &HeaderMap,
+    subject: &Subject,
     id: &str,
-    trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    let subject = shared.caller(headers, trace)?;
-    let (wanted, entries) = settled(shared, &subject, id).await?;
+    let (wanted, entries) = settled(shared, subject, id).await?;
     let text = crate::admin::call_json(wanted, &entries);
     Ok(refusal::json(200, text.to_string()))
 }
@@ -104,7 +102,7 @@ pub(crate) async fn judge(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
-    let subject = shared.caller(request.headers(), trace)?;
+    let subject = shared.caller(&request, trace)?;
     let body = intake::read_body(request.into_body(), &runtime.limits).await;
     let body = body.map_err(|error| refusal::unreadable(&error))?;
     let said: Said = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;

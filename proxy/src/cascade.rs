@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
-use meter::NanoUsd;
 use router::{Band, Reason, Route, Split};
 use tokio::time::Instant;
 use wire::{Refusal, Tier};
@@ -145,8 +144,9 @@ impl Dispatch<'_> {
         match answer {
             Ok(mut response) => {
                 telemetry::cascaded(tenant, "escalated", cause.as_str());
-                let spent = doubted.cut();
-                dress(&mut response, cause, [spent, trace.cost]);
+                doubted.cut();
+                let word = HeaderValue::from_static(cause.as_str());
+                response.headers_mut().insert("x-pareto-escalated", word);
                 Ok(response)
             }
             Err(refusal) => {
@@ -240,20 +240,6 @@ impl Checks {
         } else {
             let enough = glimpse.pieces >= on.hold_tokens || glimpse.bytes >= on.hold_bytes;
             (!enough).then_some(patience.soon)
-        }
-    }
-}
-
-/// Adds what a second answer's head tells of the first.
-fn dress(response: &mut Response<Body>, cause: Cause, costs: [Option<NanoUsd>; 2]) {
-    let headers = response.headers_mut();
-    let word = HeaderValue::from_static(cause.as_str());
-    headers.insert("x-pareto-escalated", word);
-    // A stream's cost is not known when its head goes out.
-    if let Some(header) = headers.get_mut("x-pareto-cost-usd") {
-        let total: NanoUsd = costs.into_iter().flatten().sum();
-        if let Ok(total) = HeaderValue::from_str(&total.to_usd()) {
-            *header = total;
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::clock::now_ms;
 use crate::gateway::Shared;
 use crate::learning;
 use crate::leasing;
+use crate::tasks::assemble::Tasks;
 use crate::telemetry;
 use crate::webhook::Webhooks;
 
@@ -141,7 +142,8 @@ impl Parts {
             return;
         }
         let books = Arc::clone(&self.desk.load().books);
-        match Webhooks::build(books, &self.webhooks, &self.patience) {
+        let notices = self.tasks.as_ref().map(Tasks::notices);
+        match Webhooks::build(books, notices, &self.webhooks, &self.patience) {
             Ok(webhooks) => drop(tasks.spawn(webhooks.run(stop.clone()))),
             Err(error) => tracing::error!(error, "webhooks can not be called"),
         }

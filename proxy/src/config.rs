@@ -52,6 +52,10 @@ pub struct Config {
     pub sells: Vec<meter::config::SellConfig>,
     #[serde(default, rename = "webhook")]
     pub webhooks: Vec<Webhook>,
+    #[serde(default)]
+    pub orchestrator: orchestrator::Config,
+    #[serde(default, rename = "mcp")]
+    pub mcps: Vec<orchestrator::tool::config::ServerConfig>,
 }
 
 /// `[server]`: where callers come in.
@@ -281,10 +285,14 @@ pub struct Model {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
+    /// What briefs of tasks call it; they can not name it if absent.
+    #[serde(default)]
+    pub name: Option<String>,
     pub url: String,
     /// Signs each post.
     pub secret: Secret,
-    /// What it is told of: `usage`, `budget.threshold`, `budget.*` and so on.
+    /// What it is told of: `usage`, `budget.threshold`, `budget.*` and so on; and of tasks that name it.
+    #[serde(default)]
     pub topics: Vec<String>,
 }
 
@@ -341,9 +349,10 @@ impl Config {
     /// # Errors
     /// With every problem found.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
-        let config: Self =
+        let mut config: Self =
             toml::from_str(text).map_err(|error| vec![problem::of_toml(text, &error)])?;
-        let found = check::all(&config);
+        let mut found = config.look_up_secrets();
+        found.extend(check::all(&config));
         if found.is_empty() {
             return Ok(config);
         }
@@ -351,6 +360,33 @@ impl Config {
             .into_iter()
             .map(|(path, message)| problem::at(text, &path, message))
             .collect())
+    }
+}
+
+impl Config {
+    /// Looks up the secrets of tasks, whose part of the configuration knows no environment.
+    fn look_up_secrets(&mut self) -> Vec<(String, String)> {
+        use orchestrator::tool::config::Secret as Plain;
+        let mut found = Vec::new();
+        let mut look = |place: String, secret: &mut Plain| match secret::resolve(secret.expose()) {
+            Ok(text) => *secret = Plain::new(text),
+            Err(message) => found.push((place, message)),
+        };
+        for (index, server) in self.mcps.iter_mut().enumerate() {
+            for (name, value) in &mut server.env {
+                look(format!("mcp[{index}].env.{name}"), value);
+            }
+            for (name, value) in &mut server.headers {
+                look(format!("mcp[{index}].headers.{name}"), value);
+            }
+        }
+        for (index, canary) in self.orchestrator.canaries.iter_mut().enumerate() {
+            look(format!("orchestrator.canaries[{index}]"), canary);
+        }
+        if let Some(secret) = &mut self.orchestrator.secret {
+            look("orchestrator.secret".to_owned(), secret);
+        }
+        found
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn tokens(
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
     trace.flight = Some(shared.admit(&runtime)?);
-    let subject = shared.caller(request.headers(), trace)?;
+    let subject = shared.caller(&request, trace)?;
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     let (place, target) = target(&runtime, &inbound)?;

@@ -3,20 +3,21 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::UPGRADE;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_TYPE, UPGRADE};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use meter::{Ledger, Meter, Subject, Verdicts};
+use meter::{Ledger, Meter, NanoUsd, Subject, Verdicts};
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
+use wire::dialect::OPENAI_RESPONSES;
 use wire::{Dialect, Refusal, RequestId, dialect};
 
 use crate::attempt::Dispatch;
@@ -24,7 +25,7 @@ use crate::background::{self, Making};
 use crate::clock::now_ms;
 use crate::context::{Memory, Sessions};
 use crate::economy::CacheHits;
-use crate::identify::{self, Keys};
+use crate::identify::{self, Keys, Vouched};
 use crate::intake::{self, Inbound};
 use crate::learning::Learned;
 use crate::prepare::Canonical;
@@ -32,7 +33,10 @@ use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{calls, count, edge, refusal, responses, telemetry};
+use crate::{calls, count, edge, refusal, responses, tasks, telemetry};
+
+/// What a call has cost, in decimal USD.
+const COST: &str = "x-pareto-cost-usd";
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +63,8 @@ pub struct Shared {
     /// Work that outlives the request that began it, and responses in the making by their id.
     pub(crate) tasks: TaskTracker,
     pub(crate) background: DashMap<String, Arc<Making>>,
+    /// Who answers for tasks; empty where there are none.
+    pub(crate) api: OnceLock<Gateway>,
 }
 
 /// A call under way; it counts until the last of its answer is gone.
@@ -80,8 +86,8 @@ pub fn gateway(shared: Arc<Shared>) -> Gateway {
 }
 
 /// Answers one request, whatever it is.
-async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
-    let id = new_id();
+pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+    let id = id_of(&request);
     let path = dialect::plain_path(request.uri().path()).into_owned();
     let anthropic = request.headers().contains_key("anthropic-version");
     let shown = dialect::shown_at(&path, anthropic);
@@ -96,11 +102,33 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         told(&refused, &trace);
         refusal::response(&refused, shown, id)
     });
+    billed(&mut response, &trace);
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-request-id", id.clone());
         response.headers_mut().insert("request-id", id);
     }
     response
+}
+
+/// The id of a call: its own where it comes from inside, which writes it down before it calls.
+fn id_of(request: &Request<Body>) -> RequestId {
+    let given = request.extensions().get::<Vouched>();
+    let given = given.and_then(|_| request.extensions().get::<RequestId>());
+    given.copied().unwrap_or_else(new_id)
+}
+
+/// Says what the call has cost with all its attempts, those that failed and those that gave way as well. A
+/// stream's cost is not known when its head goes out.
+fn billed(response: &mut Response<Body>, trace: &Trace) {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let cost = trace.charged();
+    let is_told = response.headers().contains_key(COST);
+    if is_told || (!is_stream && cost != NanoUsd::ZERO) {
+        if let Ok(cost) = HeaderValue::from_str(&cost.to_usd()) {
+            response.headers_mut().insert(COST, cost);
+        }
+    }
 }
 
 /// An id for a call that arrives now.
@@ -153,6 +181,9 @@ async fn dispatch(
             _ => Err(refusal::wrong_method(path, "POST")),
         };
     }
+    if tasks::is_at(path) || tasks::is_response_at(path) {
+        return tasks::answer(shared, request, path, trace).await;
+    }
     if let Some(rest) = responses::kept_at(path) {
         return responses::answer(shared, request, rest, trace).await;
     }
@@ -165,7 +196,10 @@ async fn dispatch(
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
         ["v1", "models"] => models(shared, &request, None, trace),
         ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
-        ["v1", "calls", id] => calls::show(shared, request.headers(), id, trace).await,
+        ["v1", "calls", id] => {
+            let subject = shared.caller(&request, trace)?;
+            calls::show(shared, &subject, id).await
+        }
         _ => Err(refusal::no_such_path(path)),
     }
 }
@@ -179,10 +213,13 @@ async fn exchange(
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
     trace.flight = Some(shared.admit(&runtime)?);
-    let subject = shared.caller(request.headers(), trace)?;
+    let subject = shared.caller(&request, trace)?;
     let inbound = intake::read_call(request, dialect, &runtime.limits).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     trace.lap(Phase::Parse);
+    if tasks::is_task_model(&inbound.scan.model) && dialect.name() == OPENAI_RESPONSES.name() {
+        return tasks::respond(shared, &subject, inbound).await;
+    }
     if inbound.scan.background {
         return background::begin(shared, &subject, inbound, trace).await;
     }
@@ -254,13 +291,18 @@ impl Shared {
         }
     }
 
-    /// Whose key the request bears.
+    /// Whose key the request bears, or who was vouched for inside.
     pub(crate) fn caller(
         &self,
-        headers: &HeaderMap,
+        request: &Request<Body>,
         trace: &mut Trace,
     ) -> Result<Subject, Refusal> {
-        let mut subject = identify::subject(headers, &self.keys).map_err(refusal::stranger)?;
+        let headers = request.headers();
+        let subject = match request.extensions().get::<Vouched>() {
+            Some(vouched) => vouched.0.clone(),
+            None => identify::subject(headers, &self.keys),
+        };
+        let mut subject = subject.map_err(refusal::stranger)?;
         thrift::name(&mut subject, headers)?;
         trace.most = thrift::most(headers)?;
         trace.subject = Some(subject.clone());
@@ -281,7 +323,7 @@ fn models(
     one: Option<&str>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    shared.caller(request.headers(), trace)?;
+    shared.caller(request, trace)?;
     let runtime = shared.runtime.load();
     let mut names = vec!["auto", "fast", "deep"];
     names.extend(runtime.targets.iter().map(|target| &*target.name));

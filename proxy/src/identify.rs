@@ -31,6 +31,11 @@ pub(crate) enum Stranger {
     Revoked,
 }
 
+/// Whose a call is that comes from inside, beside a request that bears no key. Nothing from the network
+/// can put it there: listeners begin with a request's head and body alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Vouched(pub(crate) Result<Subject, Stranger>);
+
 /// The keys in force, replaced as a whole when they change.
 #[derive(Debug)]
 pub struct Keys {
@@ -169,6 +174,15 @@ impl Keys {
             )
         });
         self.known.store(Arc::new(known.collect()));
+    }
+
+    /// The subject of the key with this public id, if it is in force.
+    pub(crate) fn known(&self, id: &str) -> Result<Subject, Stranger> {
+        match self.known.load().get(id) {
+            Some(known) if known.revoked => Err(Stranger::Revoked),
+            Some(known) => Ok(known.subject.clone()),
+            None => Err(Stranger::WrongKey),
+        }
     }
 
     /// The pepper, for making keys.

@@ -33,6 +33,7 @@ mod responses;
 mod routing;
 pub mod runtime;
 mod serve;
+pub mod tasks;
 pub mod telemetry;
 mod thrift;
 mod trace;

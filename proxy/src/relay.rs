@@ -87,9 +87,11 @@ pub(crate) async fn whole(
         head.headers_mut().insert("x-pareto-cost-usd", cost);
     }
     if let Verdict::Escalated(cause) = verdict {
-        let (body, cost) = (reply, trace.cost);
         let unkept = Box::new(unkept);
-        let kept = Kept::Whole { body, unkept, cost };
+        let kept = Kept::Whole {
+            body: reply,
+            unkept,
+        };
         return Err(doubted(cause, head, kept, trace));
     }
     unkept.keep();

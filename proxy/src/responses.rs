@@ -52,7 +52,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
     trace.flight = Some(shared.admit(&runtime)?);
-    let subject = shared.caller(request.headers(), trace)?;
+    let subject = shared.caller(&request, trace)?;
     let limits = &runtime.limits;
     let (head, body) = request.into_parts();
     let bytes = intake::read_body(body, limits)

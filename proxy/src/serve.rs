@@ -142,7 +142,9 @@ fn call(
     mut gateway: Gateway,
     request: Request<Incoming>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+    let mut request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+    // Who is vouched for inside stands here; nothing that came over the network may.
+    request.extensions_mut().clear();
     Service::call(&mut gateway, request)
 }
 

@@ -1,6 +1,7 @@
 //! What is known of one call while it is under way: ids, phases, and in the end its log line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use meter::Subject;
@@ -71,6 +72,8 @@ pub(crate) struct Trace {
     pub(crate) cap: Option<u64>,
     /// What the last answer that was read whole cost.
     pub(crate) cost: Option<meter::NanoUsd>,
+    /// What all attempts so far have cost, in nano-USD; all copies of the trace count together.
+    charged: Arc<AtomicI64>,
     /// What is left of a budget that wants it told.
     pub(crate) remaining: Option<meter::NanoUsd>,
     /// Counts the call as under way for as long as any copy of its trace lives.
@@ -94,9 +97,20 @@ impl Trace {
             most: None,
             cap: None,
             cost: None,
+            charged: Arc::default(),
             remaining: None,
             flight: None,
         }
+    }
+
+    /// Counts what an attempt has cost.
+    pub(crate) fn charge(&self, cost: meter::NanoUsd) {
+        self.charged.fetch_add(cost.0, Ordering::Relaxed);
+    }
+
+    /// What all attempts so far have cost.
+    pub(crate) fn charged(&self) -> meter::NanoUsd {
+        meter::NanoUsd(self.charged.load(Ordering::Relaxed))
     }
 
     /// Books the time since the last call of this to `phase`.

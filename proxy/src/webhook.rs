@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::books::export;
 use crate::clock::now_ms;
 use crate::config::{Secret, Upstream, Webhook};
+use crate::tasks::assemble::{Notice, Notices};
 use crate::upstream::{self, Pieces};
 
 /// How often it is looked for something to tell.
@@ -37,11 +38,15 @@ const LONGEST_WAIT_MS: i64 = 3_600_000;
 /// Everyone who is told.
 pub(crate) struct Webhooks {
     books: Arc<dyn Books>,
+    /// Notices about tasks, where there are any.
+    notices: Option<Notices>,
     hooks: Vec<Hook>,
     client: Client<HttpsConnector<HttpConnector>, Pieces>,
 }
 
 struct Hook {
+    /// What tasks call it.
+    called: Option<String>,
     /// Its address, by which it is remembered how far it has been told.
     name: String,
     uri: Uri,
@@ -67,12 +72,14 @@ impl Webhooks {
     /// The listeners of a configuration.
     pub(crate) fn build(
         books: Arc<dyn Books>,
+        notices: Option<Notices>,
         config: &[Webhook],
         patience: &Upstream,
     ) -> Result<Self, String> {
         let hook = |it: &Webhook| {
             let uri = it.url.parse::<Uri>();
             Ok(Hook {
+                called: it.name.clone(),
                 name: it.url.clone(),
                 uri: uri.map_err(|error| format!("webhook `{}`: {error}", it.url))?,
                 secret: it.secret.clone(),
@@ -83,6 +90,7 @@ impl Webhooks {
         };
         Ok(Self {
             books,
+            notices,
             hooks: config.iter().map(hook).collect::<Result<_, String>>()?,
             client: upstream::client(false, patience)?,
         })
@@ -95,6 +103,9 @@ impl Webhooks {
                 tokio::time::sleep(EVERY).await;
                 if let Err(error) = self.events().await {
                     tracing::warn!(%error, "the outbox could not be read");
+                }
+                if let Err(error) = self.tasks().await {
+                    tracing::warn!(error, "notices about tasks could not be read");
                 }
                 for place in 0..self.hooks.len() {
                     if let Err(error) = self.entries(place).await {
@@ -142,6 +153,33 @@ impl Webhooks {
             }
         }
         Ok(())
+    }
+
+    /// Delivers notices about tasks, each to the listener that its brief names.
+    async fn tasks(&self) -> Result<(), String> {
+        let Some(notices) = &self.notices else {
+            return Ok(());
+        };
+        let due = notices.clone();
+        for notice in blocking(move || due.due(LEASE_MS, BATCH)).await? {
+            let told = self.notify(&notice).await;
+            if let Err(error) = &told {
+                let (id, webhook) = (&notice.id, &notice.webhook);
+                tracing::warn!(webhook, id, error, "a notice about a task was not taken");
+            }
+            let notices = notices.clone();
+            let outcome = move || notices.told(&notice, told.as_ref().copied().map_err(|it| &**it));
+            blocking(outcome).await?;
+        }
+        Ok(())
+    }
+
+    async fn notify(&self, notice: &Notice) -> Result<(), String> {
+        let is_meant = |hook: &&Hook| hook.called.as_deref() == Some(&notice.webhook);
+        let hook = self.hooks.iter().find(is_meant);
+        let hook = hook.ok_or_else(|| format!("no webhook is called `{}`", notice.webhook))?;
+        let body = Bytes::from(notice.body.clone());
+        self.post(hook, &notice.id, body).await
     }
 
     /// Tells a listener of the entries and corrections behind those that it knows.
@@ -229,6 +267,14 @@ impl Webhooks {
         }
         Err(format!("it answered with status {status}"))
     }
+}
+
+/// Asks what blocks, off the reactor.
+async fn blocking<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let asked = tokio::task::spawn_blocking(question).await;
+    asked.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// `v1=` and the HMAC-SHA-256 of timestamp, dot and body, in hex.

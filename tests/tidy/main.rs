@@ -245,6 +245,8 @@ fn every_configuration_key_is_in_the_commented_file() {
         "router/src/cascade.rs",
         "meter/src/config.rs",
         "store/src/config.rs",
+        "orchestrator/src/config.rs",
+        "orchestrator/src/tool/config.rs",
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         let fields = text

@@ -1,6 +1,7 @@
 //! What an auditor and an operator look at: every event of every task, whether the log is whole, tools and
 //! what was accepted of them, skills, and all that waits for somebody to look.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{Method, Response};
@@ -166,7 +167,11 @@ pub(super) async fn lines(desk: &Desk, it: &Question) -> Result<Response<Body>, 
     let page = desk.ask(move |log| page(log, &caller, &wanted)).await?;
     let next = page.next.map(|(task, seq)| format!("{task}:{seq}"));
     if it.asked("format") == Some("jsonl") || it.accepts("application/jsonl") {
-        let lines: String = page.lines.iter().map(|line| format!("{line}\n")).collect();
+        let mut lines = String::new();
+        for line in &page.lines {
+            // Writing to a String can not fail.
+            let _written = writeln!(lines, "{line}");
+        }
         let mut response = answer::whole(200, "application/jsonl", lines);
         if let Some(next) = next {
             let name = http::HeaderName::from_static("x-pareto-next");

@@ -26,24 +26,20 @@ pub(super) async fn route(
     rest: &[&str],
 ) -> Result<Response<Body>, Problem> {
     match rest {
-        [] => match it.method {
-            Method::POST => create(desk, it).await,
-            _ => {
-                it.only(&[Method::GET, Method::POST])?;
-                list(desk, it).await
-            }
-        },
-        [id] => match it.method {
-            Method::DELETE => {
-                desk.erase(&it.caller, task(id)?).await?;
-                let gone = json!({ "id": id, "object": "task.deleted", "deleted": true });
-                Ok(answer::json(200, &gone))
-            }
-            _ => {
-                it.only(&[Method::GET, Method::DELETE])?;
-                show(desk, it, task(id)?).await
-            }
-        },
+        [] if it.method == Method::POST => create(desk, it).await,
+        [] => {
+            it.only(&[Method::GET, Method::POST])?;
+            list(desk, it).await
+        }
+        [id] if it.method == Method::DELETE => {
+            desk.erase(&it.caller, task(id)?).await?;
+            let gone = json!({ "id": id, "object": "task.deleted", "deleted": true });
+            Ok(answer::json(200, &gone))
+        }
+        [id] => {
+            it.only(&[Method::GET, Method::DELETE])?;
+            show(desk, it, task(id)?).await
+        }
         [id, "events"] => {
             it.only(&[Method::GET])?;
             events::route(desk, it, task(id)?).await

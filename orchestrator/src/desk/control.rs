@@ -21,7 +21,7 @@ pub struct About<'a> {
     pub etag: Option<&'a str>,
 }
 
-impl<'a> About<'a> {
+impl About<'_> {
     /// The task, however it stands.
     pub fn task(task: TaskId) -> Self {
         Self { task, etag: None }

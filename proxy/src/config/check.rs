@@ -38,12 +38,38 @@ pub(super) fn all(config: &Config) -> Findings {
             found.push((format!("webhook[{index}].url"), message));
         }
     }
+    tasks(config, &mut found);
     if let Some(name) = config.routing.step.unsound() {
         let message = format!("`{name}` must be log-odds from -10 to 10");
         found.push((format!("routing.step.{name}"), message));
     }
     prices(config, &mut found);
     found
+}
+
+/// What tasks go by.
+fn tasks(config: &Config, found: &mut Findings) {
+    for (key, message) in config.orchestrator.problems() {
+        found.push((format!("orchestrator.{key}"), message));
+    }
+    let mut names = HashSet::new();
+    for (index, server) in config.mcps.iter().enumerate() {
+        for message in server.validate() {
+            found.push((format!("mcp[{index}]"), message));
+        }
+        if !names.insert(&server.name) {
+            let message = format!("there are two servers `{}`", server.name);
+            found.push((format!("mcp[{index}].name"), message));
+        }
+    }
+    let mut names = HashSet::new();
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        let Some(name) = &webhook.name else { continue };
+        if name.is_empty() || !names.insert(name) {
+            let message = format!("`{name}` is empty or another webhook's name");
+            found.push((format!("webhook[{index}].name"), message));
+        }
+    }
 }
 
 /// What rules, classes and labels name must be there.

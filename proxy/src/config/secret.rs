@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 /// Resolves a reference; text without one is taken as it is.
-fn resolve(text: &str) -> Result<String, String> {
+pub(super) fn resolve(text: &str) -> Result<String, String> {
     let Some(name) = text
         .strip_prefix("${")
         .and_then(|rest| rest.strip_suffix('}'))

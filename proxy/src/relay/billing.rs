@@ -144,10 +144,10 @@ impl Billing {
     }
 
     /// A better answer has begun; the upstream is cancelled and bills what it wrote until it noticed.
-    pub(crate) fn cut(&mut self, facts: &Facts) -> Option<NanoUsd> {
+    pub(crate) fn cut(&mut self, facts: &Facts) {
         let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
         let used = self.used(facts, output);
-        self.settle(Outcome::Interrupted, used)
+        self.settle(Outcome::Interrupted, used);
     }
 
     /// The caller left; the upstream is cancelled and bills what it wrote until it noticed.
@@ -278,6 +278,7 @@ impl Billing {
             tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
         }
         let entry = &settled.entry;
+        self.trace.charge(entry.cost);
         telemetry::settled(entry);
         let stays = !self.gives_way;
         if let (Outcome::Completed, Some((sessions, session)), true) = (outcome, &self.seat, stays)

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
-use meter::NanoUsd;
 use tokio::time::Instant;
 
 use super::keeper::Unkept;
@@ -40,7 +39,6 @@ pub(super) enum Kept {
     Whole {
         body: Bytes,
         unkept: Box<Unkept>,
-        cost: Option<NanoUsd>,
     },
     Stream(Box<Stream>),
 }
@@ -58,11 +56,10 @@ impl Doubted {
         }
     }
 
-    /// Ends it, because a better answer has begun; says what it cost.
-    pub(crate) fn cut(self) -> Option<NanoUsd> {
-        match self.kept {
-            Kept::Whole { cost, .. } => cost,
-            Kept::Stream(stream) => stream.cut(),
+    /// Ends it, because a better answer has begun. What it cost counts for the call all the same.
+    pub(crate) fn cut(self) {
+        if let Kept::Stream(stream) = self.kept {
+            stream.cut();
         }
     }
 

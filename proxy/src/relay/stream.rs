@@ -142,12 +142,12 @@ impl Stream {
     }
 
     /// Ends it unreleased, because a better answer has begun.
-    pub(super) fn cut(mut self) -> Option<NanoUsd> {
+    pub(super) fn cut(mut self) {
         let facts = self.feed.facts();
         if self.is_whole() {
-            self.billing.complete(&facts, 0)
+            self.billing.complete(&facts, 0);
         } else {
-            self.billing.cut(&facts)
+            self.billing.cut(&facts);
         }
     }
 

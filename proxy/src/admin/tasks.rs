@@ -1,0 +1,59 @@
+//! The API of tasks for the operator, who sees those of all tenants: `/api/v1/...` answers as `/v1/...`
+//! does. `x-pareto-tenant`, or `tenant` in the query, says for whom.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use meter::Subject;
+
+use super::{Admin, Problem};
+use crate::tasks::{Asked, Asking, ask, is_at};
+
+/// The longest body, in bytes.
+const MOST_BODY: usize = 1 << 20;
+
+/// All routes; whoever comes here is the operator.
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/api/v1/{*rest}", any(answer))
+}
+
+async fn answer(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
+    let path = request.uri().path();
+    let is_known = path.strip_prefix("/api").is_some_and(is_at);
+    let api = admin.parts.shared.api.get().cloned();
+    let api = api.filter(|_| is_known);
+    let missing = || Problem(StatusCode::NOT_FOUND, format!("there is nothing at {path}"));
+    let api = api.ok_or_else(missing)?;
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, MOST_BODY).await.map_err(|_| {
+        let detail = format!("the body is longer than {MOST_BODY} bytes, or broke off");
+        Problem(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    })?;
+    let asking = Asking {
+        subject: operator(&head.headers, &head.uri),
+        is_operator: true,
+    };
+    let asked = Asked {
+        method: head.method,
+        uri: head.uri,
+        headers: &head.headers,
+        body,
+    };
+    let response = ask(api, asked, asking).await;
+    Ok(response.map(Body::new).into_response())
+}
+
+/// The operator, for a tenant where one is named.
+fn operator(headers: &HeaderMap, uri: &Uri) -> Subject {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+    let asked = pairs.find(|(name, _)| *name == "tenant");
+    let tenant = header("x-pareto-tenant").or(asked.map(|(_, tenant)| tenant));
+    let mut subject = Subject::of_key(tenant.unwrap_or_default(), "", "", "");
+    subject.user = header("x-pareto-user").unwrap_or_default().into();
+    subject
+}
