@@ -24,6 +24,8 @@ const LONGEST: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Where `pareto task run` says how its gateway is reached.
 const SESSION: &str = "gateway.json";
+/// Its folder, where no other is named.
+const FOLDER: &str = "pareto-tasks";
 /// Where it keeps its key.
 const KEY: &str = "caller.key";
 
@@ -39,15 +41,40 @@ pub(super) struct Place {
     /// The person who acts, for approvals that name their approvers.
     #[arg(long)]
     pub(super) user: Option<String>,
-    /// Without an address: the folder of `pareto task run`, whose gateway is asked while it runs.
-    #[arg(long, default_value = "pareto-tasks")]
-    pub(super) data: PathBuf,
+    #[arg(
+        long,
+        help = "The folder of `pareto task run`; without an address, its gateway is asked while it runs [default: pareto-tasks]"
+    )]
+    pub(super) data: Option<PathBuf>,
     /// Speak to the admin listener, with its token as the key.
     #[arg(long)]
     pub(super) operator: bool,
     /// As the operator: for this tenant.
     #[arg(long, requires = "operator")]
     pub(super) tenant: Option<String>,
+}
+
+impl Place {
+    /// The folder of `pareto task run`.
+    pub(super) fn folder(&self) -> &Path {
+        self.data.as_deref().unwrap_or_else(|| Path::new(FOLDER))
+    }
+
+    /// What another command must be told to find the same gateway, with a space before it; `local` is the
+    /// folder of a gateway in this process.
+    pub(super) fn words(&self, local: Option<&Path>) -> String {
+        if let Some(address) = &self.address {
+            return format!(" --address {address} --key KEY");
+        }
+        let folder = local.unwrap_or_else(|| self.folder());
+        let whole = |path: &Path| std::path::absolute(path).ok();
+        let is_default = whole(Path::new(FOLDER)) == whole(folder);
+        if is_default || std::env::var("PARETO_ADDRESS").is_ok() {
+            String::new()
+        } else {
+            format!(" --data {}", folder.display())
+        }
+    }
 }
 
 /// A gateway did not do what was asked.
@@ -67,11 +94,6 @@ pub(super) enum AskError {
 }
 
 impl AskError {
-    /// Whether the gateway refused under this code.
-    pub(super) fn is(&self, wanted: &str) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == wanted)
-    }
-
     /// Whether there is no such thing.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
@@ -138,17 +160,17 @@ impl Client {
             let key = key.context("give the gateway's --key, or set PARETO_KEY")?;
             return Self::at(&address, key, place);
         }
-        let session = Session::read(&place.data).with_context(|| {
+        let session = Session::read(place.folder()).with_context(|| {
             format!(
                 "no gateway is named: give --address and --key, or --data with the folder of a `pareto task run` \
                  that is under way ({} has none)",
-                place.data.display()
+                place.folder().display()
             )
         })?;
         let (address, file) = if place.operator {
-            (session.admin, place.data.join("admin.token"))
+            (session.admin, place.folder().join("admin.token"))
         } else {
-            (session.address, kept_key(&place.data))
+            (session.address, kept_key(place.folder()))
         };
         Self::at(&address, read_secret(&file)?, place)
     }
@@ -220,6 +242,17 @@ impl Client {
         };
         let answer = tokio::time::timeout(PATIENCE, asking).await;
         answer.unwrap_or_else(|_| Err(self.unreachable("no answer within two minutes".to_owned())))
+    }
+
+    /// A call of a model as the ledger has it.
+    pub(super) async fn settled(&self, request: &str) -> Result<Value, AskError> {
+        // The operator asks for calls of all tenants at a place of their own.
+        let path = if self.place.operator {
+            format!("/calls/{}", segment(request))
+        } else {
+            format!("/v1/calls/{}", segment(request))
+        };
+        self.get(&path).await
     }
 
     /// The events of a task behind the event `after`, as they happen.

@@ -19,7 +19,10 @@ pub(super) fn text(text: &str) -> String {
 
 /// The text on one line of at most `most` characters.
 pub(super) fn line(written: &str, most: usize) -> String {
-    let one = text(written).split_whitespace().collect::<Vec<_>>().join(" ");
+    let one = text(written)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     line_kept(&one, most)
 }
 

@@ -31,7 +31,11 @@ pub(super) enum Move {
 /// The request in full: what would happen, where it goes, why it asks.
 pub(super) fn shown(request: &Value) -> String {
     let asking = text(request, "/asking");
-    let mut lines = vec![format!("--- {} ({})", headline(asking), text(request, "/id"))];
+    let mut lines = vec![format!(
+        "--- {} ({})",
+        headline(asking),
+        text(request, "/id")
+    )];
     if asking == "input" {
         lines.push(plain::text(text(request, "/question")));
         for (place, choice) in list(request, "/choices").iter().enumerate() {
@@ -39,10 +43,7 @@ pub(super) fn shown(request: &Value) -> String {
             lines.push(format!("  {}  {choice}", place + 1));
         }
         if let Some(default) = request.get("default").and_then(Value::as_str) {
-            lines.push(format!(
-                "without an answer: {}",
-                plain::line(default, 200)
-            ));
+            lines.push(format!("without an answer: {}", plain::line(default, 200)));
         }
         return lines.join("\n");
     }
@@ -95,7 +96,9 @@ fn act(item: &Value) -> Vec<String> {
     let preview = plain::text(text(item, "/preview"));
     lines.extend(preview.lines().skip(1).map(|line| format!("  | {line}")));
     for (name, bytes) in cut(item) {
-        lines.push(format!("  NOTE: {name} is cut here, it has {bytes} bytes; [v] shows all of it"));
+        lines.push(format!(
+            "  NOTE: {name} is cut here, it has {bytes} bytes; [v] shows all of it"
+        ));
     }
     if item.get("tainted") == Some(&Value::Bool(true)) {
         lines.push(
@@ -110,7 +113,9 @@ fn act(item: &Value) -> Vec<String> {
 fn cut(item: &Value) -> Vec<(&str, usize)> {
     let arguments = item.get("arguments").and_then(Value::as_object);
     let lengths = arguments.into_iter().flatten().map(|(name, value)| {
-        let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+        let length = value
+            .as_str()
+            .map_or_else(|| value.to_string().len(), str::len);
         (name.as_str(), length)
     });
     lengths.filter(|(_, length)| *length > PREVIEWED).collect()
@@ -121,7 +126,9 @@ pub(super) fn whole(request: &Value) -> String {
     let acts = list(request, "/items").iter().map(|item| {
         let arguments = item.get("arguments").and_then(Value::as_object);
         let lines = arguments.into_iter().flatten().map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             format!("{}:\n{}\n", plain::line(name, 100), plain::text(&value))
         });
         format!("--- {}\n{}", text(item, "/tool"), lines.collect::<String>())
@@ -211,7 +218,9 @@ pub(super) fn rule(request: &Value) -> Option<Value> {
     // A star of the act's own would stand for any text in a rule.
     let named = arguments.iter().filter_map(|(name, value)| {
         let text = value.as_str().filter(|it| !it.contains('*'))?;
-        places.contains(value).then(|| (name.clone(), Value::from(text)))
+        places
+            .contains(value)
+            .then(|| (name.clone(), Value::from(text)))
     });
     let named: Map<String, Value> = named.collect();
     (named.len() >= usize::from(!places.is_empty())).then(|| {
@@ -266,7 +275,9 @@ pub(super) fn how_to(request: &Value, place: &str) -> String {
     match text(request, "/asking") {
         "input" => format!("answer with: pareto task answer {id} TEXT{place}"),
         "unknown" => {
-            format!("settle it with: pareto task approve {id} --settle happened|again|give_up{place}")
+            format!(
+                "settle it with: pareto task approve {id} --settle happened|again|give_up{place}"
+            )
         }
         "budget" => format!(
             "decide with: pareto task approve {id} --more USD{place}, or --deny --reason TEXT"
@@ -319,7 +330,10 @@ mod tests {
         assert_eq!(read(&acts, "s"), Move::Rule);
         assert_eq!(read(&acts, "q"), Move::Leave);
         for unclear in ["", "yes", "h"] {
-            assert!(matches!(read(&acts, unclear), Move::Unclear(_)), "{unclear}");
+            assert!(
+                matches!(read(&acts, unclear), Move::Unclear(_)),
+                "{unclear}"
+            );
         }
         let budget = json!({ "asking": "budget" });
         assert_eq!(
@@ -352,6 +366,9 @@ mod tests {
         for asking in ["budget", "unknown", "input"] {
             assert_eq!(by_itself(&json!({ "asking": asking }), true), None);
         }
-        assert_eq!(by_itself(&json!({ "asking": "unknown" }), false), Some(settle("give_up")));
+        assert_eq!(
+            by_itself(&json!({ "asking": "unknown" }), false),
+            Some(settle("give_up"))
+        );
     }
 }

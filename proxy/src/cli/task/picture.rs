@@ -39,7 +39,9 @@ fn tree(plan: &Value) -> Vec<Placed<'_>> {
         }
     }
     let mut placed = Vec::new();
-    let roots = nodes.iter().filter(|it| !parents.contains_key(text(it, "/id")));
+    let roots = nodes
+        .iter()
+        .filter(|it| !parents.contains_key(text(it, "/id")));
     let mut open: Vec<&Value> = roots.rev().collect();
     while let Some(node) = open.pop() {
         let id = text(node, "/id");
@@ -50,7 +52,9 @@ fn tree(plan: &Value) -> Vec<Placed<'_>> {
             depth: depths.get(id).copied().unwrap_or(0),
             also: needs.filter(|need| *need != parent).collect(),
         });
-        let children = nodes.iter().filter(|it| parents.get(text(it, "/id")) == Some(&id));
+        let children = nodes
+            .iter()
+            .filter(|it| parents.get(text(it, "/id")) == Some(&id));
         open.extend(children.rev());
         if placed.len() > nodes.len() {
             break;
@@ -93,7 +97,11 @@ pub(super) fn plan_lines(plan: &Value, width: usize) -> Vec<String> {
             line.push_str(&format!(" (attempt {})", number(node, "/attempt")));
         }
         if !models.is_empty() {
-            line.push_str(&format!("  {}  {} USD", models.join(", "), text(node, "/cost_usd")));
+            line.push_str(&format!(
+                "  {}  {} USD",
+                models.join(", "),
+                text(node, "/cost_usd")
+            ));
         }
         plain::line_kept(&line, width)
     });
@@ -104,7 +112,15 @@ pub(super) fn plan_lines(plan: &Value, width: usize) -> Vec<String> {
 pub(super) fn plan_table(plan: &Value) -> String {
     let mut table = Table::new();
     table.set_header([
-        "step", "status", "kind", "title", "after", "models", "calls", "tools", "cost, USD",
+        "step",
+        "status",
+        "kind",
+        "title",
+        "after",
+        "models",
+        "calls",
+        "tools",
+        "cost, USD",
     ]);
     for placed in tree(plan) {
         let node = placed.node;

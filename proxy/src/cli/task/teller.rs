@@ -92,7 +92,10 @@ impl Teller {
     fn of_effect(&mut self, kind: &str, data: &Value) -> Option<String> {
         let effect = text(data, "/effect").to_owned();
         if kind == "effect.intent" {
-            let named = (text(data, "/node").to_owned(), text(data, "/tool").to_owned());
+            let named = (
+                text(data, "/node").to_owned(),
+                text(data, "/tool").to_owned(),
+            );
             let arguments = data.get("arguments").map(Value::to_string);
             let arguments = plain::line(&arguments.unwrap_or_default(), MOST);
             let gate = match text(data, "/gate") {
@@ -119,7 +122,11 @@ impl Teller {
             "effect.unknown" => format!("may have acted, and nobody here can tell: {}", why()),
             "effect.reconciled" => {
                 let happened = data.get("happened") == Some(&Value::Bool(true));
-                let word = if happened { "had acted" } else { "had not acted" };
+                let word = if happened {
+                    "had acted"
+                } else {
+                    "had not acted"
+                };
                 format!("{word}: {}", plain::line(text(data, "/how"), MOST))
             }
             "effect.denied" => format!("was denied: {}", why()),
@@ -160,8 +167,10 @@ fn of_plan(kind: &str, data: &Value) -> Option<String> {
                 number(data, "/plan/max_parallel"),
             );
             let steps = steps.iter().map(|step| {
-                let before: Vec<&str> =
-                    list(step, "/depends_on").iter().filter_map(Value::as_str).collect();
+                let before: Vec<&str> = list(step, "/depends_on")
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect();
                 let before = if before.is_empty() {
                     String::new()
                 } else {
@@ -177,9 +186,14 @@ fn of_plan(kind: &str, data: &Value) -> Option<String> {
             first + &steps.collect::<String>()
         }
         "plan.refused" => {
-            let problems: Vec<&str> =
-                list(data, "/problems").iter().filter_map(Value::as_str).collect();
-            format!("the plan is refused: {}", plain::line(&problems.join("; "), MOST))
+            let problems: Vec<&str> = list(data, "/problems")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            format!(
+                "the plan is refused: {}",
+                plain::line(&problems.join("; "), MOST)
+            )
         }
         "node.started" if number(data, "/attempt") > 1 => {
             format!("{node}: begins, attempt {}", number(data, "/attempt"))
@@ -200,8 +214,10 @@ fn of_request(kind: &str, data: &Value) -> Option<String> {
     let why = || plain::line(text(data, "/why"), MOST);
     Some(match kind {
         "approval.requested" => {
-            let tools: Vec<&str> =
-                list(data, "/items").iter().map(|item| text(item, "/tool")).collect();
+            let tools: Vec<&str> = list(data, "/items")
+                .iter()
+                .map(|item| text(item, "/tool"))
+                .collect();
             let about = match text(data, "/asking") {
                 "budget" => "more money".to_owned(),
                 "unknown" => format!("what became of {}", tools.join(", ")),
