@@ -3,7 +3,7 @@
 //! is the oracle of every test about money.
 
 mod calls;
-mod play;
+pub mod play;
 mod script;
 mod steps;
 

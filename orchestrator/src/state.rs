@@ -370,7 +370,7 @@ impl State {
         checks.all(|check| self.checks.get(&check.id).is_some_and(|it| it.passed))
     }
 
-    /// Text that the owner vouches for: destinations that stand in it are the owner's own.
+    /// Text that the owner or the operator vouches for: destinations that stand in it are the owner's own.
     pub fn trusted_text(&self) -> String {
         let mut text = self.brief.objective.clone();
         let more = self.brief.constraints.iter().chain(&self.steers);
@@ -379,11 +379,11 @@ impl State {
             text.push('\n');
             text.push_str(piece);
         }
-        for effect in self
-            .effects
-            .values()
-            .filter(|it| it.tool == crate::next::ASK_USER)
-        {
+        // What the owner answered, and what tools say that the operator trusts.
+        let vouched = |effect: &&Effect| {
+            effect.tool == crate::next::ASK_USER || (effect.tool.contains("__") && !effect.tainted)
+        };
+        for effect in self.effects.values().filter(vouched) {
             if let Some(result) = effect.result.as_ref().filter(|it| !it.is_error) {
                 text.push('\n');
                 text.push_str(&result.shown);

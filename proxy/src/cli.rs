@@ -106,15 +106,18 @@ enum Command {
     /// Add, list, run and stop schedules of tasks.
     Schedules(schedules::Schedules),
     /// Run a server of tools so that nothing of it is left behind.
-    #[command(hide = true, disable_help_flag = true)]
+    #[command(hide = true)]
     Guard(Guard),
 }
 
 #[derive(Debug, Args)]
 struct Guard {
-    /// `[--parent PID] -- COMMAND ARGUMENTS..`, read where it is carried out.
-    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
-    words: Vec<OsString>,
+    /// The process with which everything ends; whoever started this one, where it is not said.
+    #[arg(long)]
+    parent: Option<u32>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -167,7 +170,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tools(tools) => tools.run()?,
         Command::Skills(skills) => return skills.run(),
         Command::Schedules(schedules) => schedules.run()?,
-        Command::Guard(guard) => return Ok(assemble::guard(guard.words)),
+        Command::Guard(guard) => return Ok(assemble::guard(guard.parent, guard.command)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //! program of its own, and clients that speak HTTP and raw bytes.
 
 pub mod client;
+pub mod errand;
 pub mod fill;
 pub mod golden;
 pub mod memory_log;
@@ -12,6 +13,7 @@ pub mod talk;
 pub mod world;
 
 pub use client::{Client, Reply};
+pub use errand::Errand;
 pub use memory_log::MemoryLog;
 pub use postgres::Postgres;
 pub use process::Process;

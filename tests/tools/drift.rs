@@ -27,6 +27,7 @@ async fn drift_by_schema(words: &[&str]) {
         if !offer.withheld.is_empty() {
             break offer;
         }
+        tokio::task::yield_now().await;
     };
     assert_eq!(offer.tools.len(), count - 1);
     let [withheld] = &offer.withheld[..] else {

@@ -57,6 +57,16 @@ impl Kit {
 
     /// A host of these servers on a log.
     pub fn of(servers: Vec<ServerConfig>, log: Arc<dyn TaskLog>, folder: TempDir) -> Self {
+        Self::guarded(servers, log, folder, Some(PathBuf::from(PARETO)))
+    }
+
+    /// The same with another guardian, or none.
+    pub fn guarded(
+        servers: Vec<ServerConfig>,
+        log: Arc<dyn TaskLog>,
+        folder: TempDir,
+        guard: Option<PathBuf>,
+    ) -> Self {
         let problems = orchestrator::tool::config::problems(&servers);
         assert!(problems.is_empty(), "{problems:?}");
         let tracker = TaskTracker::new();
@@ -64,7 +74,7 @@ impl Kit {
             log: Arc::clone(&log),
             outbound: proxy::outbound::any(&Upstream::default()).unwrap(),
             tracker: tracker.clone(),
-            guard: Some(PathBuf::from(PARETO)),
+            guard,
         };
         Self {
             host: Host::new(servers, parts),

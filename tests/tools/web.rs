@@ -56,7 +56,9 @@ async fn streamable_http_works_in_the_new_way_and_in_the_old() {
         assert_eq!(calls[0]["key"], "key-1");
         // Its word that its tools have changed comes by a stream of its own.
         done(kit.call("mutate", json!({})).await);
-        while kit.offer().await.withheld.is_empty() {}
+        while kit.offer().await.withheld.is_empty() {
+            tokio::task::yield_now().await;
+        }
         // A crash in flight, and then nobody is there.
         let crashed = kit.call("crash_after", json!({})).await;
         assert!(matches!(crashed, Outcome::Lost(_)), "{crashed:?}");

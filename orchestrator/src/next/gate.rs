@@ -131,6 +131,7 @@ pub fn judge(
         (Some(tool), Ok(arguments)) => decide(state, rules, node, at, tool, &item, arguments),
     };
     let effect = effect_id(state, &node.id, ordinal);
+    let tainted = taints(state, rules, shown, &item.arguments);
     let manifest = &shown.manifest;
     Event::EffectIntent {
         key: key(rules, state, &effect),
@@ -143,7 +144,7 @@ pub fn judge(
         arguments: item.arguments,
         class: manifest.class,
         verb: manifest.verb,
-        tainted: taints(state, shown),
+        tainted,
         digest: item.digest,
         cost: cost(manifest),
         gate,
@@ -202,6 +203,9 @@ fn decide(
             "verb",
             format!("{name} acts on the world, and this step may not"),
         );
+    }
+    if let Some(name) = unnamed(tool, arguments) {
+        return denied("arguments", format!("{} takes no argument `{name}`", tool.definition.name));
     }
     if let Some(why) = leaks(rules, arguments) {
         return denied("egress", why);
@@ -274,10 +278,9 @@ pub(super) fn asks(
 ) -> bool {
     let manifest = &tool.manifest;
     let destinations = destinations(manifest, &item.arguments);
-    if (tainted || state.nodes.values().any(|it| it.tainted))
-        && !destinations.is_empty()
-        && !are_owners(state, &destinations)
-    {
+    // Models read descriptions, results and files of servers: a destination is free only where the owner or
+    // the owner's own records name it.
+    if !destinations.is_empty() && !are_owners(state, &destinations) {
         return true;
     }
     if manifest.verb < Verb::Execute {
@@ -374,15 +377,31 @@ fn leaks(rules: &Rules, arguments: &Value) -> Option<String> {
 }
 
 /// Whether what comes back is text that nobody vouches for.
-fn taints(state: &State, tool: &Offered) -> bool {
+fn taints(state: &State, rules: &Rules, tool: &Offered, arguments: &Value) -> bool {
     let name = tool.definition.name.as_str();
     if !tool.definition.server.is_empty() || name == "http_fetch" {
         return !tool.manifest.trusted;
     }
+    if name == SKILL_LOAD || name == SKILL_READ {
+        let named = arguments.get("name").and_then(Value::as_str);
+        let skill = rules.skills.iter().find(|skill| Some(skill.name.as_str()) == named);
+        return skill.is_none_or(|skill| !skill.trusted);
+    }
     // The workspace and left-out parts hold what steps have put there.
     let holds = name.starts_with("fs_") || name.starts_with("document_") || name == ARTIFACT_READ;
-    let any = state.nodes.values().any(|node| node.tainted);
-    (holds && any) || (name.starts_with("skill_") && state.brief.skills.iter().any(|_| any))
+    holds && state.nodes.values().any(|node| node.tainted)
+}
+
+/// Arguments that the tool does not name: a place to carry something out by.
+fn unnamed(tool: &Offered, arguments: &Value) -> Option<String> {
+    let schema = &tool.definition.input_schema;
+    let named = schema.get("properties")?.as_object()?;
+    let open = schema.get("additionalProperties");
+    if open.is_some_and(|open| open.as_bool() != Some(false)) {
+        return None;
+    }
+    let mut given = arguments.as_object()?.keys();
+    given.find(|name| !named.contains_key(*name)).cloned()
 }
 
 /// An act as a person sees it.

@@ -674,7 +674,13 @@ impl State {
                 self.approved.retain(|_, grant| grant.request != request);
                 self.approved_kinds.retain(|_, by| *by != request);
                 if let Some(it) = self.requests.get_mut(&request) {
-                    (it.open, it.end) = (false, why);
+                    // What was decided before stays told: some of its acts may have been done.
+                    it.end = if it.open {
+                        why
+                    } else {
+                        format!("{}; taken back: {why}", it.end)
+                    };
+                    it.open = false;
                 }
             }
             Event::InputReceived { request, answer } => {

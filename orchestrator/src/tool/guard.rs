@@ -24,10 +24,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Looks before it gives up on what can not be killed, which is about four seconds.
 const LOOKS: u32 = 2_000;
 
-/// Runs `[--parent PID] -- COMMAND ARGUMENTS..` as a guardian and ends with the command's code; 127
-/// where it could not be started.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = Order::read(args).and_then(|order| {
+/// Runs a program with its arguments under guard and ends with its code; 127 where it could not be
+/// started. `parent` is the process with which all of it ends; whoever started us, where it is not said.
+pub fn run(parent: Option<u32>, command: Vec<OsString>) -> ExitCode {
+    let done = Order::new(parent, command).and_then(|order| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -44,7 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The words that make Pareto a guardian of `command`, for the process `parent`.
+/// The words on the command line that make Pareto a guardian of `command`, for the process `parent`.
 pub(super) fn words(parent: u32, command: &[String]) -> impl Iterator<Item = String> {
     let head = ["guard", "--parent", &parent.to_string(), "--"].map(str::to_owned);
     head.into_iter().chain(command.iter().cloned())
@@ -53,8 +53,8 @@ pub(super) fn words(parent: u32, command: &[String]) -> impl Iterator<Item = Str
 /// It could not be guarded.
 #[derive(Debug, thiserror::Error)]
 enum GuardError {
-    #[error("use it as: guard [--parent PID] -- COMMAND ARGUMENTS..")]
-    Usage,
+    #[error("there is no command to guard")]
+    Nothing,
     #[error("starting `{0}`: {1}")]
     Start(String, std::io::Error),
     #[error("{0}: {1}")]
@@ -63,32 +63,20 @@ enum GuardError {
 
 /// What is to be guarded.
 struct Order {
-    /// Who must live; whoever started us, where it is not said.
+    /// Who must live.
     parent: Option<Pid>,
     program: OsString,
     arguments: Vec<OsString>,
 }
 
 impl Order {
-    fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, GuardError> {
-        let mut args = args.into_iter();
-        let mut parent = getppid();
-        loop {
-            let word = args.next().ok_or(GuardError::Usage)?;
-            match word.to_str() {
-                Some("--") => break,
-                Some("--parent") => {
-                    let id = args.next().ok_or(GuardError::Usage)?;
-                    let id = id.to_str().and_then(|id| id.parse().ok());
-                    parent = Pid::from_raw(id.ok_or(GuardError::Usage)?);
-                }
-                _ => return Err(GuardError::Usage),
-            }
-        }
+    fn new(parent: Option<u32>, command: Vec<OsString>) -> Result<Self, GuardError> {
+        let named = parent.and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let mut command = command.into_iter();
         Ok(Self {
-            parent,
-            program: args.next().ok_or(GuardError::Usage)?,
-            arguments: args.collect(),
+            parent: named.or_else(getppid),
+            program: command.next().ok_or(GuardError::Nothing)?,
+            arguments: command.collect(),
         })
     }
 

@@ -283,7 +283,7 @@ pub(super) fn changes(accepted: &Definition, now: &Definition) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -306,7 +306,7 @@ mod tests {
             ("title", |it| it.title = Some("Read".to_owned())),
             ("description", |it| it.description.push('!')),
             ("input_schema", |it| it.input_schema = json!({})),
-            ("output_schema", |it| it.output_schema = Some(Value::Null)),
+            ("output_schema", |it| it.output_schema = Some(json!({}))),
             ("annotations", |it| it.annotations = Some(json!({}))),
         ];
         for (what, edit) in edits {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use meter::NanoUsd;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use wire::Dialect;
 use wire::dialect::Seen;

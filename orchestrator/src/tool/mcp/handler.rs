@@ -10,7 +10,7 @@ use rmcp::ErrorData;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction,
     ElicitationCapability, FormElicitationCapability, Implementation, ProgressNotificationParam,
-    ProgressToken, RequestId,
+    ProgressToken, ProtocolVersion, RequestId,
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use serde_json::{Map, Value, json};
@@ -108,7 +108,10 @@ impl ClientHandler for Handler {
         let form = ElicitationCapability::new().with_form(FormElicitationCapability::default());
         capabilities.elicitation = Some(form);
         let us = Implementation::new("pareto", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(capabilities, us)
+        let mut config = ClientConfig::new(capabilities, us);
+        // The version of the old handshake; the new discovery has its own.
+        config.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+        config
     }
 
     async fn create_elicitation(

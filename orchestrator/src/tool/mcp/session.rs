@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ const TOOLS: usize = 2_000;
 const ROUNDS: usize = 8;
 /// How long the polite end of a session may take before the process is ended.
 const PARTING: Duration = Duration::from_secs(3);
+
+/// How long the end of a subscription may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How a server is greeted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -164,11 +168,21 @@ impl Session {
     /// Keeps it until it ends by itself, is retired, or everything stops.
     pub(super) async fn keep(mut self, stop: &CancellationToken) {
         let connection = self.connection();
+        let leave = CancellationToken::new();
+        let mut hearing = pin!(connection.hear(&leave));
         tokio::select! {
             () = stop.cancelled() => {}
             () = connection.retired.cancelled() => {}
             () = &mut self.closed => {}
-            () = connection.hear() => {}
+            () = &mut hearing => {}
+        }
+        leave.cancel();
+        // A server may wait for the end of what it was asked to tell before it ends itself.
+        if timeout(FAREWELL, hearing).await.is_err() {
+            tracing::debug!(
+                server = connection.server,
+                "a tool server does not read its input"
+            );
         }
         self.end(false).await;
     }
@@ -359,18 +373,20 @@ impl Connection {
         Reply::GoOn((!responses.is_empty()).then_some(responses))
     }
 
-    /// Hears of changes for as long as it lasts. Servers of old tell them unasked; newer ones want to be
-    /// asked first.
-    async fn hear(&self) {
-        let peer = &self.sender.peer;
-        if let Some(mut changes) = subscribe(peer).await {
+    /// Hears of changes until it is told to leave. Servers of old tell them unasked; newer ones want to
+    /// be asked first.
+    async fn hear(&self, leave: &CancellationToken) {
+        let subscribing = leave.run_until_cancelled(subscribe(&self.sender.peer));
+        if let Some(Some(mut changes)) = subscribing.await {
             // What changed before the server began to tell was not told.
             self.set_stale();
-            while let Ok(Some(_)) = changes.next().await {
+            while let Some(Ok(Some(_))) = leave.run_until_cancelled(changes.next()).await {
                 self.set_stale();
             }
+            // Where the connection has ended, there is nothing left to cancel.
+            let _cancelled = changes.cancel().await;
         }
-        std::future::pending::<()>().await;
+        leave.cancelled().await;
     }
 
     fn listing(&self) -> std::sync::MutexGuard<'_, Listing> {
