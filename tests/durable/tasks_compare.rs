@@ -46,13 +46,22 @@ pub(crate) struct Counts {
     pub(crate) acts: usize,
     /// Acts and looks that were under way when a lease was lost.
     pub(crate) in_doubt: usize,
-    /// Of them, those that were looked for and those that a person settled.
+    /// Of them, those that were looked for, and those that only a person could settle.
     pub(crate) probed: usize,
     pub(crate) unknown: usize,
+    /// Requests that the person refused, and those for more money.
     pub(crate) denied: usize,
+    pub(crate) raised: usize,
     pub(crate) calls: usize,
     pub(crate) lost_calls: usize,
     pub(crate) leases: usize,
+}
+
+impl Account {
+    /// Its acts and looks, by id and idempotency key.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.effects.iter().map(|it| (text(it, "id"), text(it, "idempotency_key")))
+    }
 }
 
 /// Reads what the gateway tells of a task.
@@ -174,9 +183,10 @@ fn count(account: &Account, counts: &mut Counts) {
             "effect.committed" => {
                 acting.insert(effect);
             }
+            "approval.decided" if event["data"]["more"].is_string() => counts.raised += 1,
             "effect.reconciled" => counts.probed += 1,
             "effect.unknown" => counts.unknown += 1,
-            "effect.denied" => counts.denied += 1,
+            "approval.decided" if event["data"]["approve"] == false => counts.denied += 1,
             "model.requested" => counts.calls += 1,
             "model.lost" => counts.lost_calls += 1,
             _ => {}
@@ -190,8 +200,7 @@ fn count(account: &Account, counts: &mut Counts) {
 /// A request as the inbox calls it.
 fn inbox_name(account: &Account, request: &str) -> String {
     let id = text(&account.task, "id");
-    let hex = id.trim_start_matches("task_").replace('-', "");
-    format!("{hex}.{request}")
+    format!("{}.{request}", id.trim_start_matches("task_"))
 }
 
 /// Every decision in the log is one that the person made.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kill::{Random, seed};
 use crate::tasks_compare::{Books, account, compare, entries_of_file, verify};
 use crate::tasks_person::Person;
-use crate::tasks_stage::{create, endpoints, open, recorded, recorder, recorders, until};
+use crate::tasks_stage::{create, endpoints, open, recorded, recorder, running, until};
 use crate::{PROGRAM, caller, key};
 
 /// Rounds of starting, working and killing; `PARETO_TASK_KILLS` says otherwise.
@@ -32,6 +32,8 @@ struct Run {
     /// The tasks by their errands, as soon as their ids were told.
     tasks: Vec<Option<String>>,
     kills: usize,
+    /// Recorders of the process that was killed last, and their guards.
+    left: Vec<PathBuf>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,6 +105,7 @@ impl Run {
             random: Random(seed),
             tasks: vec![None; ERRANDS],
             kills: 0,
+            left: Vec::new(),
             folder,
         }
     }
@@ -115,10 +118,16 @@ impl Run {
             let life = Duration::from_millis(self.random.below(400));
             let starting = Process::start(PROGRAM, &self.config);
             drop(tokio::time::timeout(life, starting).await);
-            gone(&self.log).await;
+            gone(&self.config).await;
             return;
         }
         let process = Process::start(PROGRAM, &self.config).await;
+        let left = std::mem::take(&mut self.left);
+        until("the end of the killed one's tool servers", async || {
+            let now = running(&self.log);
+            (!left.iter().any(|it| now.contains(it))).then_some(())
+        })
+        .await;
         let client = caller(&process, &self.key);
         self.still_open(&client).await;
         let life = Duration::from_millis(self.random.below(LIFE_MS));
@@ -142,7 +151,7 @@ impl Run {
             process.kill().await;
         };
         tokio::join!(sitting, beginning, killing);
-        gone(&self.log).await;
+        self.left = running(&self.log);
     }
 
     /// Begins what is not known to have begun.
@@ -179,9 +188,9 @@ async fn remember(client: &Client, n: usize, known: &mut Option<String>) {
     }
 }
 
-/// Waits until nothing of the recorder is left: it must die with the gateway.
-pub(crate) async fn gone(log: &Path) {
-    until("the end of the tool servers", async || recorders(log).is_empty().then_some(())).await;
+/// Waits until no process is left that has `word` on its command line.
+pub(crate) async fn gone(word: &Path) {
+    until("the end of all processes", async || running(word).is_empty().then_some(())).await;
 }
 
 /// What the endpoints bill, once they have billed all that arrived.

@@ -228,13 +228,13 @@ pub(crate) fn recorded(log: &Path) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// Processes that were started with `log` on their command line: recorders and their guards.
-pub(crate) fn recorders(log: &Path) -> Vec<PathBuf> {
-    let log = log.to_str().unwrap();
+/// Processes with `word` on their command line: of a recorder's log, they are recorders and their guards.
+pub(crate) fn running(word: &Path) -> Vec<PathBuf> {
+    let wanted = word.to_str().unwrap();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let theirs = entries.map(|entry| entry.path()).filter(|path| {
         let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| word == log.as_bytes())
+        line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes())
     });
     theirs.collect()
 }
