@@ -212,6 +212,10 @@ impl TaskLog for SqlTaskLog {
         self.read("list tasks", |sql| ask::list(sql, filter))
     }
 
+    fn counts(&self, tenant: Option<&str>) -> Result<Vec<(String, u64)>, TaskLogError> {
+        self.read("count tasks", |sql| ask::counts(sql, tenant))
+    }
+
     fn claim(&self, node: &str, lease_ms: i64, limit: u32) -> Result<Vec<Claim>, TaskLogError> {
         let now = self.now_ms()?;
         let until = now.saturating_add(lease_ms);

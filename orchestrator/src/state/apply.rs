@@ -125,6 +125,7 @@ impl State {
             return Err(Impossible::BrokenChain { seq });
         }
         let event = Event::read(recorded)?;
+        self.updated_ms = recorded.at_ms;
         self.apply(event, recorded).map_err(|wrong| match wrong {
             Wrong::No(what) => Impossible::Unknown {
                 seq,
@@ -141,7 +142,6 @@ impl State {
             seq,
             hash: recorded.hash,
         };
-        self.updated_ms = recorded.at_ms;
         Ok(())
     }
 
@@ -565,6 +565,7 @@ impl State {
                 epoch: 0,
                 committed_ms: 0,
                 request: None,
+                ended_ms: denied.as_ref().map(|_| recorded.at_ms),
                 result: denied,
                 at_ms: recorded.at_ms,
             },
@@ -613,11 +614,13 @@ impl State {
         phase: EffectPhase,
         result: Option<Stored>,
     ) -> Result<(), Wrong> {
+        let now_ms = self.updated_ms;
         let effect = self.effect_mut(id)?;
         if effect.phase.is_over() {
             return Err(Wrong::Not("the effect has ended"));
         }
         effect.phase = phase;
+        effect.ended_ms = Some(now_ms);
         effect.result = result;
         let (node, taints, cost) = (effect.node.clone(), effect.tainted, effect.cost);
         if phase != EffectPhase::Denied {
