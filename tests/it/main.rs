@@ -16,6 +16,8 @@ mod policy;
 mod proof;
 mod steps;
 mod switch;
+mod tasks;
+mod tasks_api;
 mod tls;
 mod transparent;
 mod usage;

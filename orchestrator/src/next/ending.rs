@@ -2,6 +2,7 @@
 
 use crate::brief::{Mode, OnExhausted, OnExpiry, What};
 use crate::event::{Asking, Event, Purpose, Status, Stored};
+use crate::plan::OnFail;
 use crate::state::{Asked, NodePhase, State, Turn};
 
 use super::{Command, Next, Rules, ask, is_busy, planning};
@@ -203,6 +204,13 @@ pub(super) fn verify(state: &State, rules: &Rules, now_ms: i64) -> Next {
         };
     }
     let why = format!("checks failed: {}", failed.join("; "));
+    let final_one = state.plan.nodes.iter().any(|node| {
+        let at = state.nodes.get(&node.id);
+        node.on_fail == OnFail::Stop && at.is_some_and(|at| at.phase == NodePhase::Failed)
+    });
+    if final_one {
+        return stop(state, rules, &why);
+    }
     planning::replan(state, rules, &why).unwrap_or_else(|| stop(state, rules, &why))
 }
 
@@ -210,9 +218,9 @@ fn complete(state: &State, rules: &Rules) -> Next {
     let left_out = state
         .nodes
         .values()
-        .any(|node| node.phase == NodePhase::Skipped);
+        .any(|node| matches!(node.phase, NodePhase::Skipped | NodePhase::Failed));
     if left_out && state.brief.mode == Mode::Explore && state.brief.definition_of_done.is_empty() {
-        return stop(state, rules, "steps were left out");
+        return stop(state, rules, "steps failed or were left out");
     }
     Next::record(Event::Ended {
         status: Status::Completed,

@@ -82,7 +82,7 @@ fn failed(state: &State, rules: &Rules) -> Option<Next> {
         (at.phase == NodePhase::Failed).then_some((node, at))
     })?;
     let why = at.problem.clone().unwrap_or_default();
-    if at.attempt < node.max_attempts && !why.starts_with("denied") {
+    if tries_again(node, at) {
         return Some(Next::record(Event::NodeStarted {
             node: node.id.clone(),
             attempt: at.attempt + 1,
@@ -107,6 +107,11 @@ fn failed(state: &State, rules: &Rules) -> Option<Next> {
             Some(ending::stop(state, rules, &why))
         }
     }
+}
+
+/// Whether a step that failed gets another attempt.
+pub(super) fn tries_again(node: &Node, at: &NodeState) -> bool {
+    at.phase == NodePhase::Failed && at.attempt < node.max_attempts
 }
 
 /// Whether other steps are under way: a plan is not changed below them.
