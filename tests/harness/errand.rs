@@ -32,7 +32,12 @@ impl Errand {
     /// A gateway whose tasks find the office of `program` (the path of `office-server`) in `dir`.
     pub async fn start(program: &str, head: &str, tail: &str) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
-        Self::start_in(folder, head, &format!("{}\n{tail}", office(program, Path::new("{office}")))).await
+        Self::start_in(
+            folder,
+            head,
+            &format!("{}\n{tail}", office(program, Path::new("{office}"))),
+        )
+        .await
     }
 
     /// The same with an office folder that is there already; `{office}` in `tail` is that folder.
@@ -52,7 +57,12 @@ impl Errand {
     /// Begins a task and returns its id.
     pub async fn begin(&self, brief: &Value) -> String {
         let reply = self.world.client.post("/v1/tasks", brief.to_string()).await;
-        assert!(matches!(reply.status, 200..=202), "{} {}", reply.status, reply.text());
+        assert!(
+            matches!(reply.status, 200..=202),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
         reply.json()["id"].as_str().unwrap().to_owned()
     }
 
@@ -96,16 +106,34 @@ impl Errand {
         let (path, mut body) = if request["asking"] == "input" {
             (format!("/v1/inputs/{key}"), json!({}))
         } else {
-            (format!("/v1/approvals/{key}/decision"), json!({ "digest": request["digest"] }))
+            (
+                format!("/v1/approvals/{key}/decision"),
+                json!({ "digest": request["digest"] }),
+            )
         };
-        body.as_object_mut().unwrap().extend(answer.as_object().unwrap().clone());
-        let reply = self.world.client.send(Method::POST, &path, &[], body.to_string()).await;
-        assert!(matches!(reply.status, 200..=204 | 409), "{} {}", reply.status, reply.text());
+        body.as_object_mut()
+            .unwrap()
+            .extend(answer.as_object().unwrap().clone());
+        let reply = self
+            .world
+            .client
+            .send(Method::POST, &path, &[], body.to_string())
+            .await;
+        assert!(
+            matches!(reply.status, 200..=204 | 409),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
     }
 
     /// The events of a task: word and payload.
     pub async fn events(&self, id: &str) -> Vec<Value> {
-        let reply = self.world.client.get(&format!("/v1/tasks/{id}/events?limit=1000")).await;
+        let reply = self
+            .world
+            .client
+            .get(&format!("/v1/tasks/{id}/events?limit=1000"))
+            .await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["data"].as_array().unwrap().clone()
     }
@@ -113,7 +141,9 @@ impl Errand {
     /// Every call that the office has seen, a line of JSON each.
     pub fn office_calls(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.office.join("calls.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// All text in the office's folder.

@@ -205,7 +205,10 @@ fn decide(
         );
     }
     if let Some(name) = unnamed(tool, arguments) {
-        return denied("arguments", format!("{} takes no argument `{name}`", tool.definition.name));
+        return denied(
+            "arguments",
+            format!("{} takes no argument `{name}`", tool.definition.name),
+        );
     }
     if let Some(why) = leaks(rules, arguments) {
         return denied("egress", why);
@@ -384,7 +387,10 @@ fn taints(state: &State, rules: &Rules, tool: &Offered, arguments: &Value) -> bo
     }
     if name == SKILL_LOAD || name == SKILL_READ {
         let named = arguments.get("name").and_then(Value::as_str);
-        let skill = rules.skills.iter().find(|skill| Some(skill.name.as_str()) == named);
+        let skill = rules
+            .skills
+            .iter()
+            .find(|skill| Some(skill.name.as_str()) == named);
         return skill.is_none_or(|skill| !skill.trusted);
     }
     // The workspace and left-out parts hold what steps have put there.
