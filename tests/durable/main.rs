@@ -12,6 +12,7 @@ mod outage;
 mod proof;
 mod route;
 mod tasks_compare;
+mod tasks_drain;
 mod tasks_kill;
 mod tasks_nodes;
 mod tasks_person;

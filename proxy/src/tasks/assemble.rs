@@ -81,7 +81,10 @@ pub(crate) fn tasks(
     let left = log.take_back(shared.ledger.node());
     let left = left.context("taking up the tasks of an earlier process")?;
     if left > 0 {
-        tracing::info!(tasks = left, "took up tasks that an earlier process died with");
+        tracing::info!(
+            tasks = left,
+            "took up tasks that an earlier process died with"
+        );
     }
     let news = News::default();
     let log: Arc<dyn TaskLog> = Arc::new(Told::new(Arc::new(log), news.clone()));
