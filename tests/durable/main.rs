@@ -11,6 +11,7 @@ mod nodes;
 mod outage;
 mod proof;
 mod route;
+mod tasks_cli;
 mod webhook;
 
 use std::path::{Path, PathBuf};
