@@ -15,12 +15,15 @@ pub struct Asked<'a> {
     pub query: &'a str,
     /// Milliseconds since 1970.
     pub now_ms: i64,
+    /// Whether who asks may see tasks, not sums alone.
+    pub is_operator: bool,
 }
 
 /// A request that was read.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) path: String,
+    pub(crate) is_operator: bool,
     params: Vec<(String, String)>,
     pub(crate) filter: Filter,
     pub(crate) period: Period,
@@ -63,6 +66,7 @@ impl Ask {
         };
         Self {
             path: asked.path.to_owned(),
+            is_operator: asked.is_operator,
             view,
             now_ms: asked.now_ms,
             filter,
@@ -108,6 +112,8 @@ impl Ask {
                 && !value.is_empty()
                 && name != "format"
                 && name != "table"
+                && name != "part"
+                && name != "seen"
                 && (own || global(name))
         });
         let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
@@ -184,7 +190,7 @@ pub(crate) fn part(dimension: Dimension, value: &str) -> String {
     format!("{}={}", word(dimension), encode(value))
 }
 
-fn param<'a>(params: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(crate) fn param<'a>(params: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let found = params.iter().rev().find(|(known, _)| known == name);
     found
         .map(|(_, value)| value.as_str())
@@ -192,7 +198,7 @@ fn param<'a>(params: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 /// Reads `a=b&c=d` as browsers write it.
-fn decode(query: &str) -> Vec<(String, String)> {
+pub(crate) fn decode(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())

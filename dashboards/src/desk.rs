@@ -106,7 +106,7 @@ fn page(ask: &Ask, sources: Sources<'_>) -> Result<Option<Page>, LedgerError> {
 }
 
 /// The table that is asked for, or the page's first.
-fn csv(ask: &Ask, page: &Page) -> Option<Answer> {
+pub(crate) fn csv(ask: &Ask, page: &Page) -> Option<Answer> {
     let table = match ask.param("table") {
         Some(id) => page.tables.iter().find(|table| table.id == id)?,
         None => page.tables.first()?,

@@ -47,6 +47,8 @@ pub(crate) const PAGES: [(&str, &str); 10] = [
     ("/prices", "Prices"),
     ("/live", "Live"),
 ];
+/// Those that only the operator sees.
+const OPERATOR_PAGES: [(&str, &str); 2] = [("/tasks", "Tasks"), ("/approvals", "Approvals")];
 /// How many names a filter offers; with more, people write the URL.
 const MOST_OPTIONS: usize = 200;
 /// Zones that are offered; any other of the IANA's can be written.
@@ -112,7 +114,7 @@ fn inside(ask: &Ask, page: &Page, choices: &Choices) -> Markup {
             div.band {
                 span.brand { "Pareto" }
                 nav aria-label="Pages" { ul {
-                    @for (path, name) in PAGES {
+                    @for (path, name) in pages(ask) {
                         @let here = path == ask.path || (path.len() > 1 && ask.path.starts_with(path));
                         li { a href=(ask.link(path, &[])) aria-current=[here.then_some("page")] { (name) } }
                     }
@@ -136,6 +138,11 @@ fn inside(ask: &Ask, page: &Page, choices: &Choices) -> Markup {
                 @if ask.period.is_between_hours() { ", from the full hour before their midnight, because sums are kept by the hour" } "." }
         }
     }
+}
+
+fn pages(ask: &Ask) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let more = ask.is_operator.then_some(OPERATOR_PAGES);
+    PAGES.into_iter().chain(more.into_iter().flatten())
 }
 
 fn filters(ask: &Ask, page: &Page, choices: &Choices) -> Markup {

@@ -1,5 +1,6 @@
-//! What people look at: ten pages of finance, rendered on the server from the ledger's rollups, which
-//! work without scripts and load from no other host; and the Grafana dashboard and Prometheus rules.
+//! What people look at: ten pages of finance, rendered on the server from the ledger's rollups, and the
+//! pages of tasks from the answers of their API; all of them work without scripts and load from no other
+//! host. And the Grafana dashboard and Prometheus rules.
 
 #![deny(clippy::float_arithmetic, reason = "money is whole numbers")]
 
@@ -25,6 +26,8 @@ mod quality;
 mod routing;
 mod savings;
 mod units;
+
+pub mod tasks;
 
 pub use ask::Asked;
 pub use assets::{Asset, asset_at};

@@ -1,5 +1,7 @@
 //! Unit economics: what does one result cost, who earns, and why did the cost change?
 
+mod finished;
+
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
@@ -18,7 +20,10 @@ use crate::table::{Cell, Table, named};
 pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError> {
     let finance = sources.finance;
     let bins = finance.bins(&ask.filter)?;
-    let tasks = workflows(ask, &finance.tasks(&ask.filter)?, &bins);
+    let told = finance.tasks(&ask.filter)?;
+    let tasks = workflows(ask, &told, &bins);
+    let ends = finished::table(ask, &told);
+    let tiers = finished::tiers(ask, &told);
     let tenants = finance.sums(&ask.filter, &[Dimension::Tenant], ask.grain())?;
     let tenants: BTreeMap<&str, Sums> = tenants
         .iter()
@@ -35,6 +40,11 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         section { h2 { "Workflows" } (tasks.html(ask))
             p.note { "A task is what a caller names with x-pareto-task; it belongs to the day on which it began. "
                 "p50 and p95 are upper ends of steps of 1, 2, 5." } }
+        section { h2 #finished { "Finished tasks" } (ends.html(ask))
+            p.note { "Finished: those that ended as completed, or of which a caller said that they succeeded. "
+                "What the others cost stands apart, so that both together are what all tasks cost." } }
+        section { h2 #tiers { "Tasks by tier" } (tiers.html(ask))
+            p.note { "Calls of tasks alone, by the tier that answered them, retries among them." } }
         section { h2 { "Tasks by cost" } (histogram(&bins)) }
         section { h2 { "Customers by margin" } (customers.html(ask)) }
         section { h2 #change { "Why the cost changed" }
@@ -47,7 +57,7 @@ pub(crate) fn page(ask: &Ask, sources: Sources<'_>) -> Result<Page, LedgerError>
         title: "Unit economics".to_owned(),
         lead: "What does one result cost?".to_owned(),
         body,
-        tables: vec![tasks, customers, causes],
+        tables: vec![tasks, customers, causes, ends, tiers],
         ..Page::default()
     })
 }

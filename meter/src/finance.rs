@@ -228,12 +228,20 @@ pub struct Tasks {
     pub cost: NanoUsd,
     pub sell: NanoUsd,
     pub baseline: NanoUsd,
+    /// The part that each tier answered.
+    pub fast_calls: i64,
+    pub fast_cost: NanoUsd,
+    pub deep_calls: i64,
+    pub deep_cost: NanoUsd,
 }
 
 impl Tasks {
-    /// Whether these ended well.
+    /// Whether these ended well: `completed` is the word of tasks that run here.
     pub fn succeeded(&self) -> bool {
-        matches!(self.outcome.as_str(), "success" | "succeeded" | "ok")
+        matches!(
+            self.outcome.as_str(),
+            "success" | "succeeded" | "ok" | "completed"
+        )
     }
 
     /// Whether nobody has told yet how these ended.

@@ -203,6 +203,10 @@ pub trait Ledger: Past + Send + Sync + std::fmt::Debug {
     /// A number that changes when keys, limits' changes or corrections have.
     fn version(&self) -> Result<u64, LedgerError>;
 
+    /// Notes how a task ended; `false` where no call of it has been settled yet. What was noted before is
+    /// overwritten, so it may be told any number of times.
+    fn end_task(&self, tenant: &str, task: &str, outcome: &str) -> Result<bool, LedgerError>;
+
     /// Writes events to the outbox; those whose id is there change nothing. Returns how many are new.
     fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError>;
 

@@ -175,7 +175,7 @@ fn planner(state: &State, rules: &Rules, call: &mut wire::Call, before: Option<S
     }
     call.turns.push(text(Role::User, user));
     call.format = Format::Json;
-    call.max_output = Some(8_192);
+    call.max_output = Some(4_096);
 }
 
 /// The steps that succeeded, as they must stand in a revision.
@@ -233,6 +233,8 @@ fn step(state: &State, rules: &Rules, node: &Node, at: &NodeState, call: &mut wi
             ..Tool::default()
         });
     }
+    // Without a cap, what a call may cost is bounded by the model's longest answer.
+    call.max_output = Some(4_096);
     call.cache_key = Some(format!("{}-{}", state.id, node.id));
 }
 
@@ -459,10 +461,10 @@ pub fn validate(call: &wire::Call) -> Result<(), Broken> {
         }
         for part in &turn.parts {
             match &part.kind {
-                Kind::ToolCall(it) => {
-                    if it.name.is_empty() || it.id.is_empty() || !open.insert(it.id.clone()) {
-                        return Err(Broken::Call(it.id.clone()));
-                    }
+                Kind::ToolCall(it)
+                    if it.name.is_empty() || it.id.is_empty() || !open.insert(it.id.clone()) =>
+                {
+                    return Err(Broken::Call(it.id.clone()));
                 }
                 Kind::ToolResult(it) if !open.remove(&it.id) => {
                     return Err(Broken::Stray(it.id.clone()));

@@ -352,6 +352,9 @@ pub trait TaskLog: Send + Sync + fmt::Debug {
     /// Rows, newest first.
     fn list(&self, filter: &Filter) -> Result<Vec<TaskRow>, TaskLogError>;
 
+    /// How many tasks have each status, of one tenant or of all.
+    fn counts(&self, tenant: Option<&str>) -> Result<Vec<(String, u64)>, TaskLogError>;
+
     /// Takes up to `limit` tasks that have not ended, want to be worked on by now, and are leased by
     /// nobody; each gets the next epoch. Nodes that claim at once get different tasks.
     fn claim(&self, node: &str, lease_ms: i64, limit: u32) -> Result<Vec<Claim>, TaskLogError>;

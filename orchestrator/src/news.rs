@@ -101,6 +101,10 @@ impl TaskLog for Told {
         self.log.list(filter)
     }
 
+    fn counts(&self, tenant: Option<&str>) -> Result<Vec<(String, u64)>, TaskLogError> {
+        self.log.counts(tenant)
+    }
+
     fn claim(&self, node: &str, lease_ms: i64, limit: u32) -> Result<Vec<Claim>, TaskLogError> {
         self.log.claim(node, lease_ms, limit)
     }

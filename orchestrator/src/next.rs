@@ -1,6 +1,8 @@
 //! What a task does next: a pure function of how it stands, of the rules in force and of the time. After a
 //! crash the same state asks for the same, so nothing needs to be remembered but the log.
 
+mod compact;
+mod effects;
 mod ending;
 pub mod gate;
 mod node;
@@ -100,7 +102,7 @@ impl Default for Limits {
             effect_attempts: 3,
             transcript_bytes: 96 * 1024,
             result_bytes: 8 * 1024,
-            call_share_pct: 34,
+            call_share_pct: 50,
         }
     }
 }
@@ -220,12 +222,11 @@ fn work(state: &State, rules: &Rules, now_ms: i64) -> Next {
     if !state.is_planned() {
         return planning::plan(state, rules, now_ms);
     }
-    if state.plan.nodes.iter().any(|node| {
-        !state
-            .nodes
-            .get(&node.id)
-            .is_some_and(|it| it.phase.is_over())
-    }) {
+    let open = |node: &crate::plan::Node| {
+        let at = state.nodes.get(&node.id);
+        at.is_none_or(|at| !at.phase.is_over() || node::tries_again(node, at))
+    };
+    if state.plan.nodes.iter().any(open) {
         return node::run(state, rules, now_ms);
     }
     ending::verify(state, rules, now_ms)

@@ -185,6 +185,7 @@ pub struct Effect {
     pub request: Option<String>,
     pub result: Option<Stored>,
     pub at_ms: i64,
+    pub ended_ms: Option<i64>,
 }
 
 /// Where an act is.

@@ -141,6 +141,7 @@ pub fn task(state: &State) -> Value {
         "brief": state.brief,
         "plan": plan(state),
         "required_actions": required,
+        "checks": checks(state),
         "artifacts": artifacts(state),
         "effects_summary": effects_summary(state),
         "result": result(state),
@@ -211,18 +212,21 @@ pub fn effects(state: &State) -> Value {
     let all: Vec<Value> = state
         .effects
         .iter()
-        .map(|(id, effect)| one(id, effect))
+        .map(|(id, effect)| one(state, id, effect))
         .collect();
     json!({ "object": "list", "data": all })
 }
 
-fn one(id: &str, effect: &Effect) -> Value {
+fn one(state: &State, id: &str, effect: &Effect) -> Value {
+    let request = effect.request.as_ref();
+    let decided = request.and_then(|id| state.requests.get(id));
     json!({
         "id": id, "node": effect.node, "tool": effect.tool, "verb": effect.verb, "class": effect.class,
         "arguments": effect.arguments, "destinations": effect.destinations, "status": effect.phase.as_str(),
         "attempts": effect.attempts, "tainted": effect.tainted, "digest": effect.digest, "pin": effect.pin,
         "idempotency_key": effect.key, "cost_usd": effect.cost, "decision": effect.gate,
-        "request": effect.request, "committed_at_ms": effect.committed_ms,
+        "request": effect.request, "decided": decided.map(|it| &it.end).filter(|end| !end.is_empty()),
+        "at_ms": effect.at_ms, "committed_at_ms": effect.committed_ms, "ended_at_ms": effect.ended_ms,
         "result": effect.result.as_ref().map(|it| json!({
             "text": cut_at(&it.shown, 4_000), "is_error": it.is_error, "bytes": it.bytes, "blob": it.whole,
         })),
@@ -230,7 +234,7 @@ fn one(id: &str, effect: &Effect) -> Value {
 }
 
 fn effects_summary(state: &State) -> Value {
-    let mut by: std::collections::BTreeMap<&str, usize> = Default::default();
+    let mut by: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for effect in state.effects.values().filter(|it| it.verb == Verb::Execute) {
         *by.entry(effect.phase.as_str()).or_default() += 1;
     }
@@ -247,6 +251,16 @@ fn artifacts(state: &State) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// Each check of the brief as it was last looked at; `passed` is null where it was not.
+fn checks(state: &State) -> Vec<Value> {
+    let checks = state.brief.definition_of_done.iter();
+    let one = |check: &crate::brief::Check| {
+        let at = state.checks.get(&check.id);
+        json!({ "id": check.id, "passed": at.map(|at| at.passed), "evidence": at.map(|at| &at.evidence) })
+    };
+    checks.map(one).collect()
 }
 
 fn result(state: &State) -> Option<Value> {
@@ -346,6 +360,7 @@ pub fn explain(state: &State) -> Value {
         let end = call.end.as_ref();
         json!({
             "call": number, "purpose": call.purpose, "asked": call.asked, "request": call.request,
+            "at_ms": call.at_ms,
             "model": end.map(|it| &it.model), "tier": end.map(|it| &it.tier), "route": end.map(|it| &it.route),
             "cost_usd": end.map(|it| it.cost), "reserved_usd": call.reserved, "ms": end.map(|it| it.ms),
             "input_tokens": end.map(|it| it.tokens.0), "output_tokens": end.map(|it| it.tokens.1),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -62,7 +62,7 @@ impl From<LedgerError> for Problem {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(crate) enum Role {
     Operator,
     /// Reads sums, and changes nothing.
     Finance,
@@ -84,8 +84,10 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/reload", post(reload))
         .merge(books::routes())
         .merge(tasks::routes())
+        .merge(pages::tasks::routes())
         .layer(from_fn(operators_only));
     sums.merge(operators)
+        .layer(from_fn(not_from_elsewhere))
         .layer(from_fn_with_state(admin.clone(), authorised))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -113,6 +115,31 @@ async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next
     let ask = HeaderValue::from_static("Basic realm=\"pareto\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, ask);
     response
+}
+
+/// Refuses what another site's page makes a browser send: browsers keep the log-in and send it along,
+/// whoever wrote the form. Programs say nothing of where they come from.
+async fn not_from_elsewhere(request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_read || is_from_here(request.headers(), request.uri()) {
+        return next.run(request).await;
+    }
+    let detail =
+        "this comes from a page of another site; open the pages of this gateway".to_owned();
+    Problem(StatusCode::FORBIDDEN, detail).into_response()
+}
+
+fn is_from_here(headers: &HeaderMap, uri: &Uri) -> bool {
+    let word = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let same_site = word("sec-fetch-site").is_none_or(|it| matches!(it, b"same-origin" | b"none"));
+    let authority = uri.authority().map(|it| it.as_str().as_bytes());
+    let here = word("host").or(authority);
+    let same_origin = word("origin").is_none_or(|origin| {
+        let marker = origin.windows(3).position(|it| it == b"://");
+        let from = marker.and_then(|at| origin.get(at + 3..));
+        from.is_some() && from == here
+    });
+    same_site && same_origin
 }
 
 async fn operators_only(request: Request, next: Next) -> Response {

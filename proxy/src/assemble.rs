@@ -25,7 +25,7 @@ use crate::gateway::Shared;
 use crate::identify::{Keys, Pepper};
 use crate::learning::{self, Learned};
 use crate::leasing;
-use crate::pages;
+use crate::pages::{self, Shown};
 use crate::routing::Splits;
 use crate::runtime::Runtime;
 use crate::telemetry;
@@ -323,14 +323,6 @@ fn hex(half: u8) -> char {
     char::from_digit(u32::from(half), 16).unwrap_or('0')
 }
 
-/// A finance page, or a table of it.
-pub(crate) struct Shown {
-    pub(crate) kind: &'static str,
-    pub(crate) body: String,
-    /// What it is to be saved as.
-    pub(crate) file: Option<String>,
-}
-
 impl Parts {
     /// Who tells what routing is worth.
     pub fn appraiser(&self) -> &dyn Appraiser {
@@ -338,12 +330,19 @@ impl Parts {
     }
 
     /// The finance page at `path`, `None` where there is none. Asks the ledger, which blocks.
-    pub(crate) fn page(&self, path: &str, query: &str) -> Result<Option<Shown>, LedgerError> {
+    /// The operator is led to the pages of tasks as well.
+    pub(crate) fn page(
+        &self,
+        path: &str,
+        query: &str,
+        is_operator: bool,
+    ) -> Result<Option<Shown>, LedgerError> {
         let now_ms = now_ms();
         let asked = dashboards::Asked {
             path,
             query,
             now_ms,
+            is_operator: is_operator && self.tasks.is_some(),
         };
         let budgets = pages::allowances(self.shared.meter.standings(now_ms));
         let finance: &dyn Finance = &*self.store.ledger;
@@ -360,11 +359,7 @@ impl Parts {
             in_flight: self.shared.calls_in_flight(),
         };
         let answer = self.pages.answer(asked, sources)?;
-        Ok(answer.map(|answer| Shown {
-            kind: answer.kind,
-            body: answer.body,
-            file: answer.file,
-        }))
+        Ok(answer.map(Shown::from))
     }
 }
 

@@ -1,9 +1,11 @@
-//! Finance pages over HTTP: what they may load, how long they may be kept, and how long they took.
+//! Pages over HTTP: what they may load, how long they may be kept, and how long they took.
+
+mod assemble;
+pub(crate) mod tasks;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
@@ -12,13 +14,14 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use meter::Standing;
 use meter::finance::{Allowance, Filter};
 use meter::ledger::Dimension;
 
-use crate::admin::{Admin, Problem};
-use crate::assemble;
+use crate::admin::{Admin, Problem, Role};
+use crate::assemble::asset as file;
 
 /// Nothing but what this listener serves, and no script or style inside a page.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
@@ -32,18 +35,35 @@ pub(crate) fn routes() -> Router<Admin> {
         .fallback(get(page))
 }
 
-async fn page(State(admin): State<Admin>, uri: Uri) -> Result<Response, Problem> {
+/// A page, or a table of it.
+pub(crate) struct Shown {
+    pub(crate) kind: &'static str,
+    pub(crate) body: String,
+    /// What it is to be saved as.
+    pub(crate) file: Option<String>,
+}
+
+async fn page(
+    State(admin): State<Admin>,
+    Extension(role): Extension<Role>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let began = Instant::now();
     let parts = Arc::clone(&admin.parts);
     let wanted = uri.clone();
     let asked = tokio::task::spawn_blocking(move || {
-        parts.page(wanted.path(), wanted.query().unwrap_or_default())
+        let query = wanted.query().unwrap_or_default();
+        parts.page(wanted.path(), query, role == Role::Operator)
     });
     let shown = asked
         .await
         .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
     let nothing = || Problem(StatusCode::NOT_FOUND, format!("no page {}", uri.path()));
-    let shown = shown.ok_or_else(nothing)?;
+    Ok(dressed(shown.ok_or_else(nothing)?, began))
+}
+
+/// A page with its headers.
+fn dressed(shown: Shown, began: Instant) -> Response {
     let mut response = shown.body.into_response();
     let headers = response.headers_mut();
     for (name, value) in [
@@ -66,12 +86,12 @@ async fn page(State(admin): State<Admin>, uri: Uri) -> Result<Response, Problem>
     if let Ok(timing) = HeaderValue::from_str(&timing) {
         headers.insert(SERVER_TIMING, timing);
     }
-    Ok(response)
+    response
 }
 
 async fn asset(uri: Uri) -> Result<Response, Problem> {
     let nothing = || Problem(StatusCode::NOT_FOUND, format!("no file {}", uri.path()));
-    let (kind, bytes) = assemble::asset(uri.path()).ok_or_else(nothing)?;
+    let (kind, bytes) = file(uri.path()).ok_or_else(nothing)?;
     let headers = [
         (CONTENT_TYPE, kind),
         (CACHE_CONTROL, "private, max-age=31536000, immutable"),

@@ -25,12 +25,14 @@ const SQLITE: &[&str] = &[
     include_str!("../migrations/sqlite/0003_books.sql"),
     include_str!("../migrations/sqlite/0004_pages.sql"),
     include_str!("../migrations/sqlite/0005_routing.sql"),
+    include_str!("../migrations/sqlite/0006_tasks.sql"),
 ];
 const POSTGRES: &[&str] = &[
     include_str!("../migrations/postgres/0001_ledger.sql"),
     include_str!("../migrations/postgres/0002_books.sql"),
     include_str!("../migrations/postgres/0003_pages.sql"),
     include_str!("../migrations/postgres/0004_routing.sql"),
+    include_str!("../migrations/postgres/0005_tasks.sql"),
 ];
 /// The table that says how many of them were applied.
 const VERSIONS: &str = "schema_version";
@@ -315,6 +317,16 @@ impl Ledger for SqlLedger {
         let clock = self.engine.clock().map_err(|error| error.during(what))?;
         let now = clock.unwrap_or(now_ms);
         self.write(what, |sql| windows::retire(sql, node, now))
+    }
+
+    fn end_task(&self, tenant: &str, task: &str, outcome: &str) -> Result<bool, LedgerError> {
+        self.write("write how a task ended", |sql| {
+            let changed = sql.execute(
+                "UPDATE task SET outcome = $3 WHERE tenant = $1 AND task = $2",
+                &[tenant.into(), task.into(), outcome.into()],
+            )?;
+            Ok(changed > 0)
+        })
     }
 
     fn tell(&self, events: &[Tell]) -> Result<usize, LedgerError> {

@@ -1,7 +1,6 @@
 //! Whole tasks through a gateway in this process: an office behind MCP, a play for the models, and a person
 //! who decides over HTTP.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +31,12 @@ impl Errand {
     /// A gateway whose tasks find the office of `program` (the path of `office-server`) in `dir`.
     pub async fn start(program: &str, head: &str, tail: &str) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
-        Self::start_in(folder, head, &format!("{}\n{tail}", office(program, Path::new("{office}")))).await
+        Self::start_in(
+            folder,
+            head,
+            &format!("{}\n{tail}", office(program, Path::new("{office}"))),
+        )
+        .await
     }
 
     /// The same with an office folder that is there already; `{office}` in `tail` is that folder.
@@ -52,7 +56,12 @@ impl Errand {
     /// Begins a task and returns its id.
     pub async fn begin(&self, brief: &Value) -> String {
         let reply = self.world.client.post("/v1/tasks", brief.to_string()).await;
-        assert!(matches!(reply.status, 200..=202), "{} {}", reply.status, reply.text());
+        assert!(
+            matches!(reply.status, 200..=202),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
         reply.json()["id"].as_str().unwrap().to_owned()
     }
 
@@ -96,36 +105,57 @@ impl Errand {
         let (path, mut body) = if request["asking"] == "input" {
             (format!("/v1/inputs/{key}"), json!({}))
         } else {
-            (format!("/v1/approvals/{key}/decision"), json!({ "digest": request["digest"] }))
+            (
+                format!("/v1/approvals/{key}/decision"),
+                json!({ "digest": request["digest"] }),
+            )
         };
-        body.as_object_mut().unwrap().extend(answer.as_object().unwrap().clone());
-        let reply = self.world.client.send(Method::POST, &path, &[], body.to_string()).await;
-        assert!(matches!(reply.status, 200..=204 | 409), "{} {}", reply.status, reply.text());
+        body.as_object_mut()
+            .unwrap()
+            .extend(answer.as_object().unwrap().clone());
+        let reply = self
+            .world
+            .client
+            .send(Method::POST, &path, &[], body.to_string())
+            .await;
+        assert!(
+            matches!(reply.status, 200..=204 | 409),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
     }
 
     /// The events of a task: word and payload.
     pub async fn events(&self, id: &str) -> Vec<Value> {
-        let reply = self.world.client.get(&format!("/v1/tasks/{id}/events?limit=1000")).await;
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        reply.json()["data"].as_array().unwrap().clone()
-    }
-
-    /// Every call that the office has seen, a line of JSON each.
-    pub fn office_calls(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.office.join("calls.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// All text in the office's folder.
-    pub fn office_text(&self) -> String {
-        let mut all = String::new();
-        for entry in std::fs::read_dir(&self.office).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                let text = std::fs::read(&path).unwrap();
-                writeln!(all, "{}", String::from_utf8_lossy(&text)).unwrap();
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            let after = events
+                .last()
+                .map_or(0, |event| event["seq"].as_u64().unwrap());
+            let path = format!("/v1/tasks/{id}/events?after={after}&limit=200");
+            let reply = self.world.client.get(&path).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let page = reply.json()["data"].as_array().unwrap().clone();
+            if page.is_empty() {
+                return events;
             }
+            events.extend(page);
         }
-        all
+    }
+
+    /// Every call that the office or the recorder in its folder has seen; `tool` is its name.
+    pub fn calls(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.office.join("calls.jsonl")).unwrap_or_default();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let named = lines.filter_map(|mut line| {
+            let name = [line["tool"].take(), line["asked"].take()];
+            let name = name.into_iter().find(Value::is_string)?;
+            line["tool"] = name;
+            Some(line)
+        });
+        named.collect()
     }
 }

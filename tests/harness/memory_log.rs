@@ -330,6 +330,16 @@ impl TaskLog for MemoryLog {
         Ok(found.take(filter.limit as usize).cloned().collect())
     }
 
+    fn counts(&self, tenant: Option<&str>) -> Result<Vec<(String, u64)>, TaskLogError> {
+        let state = self.state();
+        let rows = state.tasks.values().map(|task| &task.row);
+        let mut counts = BTreeMap::<String, u64>::new();
+        for row in rows.filter(|row| tenant.is_none_or(|it| it == row.tenant)) {
+            *counts.entry(row.status.clone()).or_default() += 1;
+        }
+        Ok(counts.into_iter().collect())
+    }
+
     fn claim(&self, node: &str, lease_ms: i64, limit: u32) -> Result<Vec<Claim>, TaskLogError> {
         Ok(self.state().claim(node, lease_ms, limit))
     }

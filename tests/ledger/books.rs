@@ -23,6 +23,7 @@ on_both!(
     credits_are_used_in_their_order,
     the_outbox_is_claimed_once_and_tried_again,
     rows_are_exported_in_pages,
+    tasks_are_summed_by_tier_and_told_how_they_ended,
 );
 
 const DAY_MS: i64 = 86_400_000;
@@ -471,4 +472,49 @@ fn rows_are_exported_in_pages(subjected: &Subjected) {
     let groups = subjected.ledger.groups(&everything()).unwrap();
     let sum: i64 = groups.iter().map(|group| group.change.cost.0).sum();
     assert_eq!((groups.len(), sum), (7, 70));
+}
+
+fn tasks_are_summed_by_tier_and_told_how_they_ended(subjected: &Subjected) {
+    use meter::finance::{Filter, Finance};
+    let ledger = &subjected.ledger;
+    let of = |n: u8, tier, cost| {
+        let mut held = held(n, 500);
+        held.subject.tenant = "acme".into();
+        held.subject.task = "task_1".into();
+        held.subject.workflow = "triage".into();
+        held.tier = tier;
+        settle(held, cost)
+    };
+    apply(
+        subjected,
+        &[of(1, wire::Tier::Fast, 100), of(2, wire::Tier::Deep, 900)],
+    );
+    apply(subjected, &[of(3, wire::Tier::Fast, 0)]);
+    let all = Filter::default().over(0, i64::MAX);
+    let read = || ledger.tasks(&all).unwrap().remove(0);
+    let task = read();
+    assert_eq!((task.fast_calls, task.fast_cost.0), (2, 100));
+    assert_eq!((task.deep_calls, task.deep_cost.0), (1, 900));
+    assert_eq!((task.calls, task.cost.0), (3, 1_000));
+    assert!(task.open());
+    let mut deep = held(2, 500);
+    deep.subject.tenant = "acme".into();
+    deep.subject.task = "task_1".into();
+    deep.tier = wire::Tier::Deep;
+    put(ledger, &[correction(&deep, "late", Kind::Reconcile, -300)]);
+    assert_eq!((read().deep_cost.0, read().fast_cost.0), (600, 100));
+
+    assert!(!ledger.end_task("acme", "task_2", "completed").unwrap());
+    assert!(!ledger.end_task("other", "task_1", "completed").unwrap());
+    for _ in 0..2 {
+        assert!(ledger.end_task("acme", "task_1", "completed").unwrap());
+    }
+    // A call that settles late changes nothing of how it ended.
+    apply(subjected, &[of(4, wire::Tier::Deep, 50)]);
+    let task = read();
+    assert_eq!(
+        (task.outcome.as_str(), task.deep_calls, task.deep_cost.0),
+        ("completed", 2, 650)
+    );
+    assert!(task.succeeded());
 }

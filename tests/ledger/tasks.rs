@@ -584,6 +584,14 @@ fn lists_go_from_the_newest_as_filtered(at: Tested) {
         ids(&[4, 2])
     );
     assert_eq!(list(Some("nobody"), &[], None, 99), []);
+    let counted = |tenant: Option<&str>| log.counts(tenant).unwrap();
+    let of = |word: &str, n: u64| (word.to_owned(), n);
+    // 0 to 6 are queued and paused in turn; 7, 8, 9 go one further.
+    let all = [of("completed", 2), of("paused", 4), of("queued", 4)];
+    assert_eq!(counted(None), all);
+    let mine = [of("completed", 1), of("paused", 1), of("queued", 2)];
+    assert_eq!(counted(Some("acme")), mine);
+    assert_eq!(counted(Some("nobody")), []);
 }
 
 fn what_was_answered_is_there_after_a_crash(mut at: Tested) {

@@ -55,6 +55,7 @@ fn main() {
                     path,
                     query,
                     now_ms: NOW_MS,
+                    is_operator: false,
                 };
                 let sources = Sources {
                     finance: &ledger,

@@ -10,6 +10,7 @@
 mod events;
 mod roles;
 mod sums;
+mod tasks;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

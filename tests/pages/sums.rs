@@ -63,6 +63,25 @@ impl Book {
                     ask("COUNT(*)", &format!("({tasks}) AS t")),
                 )
             }
+            "task_fast_calls" | "task_deep_calls" | "task_fast_cost" | "task_deep_cost" => {
+                let (tier, what) = measure["task_".len()..].split_once('_').unwrap();
+                ask(&format!("SUM({tier}_{what})"), &format!("({tasks}) AS t"))
+            }
+            "ended_tasks" | "ended_cost" | "ended_each" | "unended_tasks" | "unended_cost" => {
+                let not = if measure.starts_with("un") { "NOT" } else { "" };
+                let ended = format!(
+                    "({tasks}) AS t WHERE {not} EXISTS (SELECT 1 FROM task k WHERE k.tenant = t.tenant
+                     AND k.task = t.task AND k.outcome IN ('completed', 'success', 'succeeded', 'ok'))"
+                );
+                match measure.rsplit_once('_').unwrap().1 {
+                    "tasks" => ask("COUNT(*)", &ended),
+                    "each" => half_even(
+                        i128::from(ask("SUM(cost)", &ended)),
+                        ask("COUNT(*)", &ended),
+                    ),
+                    _ => ask("SUM(cost)", &ended),
+                }
+            }
             "p50" | "p95" | "p99" => {
                 let answered = format!("{entries} AND kind = 'settle' AND outcome <> 'failed'");
                 let many = ask("COUNT(*)", &answered);
@@ -232,7 +251,12 @@ fn tasks(conditions: &[String]) -> String {
         .collect();
     let rest: String = rest.iter().map(|one| format!(" AND {one}")).collect();
     format!(
-        "SELECT SUM(begins) AS calls, SUM(cost_nano) AS cost FROM row WHERE task <> ''{rest} GROUP BY tenant, task HAVING {}",
+        "SELECT tenant, task, SUM(begins) AS calls, SUM(cost_nano) AS cost,
+            SUM(CASE WHEN tier = 'fast' THEN begins ELSE 0 END) AS fast_calls,
+            SUM(CASE WHEN tier = 'deep' THEN begins ELSE 0 END) AS deep_calls,
+            SUM(CASE WHEN tier = 'fast' THEN cost_nano ELSE 0 END) AS fast_cost,
+            SUM(CASE WHEN tier = 'deep' THEN cost_nano ELSE 0 END) AS deep_cost
+         FROM row WHERE task <> ''{rest} GROUP BY tenant, task HAVING {}",
         time.join(" AND ")
     )
 }
@@ -260,7 +284,9 @@ fn decoded(text: &str) -> String {
 /// Tells of most tasks how they ended, as callers do.
 pub fn end_tasks(path: &Path, url: Option<&str>) {
     let sql = "UPDATE task SET outcome = CASE
-        WHEN task LIKE '%7' THEN 'failure' WHEN task LIKE '%3' THEN 'open' ELSE 'success' END";
+        WHEN task LIKE '%7' THEN 'failure' WHEN task LIKE '%3' THEN 'open'
+        WHEN task LIKE '%5' THEN 'completed' WHEN task LIKE '%1' THEN 'incomplete'
+        ELSE 'success' END";
     match url {
         Some(url) => {
             let mut client = postgres::Client::connect(url, postgres::NoTls).unwrap();

@@ -254,6 +254,9 @@ impl TaskLog for DyingLog {
     fn list(&self, filter: &Filter) -> Result<Vec<TaskRow>, TaskLogError> {
         self.0.log.list(filter)
     }
+    fn counts(&self, tenant: Option<&str>) -> Result<Vec<(String, u64)>, TaskLogError> {
+        self.0.log.counts(tenant)
+    }
     fn claim(&self, node: &str, lease_ms: i64, limit: u32) -> Result<Vec<Claim>, TaskLogError> {
         self.0.log.claim(node, lease_ms, limit)
     }

@@ -80,8 +80,12 @@ async fn list(desk: &Desk, it: &Question) -> Result<Response<Body>, Problem> {
         }
     }
     let limit = it.limit()?;
+    // Who sees all tenants may look at one of them.
+    let tenant = tenant_of(&it.caller);
+    let tenant = tenant.or_else(|| it.asked("tenant").map(str::to_owned));
+    let counted = it.says("counts").then(|| tenant.clone());
     let filter = Filter {
-        tenant: tenant_of(&it.caller),
+        tenant,
         statuses,
         before: it.asked("before").map(task).transpose()?,
         limit,
@@ -92,7 +96,21 @@ async fn list(desk: &Desk, it: &Question) -> Result<Response<Body>, Problem> {
         .iter()
         .map(|row| serde_json::from_str(&row.summary).unwrap_or_default())
         .collect();
-    Ok(answer::list(&tasks, limit, last.as_deref()))
+    let Some(tenant) = counted else {
+        return Ok(answer::list(&tasks, limit, last.as_deref()));
+    };
+    let counts = desk.ask(move |log| log.counts(tenant.as_deref())).await?;
+    let counts: serde_json::Map<String, Value> = counts
+        .into_iter()
+        .map(|(status, n)| (status, n.into()))
+        .collect();
+    let has_more = tasks.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = last.filter(|_| has_more);
+    Ok(answer::json(
+        200,
+        &json!({ "object": "list", "data": tasks, "has_more": has_more, "next": next,
+            "by_status": counts }),
+    ))
 }
 
 async fn show(desk: &Desk, it: &Question, task: TaskId) -> Result<Response<Body>, Problem> {

@@ -2,6 +2,7 @@
 
 use crate::brief::{Mode, OnExhausted, OnExpiry, What};
 use crate::event::{Asking, Event, Purpose, Status, Stored};
+use crate::plan::OnFail;
 use crate::state::{Asked, NodePhase, State, Turn};
 
 use super::{Command, Next, Rules, ask, is_busy, planning};
@@ -203,6 +204,13 @@ pub(super) fn verify(state: &State, rules: &Rules, now_ms: i64) -> Next {
         };
     }
     let why = format!("checks failed: {}", failed.join("; "));
+    let final_one = state.plan.nodes.iter().any(|node| {
+        let at = state.nodes.get(&node.id);
+        node.on_fail == OnFail::Stop && at.is_some_and(|at| at.phase == NodePhase::Failed)
+    });
+    if final_one {
+        return stop(state, rules, &why);
+    }
     planning::replan(state, rules, &why).unwrap_or_else(|| stop(state, rules, &why))
 }
 
@@ -210,9 +218,9 @@ fn complete(state: &State, rules: &Rules) -> Next {
     let left_out = state
         .nodes
         .values()
-        .any(|node| node.phase == NodePhase::Skipped);
+        .any(|node| matches!(node.phase, NodePhase::Skipped | NodePhase::Failed));
     if left_out && state.brief.mode == Mode::Explore && state.brief.definition_of_done.is_empty() {
-        return stop(state, rules, "steps were left out");
+        return stop(state, rules, "steps failed or were left out");
     }
     Next::record(Event::Ended {
         status: Status::Completed,
@@ -327,10 +335,13 @@ pub(super) fn circles(state: &State, node: &str) -> Option<String> {
     if errors >= 3 {
         return Some("the same error came three times".to_owned());
     }
-    let mut back = marks.iter().rev().map(|it| &it.0);
-    let (a, b, c, d) = (back.next()?, back.next()?, back.next()?, back.next()?);
-    let (e, f) = (back.next(), back.next());
-    let swings = a == c && b == d && a != b && e == Some(a) && f == Some(b);
+    let back: Vec<&String> = marks.iter().rev().take(6).map(|it| &it.0).collect();
+    let swings = match back.as_slice() {
+        [last, other, rest @ ..] if rest.len() == 4 => {
+            last != other && rest.chunks(2).all(|pair| pair == [*last, *other])
+        }
+        _ => false,
+    };
     swings.then(|| "two calls came by turns, three times over".to_owned())
 }
 

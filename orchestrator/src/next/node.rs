@@ -3,12 +3,11 @@
 use serde_json::Value;
 
 use crate::brief::Mode;
-use crate::event::{Asking, Event, Gate, Item, Purpose, Status};
+use crate::event::{Event, Gate, Purpose, Status};
 use crate::plan::{Node, OnFail, first_object};
-use crate::state::{Effect, EffectPhase, NodePhase, NodeState, State, Turn};
-use crate::tool::{Class, Verb};
+use crate::state::{Effect, NodePhase, NodeState, State, Turn};
 
-use super::{ASK_USER, Act, Command, Next, Rules, ask, ending, gate, planning};
+use super::{Command, Next, Rules, ask, compact, effects, ending, gate, planning};
 
 /// Answers of a step that may be of the wrong form before it fails.
 const REPAIRS: u32 = 2;
@@ -82,7 +81,7 @@ fn failed(state: &State, rules: &Rules) -> Option<Next> {
         (at.phase == NodePhase::Failed).then_some((node, at))
     })?;
     let why = at.problem.clone().unwrap_or_default();
-    if at.attempt < node.max_attempts && !why.starts_with("denied") {
+    if tries_again(node, at) {
         return Some(Next::record(Event::NodeStarted {
             node: node.id.clone(),
             attempt: at.attempt + 1,
@@ -107,6 +106,11 @@ fn failed(state: &State, rules: &Rules) -> Option<Next> {
             Some(ending::stop(state, rules, &why))
         }
     }
+}
+
+/// Whether a step that failed gets another attempt.
+pub(super) fn tries_again(node: &Node, at: &NodeState) -> bool {
+    at.phase == NodePhase::Failed && at.attempt < node.max_attempts
 }
 
 /// Whether other steps are under way: a plan is not changed below them.
@@ -182,7 +186,7 @@ fn advance(state: &State, rules: &Rules, node: &Node, at: &NodeState, now_ms: i6
     }
     let open: Vec<(&String, &Effect)> = state.open_effects(&node.id).collect();
     if !open.is_empty() {
-        return effects(state, rules, &open, now_ms);
+        return effects::effects(state, rules, &open, now_ms);
     }
     if turn.uses.is_empty() && turn.remark.is_none() {
         return answered(node, at, turn, failing);
@@ -203,10 +207,10 @@ fn advance(state: &State, rules: &Rules, node: &Node, at: &NodeState, now_ms: i6
             _ => turn_of(state, rules, node, at, now_ms),
         };
     }
-    if let Some(event) = compacted(state, at, &node.id) {
+    if let Some(event) = compact::compacted(state, at, &node.id) {
         return Next::record(event);
     }
-    if wants_compacting(state, rules, at, &node.id) {
+    if compact::wants_compacting(state, rules, at, &node.id) {
         let ask = ask(state, rules, compacting, "compact", "fast", "summarise");
         return Next {
             commands: ask.map(Command::Ask).into_iter().collect(),
@@ -342,394 +346,4 @@ fn output_of(node: &Node, turn: &Turn) -> Result<Value, String> {
     } else {
         Err("it is not what output_schema asks for".to_owned())
     }
-}
-
-/// What the acts of a turn need next.
-fn effects(state: &State, rules: &Rules, open: &[(&String, &Effect)], now_ms: i64) -> Next {
-    if let Some(event) = asking(state, open, now_ms) {
-        return Next::record(event);
-    }
-    let mut next = Next::default();
-    // Looks go together; acts go one after the other, in the order in which they were asked for.
-    let mut acting = open
-        .iter()
-        .any(|(_, it)| it.phase == EffectPhase::Committed && it.verb == Verb::Execute);
-    for (id, effect) in open {
-        let one = one_effect(state, rules, id, effect, now_ms);
-        if !one.record.is_empty() {
-            return one;
-        }
-        if let Some(wake) = one.wake_at_ms {
-            next.wake(wake);
-        }
-        for command in one.commands {
-            if effect.verb == Verb::Execute {
-                if acting {
-                    continue;
-                }
-                acting = true;
-            }
-            next.commands.push(command);
-        }
-    }
-    next
-}
-
-/// The acts of a turn that wait for a person, as one request.
-fn asking(state: &State, open: &[(&String, &Effect)], now_ms: i64) -> Option<Event> {
-    let waits = |effect: &Effect| {
-        effect.phase == EffectPhase::Intended
-            && effect.request.is_none()
-            && matches!(effect.gate, Gate::Ask { .. })
-    };
-    let (first, effect) = open.iter().find(|(_, effect)| waits(effect))?;
-    let Gate::Ask { why } = &effect.gate else {
-        return None;
-    };
-    let items = open
-        .iter()
-        .filter(|(_, effect)| waits(effect))
-        .map(|(id, effect)| Item {
-            digest: effect.digest,
-            effect: Some((*id).clone()),
-            tool: effect.tool.clone(),
-            arguments: effect.arguments.clone(),
-            preview: String::new(),
-        });
-    Some(Event::ApprovalRequested {
-        request: format!("req-{}", first.trim_start_matches("eff-")),
-        asking: Asking::Acts,
-        items: items.collect(),
-        why: why.clone(),
-        expires_at_ms: now_ms + state.brief.approval_ms(),
-    })
-}
-
-/// What one act needs next.
-fn one_effect(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -> Next {
-    match effect.phase {
-        EffectPhase::Intended if effect.tool == ASK_USER => question(state, id, effect, now_ms),
-        EffectPhase::Intended => match &effect.gate {
-            Gate::Allowed { by } => act(state, rules, id, effect, by, now_ms),
-            Gate::Ask { .. } => after_request(state, id, effect),
-            Gate::Denied { .. } => Next::default(),
-        },
-        EffectPhase::Cleared => {
-            let by = effect.request.clone().unwrap_or_default();
-            act(state, rules, id, effect, &format!("approval:{by}"), now_ms)
-        }
-        EffectPhase::InDoubt => doubt(state, rules, id, effect, now_ms),
-        EffectPhase::Unknown => unknown(state, id, effect, now_ms),
-        EffectPhase::Committed
-        | EffectPhase::Succeeded
-        | EffectPhase::Failed
-        | EffectPhase::Denied => Next::default(),
-    }
-}
-
-/// A request that has ended without a yes.
-fn after_request(state: &State, id: &str, effect: &Effect) -> Next {
-    let request = effect
-        .request
-        .as_ref()
-        .and_then(|id| state.requests.get(id));
-    match request {
-        Some(request) if !request.open => Next::record(Event::EffectDenied {
-            effect: id.to_owned(),
-            rule: "approval".to_owned(),
-            why: request.end.clone(),
-        }),
-        _ => Next::default(),
-    }
-}
-
-/// Looks once more whether an act that was allowed may still happen, and does it.
-fn act(state: &State, rules: &Rules, id: &str, effect: &Effect, by: &str, now_ms: i64) -> Next {
-    let deny = |rule: &str, why: &str| {
-        Next::record(Event::EffectDenied {
-            effect: id.to_owned(),
-            rule: rule.to_owned(),
-            why: why.to_owned(),
-        })
-    };
-    if effect.attempts >= rules.policy.limits.effect_attempts {
-        return deny(
-            "attempts",
-            "it could not be done, however often it was tried",
-        );
-    }
-    let tools = gate::offered(state, rules);
-    let Some(tool) = tools
-        .iter()
-        .find(|tool| tool.definition.name == effect.tool)
-    else {
-        let held = rules.offer.withheld.iter().any(|it| it.tool == effect.tool);
-        let rule = if held { "pin" } else { "unknown_tool" };
-        return invalid(state, id, effect, rule, "the tool has changed or is gone");
-    };
-    if tool.pin != effect.pin {
-        return invalid(
-            state,
-            id,
-            effect,
-            "pin",
-            "the tool has changed since this was decided",
-        );
-    }
-    if rules
-        .policy
-        .denied
-        .iter()
-        .any(|pattern| crate::brief::fits(pattern, &effect.tool))
-    {
-        return invalid(state, id, effect, "policy", "the tool was switched off");
-    }
-    let digest = super::approval_digest(
-        state,
-        &rules.policy.version,
-        &effect.tool,
-        effect.pin,
-        &effect.arguments,
-        &effect.destinations,
-    );
-    let approval = by
-        .strip_prefix("approval:")
-        .filter(|it| !it.is_empty())
-        .map(str::to_owned);
-    let task_wide = by.strip_prefix("task:").map(str::to_owned);
-    if approval.is_some() && effect.attempts == 0 {
-        if digest != effect.digest {
-            return invalid(
-                state,
-                id,
-                effect,
-                "policy_version",
-                "the policy has changed since it was approved",
-            );
-        }
-        match state.approved.get(&digest) {
-            Some(grant) if grant.until_ms > now_ms => {}
-            Some(_) => return invalid(state, id, effect, "expired", "the approval has run out"),
-            None => return deny("approval", "the approval was used up or taken back"),
-        }
-    }
-    let standing = by.strip_prefix("standing:").map(str::to_owned);
-    if let Some(standing) = &standing
-        && effect.attempts == 0
-        && !rules
-            .standing
-            .iter()
-            .any(|it| it.id == *standing && it.stands(now_ms))
-    {
-        return deny(
-            "standing",
-            "the standing approval was used up, has ended or was taken back",
-        );
-    }
-    Next {
-        commands: vec![Command::Act(Act {
-            effect: id.to_owned(),
-            attempt: effect.attempts + 1,
-            approval: approval.or(task_wide),
-            standing: standing.filter(|_| effect.attempts == 0),
-        })],
-        ..Next::default()
-    }
-}
-
-/// An act may not happen any more: a request that granted it is void.
-fn invalid(state: &State, id: &str, effect: &Effect, rule: &str, why: &str) -> Next {
-    let mut record = Vec::new();
-    if let Some(request) = effect
-        .request
-        .as_ref()
-        .filter(|id| state.requests.contains_key(*id))
-    {
-        record.push(Event::ApprovalInvalidated {
-            request: request.clone(),
-            why: why.to_owned(),
-        });
-    }
-    record.push(Event::EffectDenied {
-        effect: id.to_owned(),
-        rule: rule.to_owned(),
-        why: why.to_owned(),
-    });
-    Next {
-        record,
-        ..Next::default()
-    }
-}
-
-/// The end of an act was not seen: what its class says.
-fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -> Next {
-    let unknown = |why: &str| {
-        Next::record(Event::EffectUnknown {
-            effect: id.to_owned(),
-            why: why.to_owned(),
-        })
-    };
-    let tools = gate::offered(state, rules);
-    let tool = tools
-        .iter()
-        .find(|tool| tool.definition.name == effect.tool);
-    let again = || Next {
-        commands: vec![Command::Act(Act {
-            effect: id.to_owned(),
-            attempt: effect.attempts + 1,
-            approval: None,
-            standing: None,
-        })],
-        ..Next::default()
-    };
-    let tired = effect.attempts >= rules.policy.limits.effect_attempts;
-    match effect.class {
-        Class::Read | Class::Workspace if tired => Next::record(Event::EffectFailed {
-            effect: id.to_owned(),
-            result: ending::said("It did not answer, however often it was tried.", true),
-        }),
-        Class::Read | Class::Workspace => again(),
-        Class::Keyed => {
-            let kept_s = tool.map_or(0, |tool| tool.manifest.key_kept_s);
-            let kept_ms = i64::try_from(kept_s)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1_000);
-            match tool {
-                Some(tool)
-                    if tool.pin == effect.pin
-                        && !tired
-                        && now_ms < effect.committed_ms.saturating_add(kept_ms) =>
-                {
-                    again()
-                }
-                _ => unknown("its key is too old, its tool has changed, or it never answers"),
-            }
-        }
-        Class::Probeable => {
-            let probe = tool.and_then(|tool| tool.manifest.probe.as_ref());
-            match probe {
-                Some(_) if tired => unknown("it never answers, and looking for it told nothing"),
-                Some(probe) => {
-                    let settle = i64::try_from(probe.settle_ms).unwrap_or(i64::MAX);
-                    let from = effect.committed_ms.saturating_add(settle);
-                    let mut next = Next::default();
-                    if now_ms < from {
-                        next.wake(from);
-                    } else {
-                        next.commands.push(Command::Probe(id.to_owned()));
-                    }
-                    next
-                }
-                None => unknown("there is no way to look for it"),
-            }
-        }
-        Class::Unkeyed => unknown("its end was not seen, and it can not be repeated safely"),
-    }
-}
-
-/// A person must say what happened.
-fn unknown(state: &State, id: &str, effect: &Effect, now_ms: i64) -> Next {
-    let request = format!(
-        "req-unknown-{}-{}",
-        id.trim_start_matches("eff-"),
-        effect.attempts
-    );
-    match state.requests.get(&request) {
-        Some(request) if request.open => Next::default(),
-        // It ran out: what is not known stays so, and is never done again by itself.
-        Some(_) => Next::record(Event::EffectFailed {
-            effect: id.to_owned(),
-            result: ending::said("Whether this happened is not known; nobody has said.", true),
-        }),
-        None => Next::record(Event::ApprovalRequested {
-            request,
-            asking: Asking::Unknown,
-            items: vec![Item {
-                digest: effect.digest,
-                effect: Some(id.to_owned()),
-                tool: effect.tool.clone(),
-                arguments: effect.arguments.clone(),
-                preview: String::new(),
-            }],
-            why:
-                "a crash or a lost connection hid its end: it happened, do it again, or give it up"
-                    .to_owned(),
-            expires_at_ms: now_ms + state.brief.approval_ms(),
-        }),
-    }
-}
-
-/// A step asks its owner.
-fn question(state: &State, id: &str, effect: &Effect, now_ms: i64) -> Next {
-    if effect.request.is_some() {
-        return Next::default();
-    }
-    let text = |name: &str| effect.arguments.get(name).and_then(Value::as_str);
-    let Some(question) = text("question").filter(|text| !text.trim().is_empty()) else {
-        return Next::record(Event::EffectDenied {
-            effect: id.to_owned(),
-            rule: "arguments".to_owned(),
-            why: "a question needs words".to_owned(),
-        });
-    };
-    let choices = effect.arguments.get("choices").and_then(Value::as_array);
-    let choices = choices.into_iter().flatten().filter_map(Value::as_str);
-    Next::record(Event::InputRequested {
-        request: format!("in-{}", id.trim_start_matches("eff-")),
-        effect: id.to_owned(),
-        question: question.to_owned(),
-        choices: choices.map(str::to_owned).collect(),
-        default: text("default").map(str::to_owned),
-        expires_at_ms: now_ms + state.brief.approval_ms(),
-    })
-}
-
-/// Whether older turns should become notes: whole turns with their results, and never the last two.
-fn wants_compacting(state: &State, rules: &Rules, at: &NodeState, node: &str) -> bool {
-    let from = at.notes.as_ref().map_or(0, |(through, _)| *through);
-    if at.turns.len() < from + 4 {
-        return false;
-    }
-    let failed = state.calls.values().filter(|call| {
-        call.end.as_ref().is_some_and(|end| !end.ok)
-            && matches!(&call.purpose, Purpose::Compact { node: of } if of == node)
-    });
-    failed.count() < 2 && bytes_from(state, at, from) > rules.policy.limits.transcript_bytes
-}
-
-/// Bytes of a step's transcript from a turn on.
-fn bytes_from(state: &State, at: &NodeState, from: usize) -> usize {
-    let turns = at.turns.iter().skip(from);
-    turns
-        .map(|turn| {
-            let uses: usize = turn.uses.iter().map(|it| it.arguments.len()).sum();
-            let results = turn
-                .effects
-                .iter()
-                .filter_map(|id| state.effects.get(id)?.result.as_ref());
-            turn.text.len() + uses + results.map(|it| it.shown.len()).sum::<usize>()
-        })
-        .sum()
-}
-
-/// Notes that have come and are not taken yet.
-fn compacted(state: &State, at: &NodeState, node: &str) -> Option<Event> {
-    let mut calls = state.calls.iter().rev();
-    let (number, call) = calls.find(|(_, call)| call.purpose.node() == Some(node))?;
-    if !matches!(call.purpose, Purpose::Compact { .. }) {
-        return None;
-    }
-    let end = call.end.as_ref().filter(|end| end.ok)?;
-    let made = at
-        .turns
-        .iter()
-        .take_while(|turn| turn.call < *number)
-        .count();
-    let through = made.saturating_sub(2);
-    let known = at.notes.as_ref().map_or(0, |(through, _)| *through);
-    (through > known).then(|| Event::ContextCompacted {
-        node: node.to_owned(),
-        through,
-        notes: end.text.clone(),
-    })
 }

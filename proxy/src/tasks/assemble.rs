@@ -78,6 +78,11 @@ pub(crate) fn tasks(
         return Ok(None);
     }
     let log = store::open_task_log(&config.store).context("opening the log of tasks")?;
+    let left = log.take_back(shared.ledger.node());
+    let left = left.context("taking up the tasks of an earlier process")?;
+    if left > 0 {
+        tracing::info!(tasks = left, "took up tasks that an earlier process died with");
+    }
     let news = News::default();
     let log: Arc<dyn TaskLog> = Arc::new(Told::new(Arc::new(log), news.clone()));
     let servers = TaskTracker::new();

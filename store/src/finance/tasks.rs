@@ -23,7 +23,9 @@ pub(super) fn by_outcome(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<Tasks
         &format!(
             "SELECT workflow, outcome, CAST(COUNT(*) AS BIGINT), CAST(SUM(calls) AS BIGINT),
                     CAST(SUM(cost_nano) AS BIGINT), CAST(SUM(sell_nano) AS BIGINT),
-                    CAST(SUM(baseline_nano) AS BIGINT)
+                    CAST(SUM(baseline_nano) AS BIGINT), CAST(SUM(fast_calls) AS BIGINT),
+                    CAST(SUM(fast_nano) AS BIGINT), CAST(SUM(deep_calls) AS BIGINT),
+                    CAST(SUM(deep_nano) AS BIGINT)
              FROM task {} GROUP BY 1, 2 ORDER BY 1, 2",
             all.text
         ),
@@ -39,6 +41,10 @@ pub(super) fn by_outcome(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<Tasks
             cost: NanoUsd(row.int(4)),
             sell: NanoUsd(row.int(5)),
             baseline: NanoUsd(row.int(6)),
+            fast_calls: row.int(7),
+            fast_cost: NanoUsd(row.int(8)),
+            deep_calls: row.int(9),
+            deep_cost: NanoUsd(row.int(10)),
         })
         .collect())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use meter::{Entry, Held, NanoUsd, Outcome};
-use wire::UsageSource;
+use wire::{Tier, UsageSource};
 
 use super::{DAY_MS, HOUR_MS};
 use crate::sql::{Insert, Kind, Sql, SqlError, Value, count};
@@ -113,6 +113,29 @@ struct Task {
     cost: i64,
     sell: i64,
     baseline: i64,
+    fast: Tiered,
+    deep: Tiered,
+}
+
+/// The part of a task that one tier answered.
+#[derive(Debug, Default)]
+struct Tiered {
+    calls: i64,
+    cost: i64,
+}
+
+impl Task {
+    /// Adds calls and their cost, under their tier as well.
+    fn add(&mut self, tier: Tier, calls: i64, cost: i64) {
+        self.calls += calls;
+        self.cost += cost;
+        let of = match tier {
+            Tier::Fast => &mut self.fast,
+            Tier::Deep => &mut self.deep,
+        };
+        of.calls += calls;
+        of.cost += cost;
+    }
 }
 
 impl Sums {
@@ -157,8 +180,7 @@ impl Sums {
             }
             task.first_ms = task.first_ms.min(held.held_at_ms);
             task.last_ms = task.last_ms.max(entry.settled_at_ms);
-            task.calls += 1;
-            task.cost += entry.cost.0;
+            task.add(held.tier, 1, entry.cost.0);
             task.sell += entry.sell.0;
             task.baseline += entry.baseline.0;
         }
@@ -180,7 +202,7 @@ impl Sums {
             let place = SUMS.iter().position(|sum| *sum == name);
             place.and_then(|at| change.get(at)).copied().unwrap_or(0)
         };
-        let [cost_change, baseline] = ["cost_nano", "baseline_nano"].map(changed);
+        let [begun, cost_change, baseline] = ["calls", "cost_nano", "baseline_nano"].map(changed);
         self.route(held, [0, 0, cost_change, baseline, 0]);
         let subject = &held.subject;
         for charge in &held.charges {
@@ -201,7 +223,7 @@ impl Sums {
                 last_ms: entry.settled_at_ms,
                 ..Task::default()
             });
-            task.cost += cost.0;
+            task.add(held.tier, begun, cost.0);
             task.sell += sell.0;
         }
     }
@@ -443,6 +465,10 @@ fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(
                 task.cost.into(),
                 task.sell.into(),
                 task.baseline.into(),
+                task.fast.calls.into(),
+                task.fast.cost.into(),
+                task.deep.calls.into(),
+                task.deep.cost.into(),
                 "open".into(),
             ]
         })
@@ -459,6 +485,10 @@ fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(
         ("cost_nano", Int),
         ("sell_nano", Int),
         ("baseline_nano", Int),
+        ("fast_calls", Int),
+        ("fast_nano", Int),
+        ("deep_calls", Int),
+        ("deep_nano", Int),
         ("outcome", Text),
     ];
     let insert = Insert {
@@ -471,7 +501,11 @@ fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(
                    calls = task.calls + excluded.calls,
                    cost_nano = task.cost_nano + excluded.cost_nano,
                    sell_nano = task.sell_nano + excluded.sell_nano,
-                   baseline_nano = task.baseline_nano + excluded.baseline_nano",
+                   baseline_nano = task.baseline_nano + excluded.baseline_nano,
+                   fast_calls = task.fast_calls + excluded.fast_calls,
+                   fast_nano = task.fast_nano + excluded.fast_nano,
+                   deep_calls = task.deep_calls + excluded.deep_calls,
+                   deep_nano = task.deep_nano + excluded.deep_nano",
     };
     sql.insert(&insert, &rows).map(|_| ())
 }

@@ -76,6 +76,25 @@ pub(super) fn list(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<TaskRow>, S
     sql.query(&text, &values)?.iter().map(read).collect()
 }
 
+/// Tasks by status.
+pub(super) fn counts(
+    sql: &mut dyn Sql,
+    tenant: Option<&str>,
+) -> Result<Vec<(String, u64)>, SqlError> {
+    let (named, values) = match tenant {
+        Some(tenant) => ("WHERE tenant = $1", vec![Value::from(tenant)]),
+        None => ("", Vec::new()),
+    };
+    let rows = sql.query(
+        &format!(
+            "SELECT status, CAST(COUNT(*) AS BIGINT) FROM task_row {named} GROUP BY 1 ORDER BY 1"
+        ),
+        &values,
+    )?;
+    let one = |row: &Row| (row.text(0).to_owned(), row.count(1));
+    Ok(rows.iter().map(one).collect())
+}
+
 fn read(row: &Row) -> Result<TaskRow, SqlError> {
     Ok(TaskRow {
         id: id_at(row, 0)?,

@@ -145,7 +145,7 @@ fn rest() -> Vec<Offered> {
         ),
         (
             "create_event",
-            Does::Puts,
+            Does::Adds,
             "Puts an event into the own calendar. The same key makes it once.",
             vec![
                 ("title", text("One line.")),

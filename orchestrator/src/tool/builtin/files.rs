@@ -109,14 +109,14 @@ fn whole_text(bytes: &[u8]) -> Option<&str> {
 #[serde(deny_unknown_fields)]
 struct Write {
     path: String,
-    text: String,
+    content: String,
 }
 
 pub(super) fn write(at: &Workspace, given: &Value) -> Result<ToolResult, WorkspaceError> {
     let given: Write = arguments(given)?;
     let place = at.place(&given.path)?;
-    at.write_file(&place, given.text.as_bytes())?;
-    Ok(written(&place, given.text.as_bytes()))
+    at.write_file(&place, given.content.as_bytes())?;
+    Ok(written(&place, given.content.as_bytes()))
 }
 
 /// What is said of a file that was written.

@@ -121,8 +121,8 @@ fn fs_write() -> Offered {
         "fs_write",
         "Writes a whole text file in the workspace, in place of what was there. Folders are made as needed.",
         object(
-            &json!({"path": path("The file."), "text": text("All of its text.")}),
-            &["path", "text"],
+            &json!({"path": path("The file."), "content": text("All of its text.")}),
+            &["path", "content"],
         ),
         DRAFTS,
     )

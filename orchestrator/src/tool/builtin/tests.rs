@@ -98,7 +98,7 @@ async fn files_are_written_listed_searched_patched_and_read_in_parts() {
     let said = bench.says(
         "fs_write",
         "k1",
-        json!({"path": "a/b.md", "text": "één\nTwo words\n"}),
+        json!({"path": "a/b.md", "content": "één\nTwo words\n"}),
     );
     assert_eq!(said.await, "wrote a/b.md, 16 bytes");
     let said = bench.says("fs_list", "k", json!({})).await;
@@ -140,7 +140,7 @@ async fn files_are_written_listed_searched_patched_and_read_in_parts() {
 async fn a_call_repeated_under_its_key_leaves_the_same_state() {
     let bench = Bench::plain();
     bench
-        .says("fs_write", "w", json!({"path": "a.md", "text": "one"}))
+        .says("fs_write", "w", json!({"path": "a.md", "content": "one"}))
         .await;
     // What is replaced stands in what replaces it: a second time would change it again.
     let patch = json!({"path": "a.md", "old": "one", "new": "one, one more"});
@@ -158,7 +158,7 @@ async fn a_call_repeated_under_its_key_leaves_the_same_state() {
     let by_another = bench.says("fs_move", "m2", moved.clone()).await;
     assert_eq!(by_another, "!there is no `a.md`");
     bench
-        .says("fs_write", "w2", json!({"path": "a.md", "text": "new"}))
+        .says("fs_write", "w2", json!({"path": "a.md", "content": "new"}))
         .await;
     let in_the_way = bench.says("fs_move", "m3", moved).await;
     assert!(
@@ -176,7 +176,7 @@ async fn a_call_repeated_under_its_key_leaves_the_same_state() {
     );
     assert_eq!(bench.says("fs_list", "k", json!({})).await, "a.md\t3 bytes");
     bench
-        .says("fs_write", "w3", json!({"path": "a.md", "text": "else"}))
+        .says("fs_write", "w3", json!({"path": "a.md", "content": "else"}))
         .await;
     let changed = json!({"path": "a.md", "old": "one", "new": "one, one more"});
     let changed = bench.says("fs_patch", "p", changed).await;
@@ -210,7 +210,7 @@ async fn nothing_leads_out_of_a_workspace() {
     let secret = bench.folder.path().join("secret");
     std::fs::write(&secret, "secret").unwrap();
     bench
-        .says("fs_write", "k", json!({"path": "in.md", "text": "in"}))
+        .says("fs_write", "k", json!({"path": "in.md", "content": "in"}))
         .await;
     let link = |to: &std::path::Path, name: &str| {
         std::os::unix::fs::symlink(to, bench.path().join(name)).unwrap();
@@ -255,13 +255,13 @@ async fn nothing_leads_out_of_a_workspace() {
     }
     for path in ["../x", "/tmp/x", "out/x", "out/secret", ".done/x"] {
         let said = bench
-            .says("fs_write", "k", json!({"path": path, "text": "x"}))
+            .says("fs_write", "k", json!({"path": path, "content": "x"}))
             .await;
         assert!(said.starts_with('!'), "{path}: {said}");
     }
     // Over a link a file is written in place of the link, not behind it.
     bench
-        .says("fs_write", "k", json!({"path": "link", "text": "x"}))
+        .says("fs_write", "k", json!({"path": "link", "content": "x"}))
         .await;
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(
@@ -288,7 +288,7 @@ async fn limits_are_kept_and_told() {
     };
     let bench = Bench::new(limits, FetchConfig::default());
     let write = |path: &str, size: usize| {
-        let arguments = json!({"path": path, "text": "x".repeat(size)});
+        let arguments = json!({"path": path, "content": "x".repeat(size)});
         bench.says("fs_write", "k", arguments)
     };
     assert!(write("a", 61).await.contains("at most files of 60 bytes"));
