@@ -11,6 +11,7 @@ mod nodes;
 mod outage;
 mod proof;
 mod route;
+mod tasks_cli;
 mod tasks_compare;
 mod tasks_drain;
 mod tasks_kill;
