@@ -2,8 +2,9 @@
 //! of it. It may be dropped at any await; the next lease goes on from the log.
 
 mod jobs;
+mod ports;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,110 +20,21 @@ use crate::commit::{Commit, commit};
 use crate::context;
 use crate::event::Event;
 use crate::id::TaskId;
-use crate::log::{Append, AppendError, Change, Expected, Kind, Recorded, TaskLogError, To};
-use crate::model::{self, Models};
-use crate::next::{Act, Ask, Command, Next, Policy, Rules, next};
+use crate::log::{Append, AppendError, Change, Expected, Kind, TaskLogError, To};
+use crate::model::{self};
+use crate::next::{Act, Ask, Command, Next, Rules, next};
 use crate::standing::Standing;
 use crate::state::{Impossible, State};
-use crate::{TaskLog, Tools, Usd};
+use crate::{TaskLog, Usd};
 
 use jobs::{Done, Job, Name};
 
-/// Events that are read at once.
-const PAGE: u32 = 500;
+pub use ports::{LoadError, Ports, Threads, read_from};
+
 /// How long rules are taken to be as they were; acts are looked at again when they are done.
 const RULES_MS: i64 = 500;
 /// How long a task that waits for something near stays in memory, in milliseconds.
 const LINGER_MS: i64 = 3_000;
-
-/// Where the log is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Threads {
-    /// On threads for what blocks.
-    Pool,
-    /// Right here, for logs that never block.
-    Here,
-}
-
-/// What tasks reach of the world.
-pub struct Ports {
-    pub log: Arc<dyn TaskLog>,
-    pub tools: Arc<dyn Tools>,
-    pub models: Models,
-    /// Milliseconds since 1970.
-    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    pub random: Arc<dyn Fn() -> [u8; 10] + Send + Sync>,
-    /// What an operator sets, as it is in force.
-    pub policy: Arc<dyn Fn() -> Policy + Send + Sync>,
-    /// From which idempotency keys are made.
-    pub secret: Vec<u8>,
-    pub threads: Threads,
-    /// How long one call of a tool may take.
-    pub call_within: Duration,
-}
-
-impl std::fmt::Debug for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ports")
-            .field("log", &self.log)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Ports {
-    /// Asks the log, off the reactor where it blocks.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&dyn TaskLog) -> T + Send + 'static,
-    ) -> Result<T, TaskLogError> {
-        let log = Arc::clone(&self.log);
-        match self.threads {
-            Threads::Here => Ok(question(&*log)),
-            Threads::Pool => tokio::task::spawn_blocking(move || question(&*log))
-                .await
-                .map_err(|error| TaskLogError {
-                    what: "ask the log",
-                    cause: error.to_string(),
-                }),
-        }
-    }
-
-    /// The task as its log tells it; `None` where there is none.
-    pub async fn load(&self, task: TaskId) -> Result<Option<State>, LoadError> {
-        let events = self.ask(move |log| read_from(log, task, 0)).await??;
-        if events.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(State::fold(&events)?))
-    }
-}
-
-/// A task can not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error(transparent)]
-    Log(#[from] TaskLogError),
-    #[error(transparent)]
-    Wrong(#[from] Impossible),
-}
-
-/// All events of a task behind `after`.
-pub fn read_from(
-    log: &dyn TaskLog,
-    task: TaskId,
-    after: u64,
-) -> Result<Vec<Recorded>, TaskLogError> {
-    let mut events: Vec<Recorded> = Vec::new();
-    loop {
-        let from = events.last().map_or(after, |event| event.seq);
-        let page = log.events(task, from, PAGE)?;
-        let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        events.extend(page);
-        if is_last {
-            return Ok(events);
-        }
-    }
-}
 
 /// Why an actor stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +68,7 @@ struct Actor {
     lease: Lease,
     state: State,
     jobs: FuturesUnordered<Job>,
-    running: BTreeMap<Name, ()>,
+    running: BTreeSet<Name>,
     rules: Option<(i64, Arc<Rules>)>,
     files: Files,
 }
@@ -185,7 +97,7 @@ pub async fn run(ports: Arc<Ports>, node: String, task: TaskId, lease: Lease) ->
         lease,
         state,
         jobs: FuturesUnordered::new(),
-        running: BTreeMap::new(),
+        running: BTreeSet::new(),
         rules: None,
         files: Files::new(),
     };
@@ -441,7 +353,7 @@ impl Actor {
     async fn start(&mut self, coming: &Next, rules: &Rules) -> Result<bool, Halt> {
         for command in &coming.commands {
             let name = Name::of(command);
-            if self.running.contains_key(&name) {
+            if self.running.contains(&name) {
                 continue;
             }
             let begun = match command {
@@ -458,7 +370,7 @@ impl Actor {
     }
 
     fn begin(&mut self, name: Name, job: Job) {
-        self.running.insert(name, ());
+        self.running.insert(name);
         self.jobs.push(job);
     }
 

@@ -461,10 +461,10 @@ pub fn validate(call: &wire::Call) -> Result<(), Broken> {
         }
         for part in &turn.parts {
             match &part.kind {
-                Kind::ToolCall(it) => {
-                    if it.name.is_empty() || it.id.is_empty() || !open.insert(it.id.clone()) {
-                        return Err(Broken::Call(it.id.clone()));
-                    }
+                Kind::ToolCall(it)
+                    if it.name.is_empty() || it.id.is_empty() || !open.insert(it.id.clone()) =>
+                {
+                    return Err(Broken::Call(it.id.clone()));
                 }
                 Kind::ToolResult(it) if !open.remove(&it.id) => {
                     return Err(Broken::Stray(it.id.clone()));

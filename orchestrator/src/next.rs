@@ -1,6 +1,8 @@
 //! What a task does next: a pure function of how it stands, of the rules in force and of the time. After a
 //! crash the same state asks for the same, so nothing needs to be remembered but the log.
 
+mod compact;
+mod effects;
 mod ending;
 pub mod gate;
 mod node;

@@ -234,7 +234,7 @@ fn one(state: &State, id: &str, effect: &Effect) -> Value {
 }
 
 fn effects_summary(state: &State) -> Value {
-    let mut by: std::collections::BTreeMap<&str, usize> = Default::default();
+    let mut by: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for effect in state.effects.values().filter(|it| it.verb == Verb::Execute) {
         *by.entry(effect.phase.as_str()).or_default() += 1;
     }

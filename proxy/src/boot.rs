@@ -87,7 +87,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
 }
 
 /// The same with a program that guards servers of tools.
-async fn begin(
+pub(crate) async fn begin(
     config: Config,
     path: Option<PathBuf>,
     guard: Option<PathBuf>,

@@ -1,16 +1,22 @@
 //! The command line.
 
+mod audit;
 mod books;
 mod budgets;
+mod client;
 mod demo;
 mod explain;
 mod keys;
 mod load;
 mod nodes;
+mod offers;
+mod plain;
 mod prices;
 mod replay;
 mod report;
 mod route;
+mod schedules;
+mod task;
 mod usage;
 
 use std::ffi::OsString;
@@ -45,6 +51,7 @@ const EXAMPLES: &str = "Examples:
   pareto route prompts.jsonl --out routed.jsonl
   pareto explain req_0193...
   pareto report routing
+  pareto task run config/examples/supplier-review.json
   pareto replay --deep-per-thousand 300
   pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
 
@@ -88,6 +95,16 @@ enum Command {
     Credits(books::Credits),
     /// Write entries as CSV, JSON lines, Parquet or FOCUS.
     Export(books::Export),
+    /// Carry out briefs: begin tasks, follow, steer and answer them.
+    Task(task::Task),
+    /// Check that the log of tasks is what was written.
+    Audit(audit::Audit),
+    /// List what tools tasks have, and accept those that have changed.
+    Tools(offers::Tools),
+    /// List the skills that briefs may name, and check new ones.
+    Skills(offers::Skills),
+    /// Add, list, run and stop schedules of tasks.
+    Schedules(schedules::Schedules),
     /// Run a server of tools so that nothing of it is left behind.
     #[command(hide = true)]
     Guard(Guard),
@@ -148,6 +165,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Statements(statements) => statements.run()?,
         Command::Credits(credits) => credits.run()?,
         Command::Export(export) => export.run()?,
+        Command::Task(task) => return task.run(),
+        Command::Audit(audit) => return audit.run(),
+        Command::Tools(tools) => tools.run()?,
+        Command::Skills(skills) => return skills.run(),
+        Command::Schedules(schedules) => schedules.run()?,
         Command::Guard(guard) => return Ok(assemble::guard(guard.parent, guard.command)),
     }
     Ok(ExitCode::SUCCESS)

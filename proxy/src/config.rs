@@ -341,7 +341,13 @@ impl Config {
                 }],
             )
         })?;
-        Self::parse(&text).map_err(|problems| Invalid::new(path, problems))
+        let mut config = Self::parse(&text).map_err(|problems| Invalid::new(path, problems))?;
+        // A server's own files stand beside the file that names them, wherever the program is started.
+        let home = path.parent().unwrap_or(Path::new(""));
+        for cwd in config.mcps.iter_mut().filter_map(|it| it.cwd.as_mut()) {
+            *cwd = home.join(&*cwd);
+        }
+        Ok(config)
     }
 
     /// Reads and checks a text.

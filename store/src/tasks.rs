@@ -112,6 +112,16 @@ impl SqlTaskLog {
         })
     }
 
+    /// Gives back the leases that an earlier process of `node` died with, so that whoever is free goes on at
+    /// once; tells how many there were. Only for the node itself, when it starts: its folder is locked by
+    /// then, so that process is no more.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub fn take_back(&self, node: &str) -> Result<u64, TaskLogError> {
+        self.write("give back leases", |sql| lease::release_all(sql, node))
+    }
+
     fn read<T>(
         &self,
         what: &'static str,

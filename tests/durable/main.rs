@@ -11,6 +11,11 @@ mod nodes;
 mod outage;
 mod proof;
 mod route;
+mod tasks_compare;
+mod tasks_kill;
+mod tasks_nodes;
+mod tasks_person;
+mod tasks_stage;
 mod webhook;
 
 use std::path::{Path, PathBuf};

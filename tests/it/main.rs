@@ -18,6 +18,8 @@ mod steps;
 mod switch;
 mod tasks;
 mod tasks_api;
+mod tasks_beside;
+mod tasks_log;
 mod tls;
 mod transparent;
 mod usage;

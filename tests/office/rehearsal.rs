@@ -155,7 +155,13 @@ async fn the_example_is_carried_out_with_the_servers_it_names() {
         let command = server["command"].as_array().unwrap().iter();
         let command = command.map(|it| it.as_str().unwrap());
         let mut command: Vec<String> = command
-            .map(|it| it.replace("config/examples/supplier-review", &shown))
+            .map(|it| {
+                if it == "supplier-review" {
+                    shown.clone()
+                } else {
+                    it.to_owned()
+                }
+            })
             .collect();
         let env = server
             .get("env")

@@ -203,8 +203,8 @@ impl Stage {
             }
             ("fs_read", _) => self.files[&path].clone(),
             ("fs_write", _) => {
-                let content = arguments["content"].as_str().unwrap();
-                self.files.insert(path, content.to_owned());
+                let text = arguments["text"].as_str().unwrap();
+                self.files.insert(path, text.to_owned());
                 "written".to_owned()
             }
             ("document_write", _) => {

@@ -8,6 +8,7 @@
 //! folder for pictures of all pages.
 
 mod events;
+mod large;
 mod roles;
 mod sums;
 mod tasks;

@@ -170,7 +170,7 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
     assert_eq!(long["status"], "completed", "{long:#}");
     ended(&errand.world, "completed").await;
 
-    let writes = errand.office_calls();
+    let writes = errand.calls();
     let writes = writes.iter().filter(|call| call["asked"] == "write_file");
     assert_eq!(
         writes.count(),

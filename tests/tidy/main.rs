@@ -52,7 +52,10 @@ const MEETING_PLACES: &[(&str, &[&str])] = &[
     ("store", &["assemble.rs", "config.rs"]),
     ("orchestrator", &["assemble.rs", "config.rs"]),
     ("dashboards", &["assemble.rs"]),
-    ("bench", &["demo.rs", "result.rs", "load.rs"]),
+    (
+        "bench",
+        &["demo.rs", "result.rs", "load.rs", "scripted.rs", "local.rs"],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -250,6 +250,8 @@ async fn new_task(desk: &Arc<Desk>, it: &Question, order: &Order) -> Result<Link
         "constraints": order.rules,
         "labels": labels,
         "mode": "explore",
+        // Looks and drafts with whatever the operator has put there; every act asks.
+        "allowed_tools": ["*"],
     });
     let task = desk.new_id();
     let link = Link {

@@ -335,10 +335,13 @@ pub(super) fn circles(state: &State, node: &str) -> Option<String> {
     if errors >= 3 {
         return Some("the same error came three times".to_owned());
     }
-    let mut back = marks.iter().rev().map(|it| &it.0);
-    let (a, b, c, d) = (back.next()?, back.next()?, back.next()?, back.next()?);
-    let (e, f) = (back.next(), back.next());
-    let swings = a == c && b == d && a != b && e == Some(a) && f == Some(b);
+    let back: Vec<&String> = marks.iter().rev().take(6).map(|it| &it.0).collect();
+    let swings = match back.as_slice() {
+        [last, other, rest @ ..] if rest.len() == 4 => {
+            last != other && rest.chunks(2).all(|pair| pair == [*last, *other])
+        }
+        _ => false,
+    };
     swings.then(|| "two calls came by turns, three times over".to_owned())
 }
 

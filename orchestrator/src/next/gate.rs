@@ -1,5 +1,7 @@
 //! May this act happen? Rules in the order of their weight: what denies wins, and nothing later loosens it.
 
+use std::fmt::Write;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -221,27 +223,25 @@ fn decide(
             by: allowed_by(tool.manifest.verb),
         };
     }
+    leave(state, rules, tool, item, at.tainted)
+}
+
+/// Whether somebody has said yes already: to just this act, to its kind in this task, or for good.
+fn leave(state: &State, rules: &Rules, tool: &Offered, item: &Item, tainted: bool) -> Gate {
+    let by = |by: String| Gate::Allowed { by };
     if let Some(grant) = state.approved.get(&item.digest) {
-        return Gate::Allowed {
-            by: format!("approval:{}", grant.request),
-        };
+        return by(format!("approval:{}", grant.request));
     }
-    let kind = (name.clone(), destinations(&tool.manifest, arguments));
+    let places = destinations(&tool.manifest, &item.arguments);
+    let kind = (item.tool.clone(), places);
     if let Some(request) = state.approved_kinds.get(&kind) {
-        return Gate::Allowed {
-            by: format!("task:{request}"),
-        };
+        return by(format!("task:{request}"));
     }
-    let standing = rules
-        .standing
-        .iter()
-        .find(|it| it.covers(state, tool, arguments));
-    match standing {
-        Some(standing) => Gate::Allowed {
-            by: format!("standing:{}", standing.id),
-        },
+    let mut standing = rules.standing.iter();
+    match standing.find(|it| it.covers(state, tool, &item.arguments)) {
+        Some(standing) => by(format!("standing:{}", standing.id)),
         None => Gate::Ask {
-            why: why_ask(state, rules, tool, at.tainted),
+            why: why_ask(state, rules, tool, tainted),
         },
     }
 }
@@ -457,7 +457,7 @@ pub fn in_words(tool: &Offered, arguments: &Value) -> String {
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
             let value = crate::event::cut_at(&value, 2_000);
-            text.push_str(&format!("\n{name}: {value}"));
+            let _written = write!(text, "\n{name}: {value}");
         }
     }
     text
@@ -516,9 +516,5 @@ fn key(rules: &Rules, state: &State, effect: &str) -> String {
     mac.update(state.id.to_string().as_bytes());
     mac.update(effect.as_bytes());
     let bytes: [u8; 32] = mac.finalize().into_bytes().into();
-    bytes
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Digest::from(bytes).to_string().chars().take(32).collect()
 }

@@ -1,14 +1,18 @@
 //! One event after the other.
 
+mod effects;
+mod requests;
+
+use std::collections::BTreeMap;
+
 use crate::brief::Brief;
-use crate::event::{Asking, Event, Gate, Item, Purpose, ReadEventError, Scope, Settle, Stored};
+use crate::event::{Event, Purpose, ReadEventError, Stored};
 use crate::log::Recorded;
 use crate::money::Usd;
 use crate::plan::Plan;
 
 use super::{
-    Artifact, Asked, CallEnd, CheckState, Effect, EffectPhase, Grant, ModelCall, NodePhase,
-    NodeState, Request, State, Turn,
+    Artifact, CallEnd, CheckState, EffectPhase, ModelCall, NodePhase, NodeState, State, Turn,
 };
 
 /// An event does not follow from those before it.
@@ -65,7 +69,7 @@ impl State {
         caller: crate::event::Caller,
         schedule: Option<String>,
         policy: String,
-        skills: std::collections::BTreeMap<String, crate::Digest>,
+        skills: BTreeMap<String, crate::Digest>,
         first: &Recorded,
     ) -> Self {
         Self {
@@ -91,14 +95,14 @@ impl State {
             past_plans: Vec::new(),
             plan_problems: Vec::new(),
             replans: 0,
-            nodes: Default::default(),
-            calls: Default::default(),
-            effects: Default::default(),
-            requests: Default::default(),
-            checks: Default::default(),
-            artifacts: Default::default(),
-            approved: Default::default(),
-            approved_kinds: Default::default(),
+            nodes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            approved: BTreeMap::new(),
+            approved_kinds: BTreeMap::new(),
             spent: Usd::ZERO,
             raised: Usd::ZERO,
             exhausted: None,
@@ -372,45 +376,7 @@ impl State {
                     return Err(Wrong::Not("the call was made before"));
                 }
             }
-            Event::ModelCompleted {
-                call,
-                text,
-                uses,
-                cut,
-                model,
-                tier,
-                route,
-                cost,
-                input_tokens,
-                output_tokens,
-            } => {
-                let tokens = (input_tokens, output_tokens);
-                let end = CallEnd {
-                    ok: true,
-                    model,
-                    tier,
-                    route,
-                    cost,
-                    tokens,
-                    ms: 0,
-                    text: text.clone(),
-                    why: String::new(),
-                    lost: false,
-                };
-                let purpose = self.close(call, end, at_ms)?;
-                if let Purpose::Node { node } = purpose {
-                    let state = self.node_mut(&node)?;
-                    state.failures = 0;
-                    state.turns.push(Turn {
-                        call,
-                        text,
-                        cut,
-                        uses,
-                        effects: Vec::new(),
-                        remark: None,
-                    });
-                }
-            }
+            event @ Event::ModelCompleted { .. } => self.answered(event, at_ms)?,
             Event::ModelFailed {
                 call,
                 class,
@@ -423,7 +389,9 @@ impl State {
                 if let Some(node) = purpose.node() {
                     let node = node.to_owned();
                     let state = self.node_mut(&node)?;
-                    state.failures += 1;
+                    // What will never do counts for all attempts.
+                    let counts = if retry_at_ms.is_some() { 1 } else { 1_000 };
+                    state.failures = state.failures.saturating_add(counts);
                     state.retry_at_ms = retry_at_ms.unwrap_or(0);
                 }
             }
@@ -432,6 +400,49 @@ impl State {
                 self.close(call, CallEnd::failed(why, cost, true), at_ms)?;
             }
             _ => return Err(Wrong::Not("it is not about a model")),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, event: Event, at_ms: i64) -> Result<(), Wrong> {
+        let Event::ModelCompleted {
+            call,
+            text,
+            uses,
+            cut,
+            model,
+            tier,
+            route,
+            cost,
+            input_tokens,
+            output_tokens,
+        } = event
+        else {
+            return Err(Wrong::Not("it is no answer"));
+        };
+        let end = CallEnd {
+            ok: true,
+            model,
+            tier,
+            route,
+            cost,
+            tokens: (input_tokens, output_tokens),
+            ms: 0,
+            text: text.clone(),
+            why: String::new(),
+            lost: false,
+        };
+        if let Purpose::Node { node } = self.close(call, end, at_ms)? {
+            let state = self.node_mut(&node)?;
+            state.failures = 0;
+            state.turns.push(Turn {
+                call,
+                text,
+                cut,
+                uses,
+                effects: Vec::new(),
+                remark: None,
+            });
         }
         Ok(())
     }
@@ -448,394 +459,6 @@ impl State {
         self.spent += end.cost;
         call.end = Some(end);
         Ok(call.purpose.clone())
-    }
-
-    fn effect_mut(&mut self, id: &str) -> Result<&mut Effect, Wrong> {
-        self.effects
-            .get_mut(id)
-            .ok_or_else(|| Wrong::No(format!("effect `{id}`")))
-    }
-
-    fn acted(&mut self, event: Event, recorded: &Recorded) -> Result<(), Wrong> {
-        match event {
-            event @ Event::EffectIntent { .. } => self.intended(event, recorded)?,
-            Event::EffectCommitted {
-                effect,
-                attempt,
-                approval,
-            } => {
-                self.committed(&effect, attempt, approval.as_deref(), recorded)?;
-            }
-            Event::EffectSucceeded { effect, result } => {
-                self.finish(&effect, EffectPhase::Succeeded, Some(result))?;
-            }
-            Event::EffectFailed { effect, result } => {
-                self.finish(&effect, EffectPhase::Failed, Some(result))?;
-            }
-            Event::EffectNotSent { effect, .. } => {
-                let it = self.effect_mut(&effect)?;
-                it.phase = EffectPhase::Cleared;
-            }
-            Event::EffectLost { effect, .. } => {
-                self.effect_mut(&effect)?.phase = EffectPhase::InDoubt
-            }
-            Event::EffectUnknown { effect, .. } => {
-                self.effect_mut(&effect)?.phase = EffectPhase::Unknown
-            }
-            Event::EffectReconciled {
-                effect,
-                happened: true,
-                result,
-                how,
-            } => {
-                let result = result.unwrap_or_else(|| told(format!("It happened: {how}."), false));
-                self.finish(&effect, EffectPhase::Succeeded, Some(result))?;
-            }
-            Event::EffectReconciled {
-                effect,
-                happened: false,
-                ..
-            } => {
-                self.effect_mut(&effect)?.phase = EffectPhase::Cleared;
-            }
-            Event::EffectDenied { effect, rule, why } => {
-                let result = told(format!("This was not done ({rule}): {why}"), true);
-                self.finish(&effect, EffectPhase::Denied, Some(result))?;
-            }
-            _ => return Err(Wrong::Not("it is not about an effect")),
-        }
-        Ok(())
-    }
-
-    fn intended(&mut self, event: Event, recorded: &Recorded) -> Result<(), Wrong> {
-        let Event::EffectIntent {
-            effect,
-            node,
-            use_id,
-            tool,
-            pin,
-            arguments,
-            class,
-            verb,
-            destinations,
-            tainted,
-            digest,
-            key,
-            cost,
-            gate,
-        } = event
-        else {
-            return Err(Wrong::Not("it is no intent"));
-        };
-        if self.effects.contains_key(&effect) {
-            return Err(Wrong::Not("the effect is there already"));
-        }
-        let denied = match &gate {
-            Gate::Denied { rule, why } => {
-                Some(told(format!("This was not done ({rule}): {why}"), true))
-            }
-            Gate::Allowed { .. } | Gate::Ask { .. } => None,
-        };
-        let turn = self.node_mut(&node)?.turns.last_mut();
-        let turn = turn.ok_or(Wrong::Not("no model has asked for it"))?;
-        turn.effects.push(effect.clone());
-        let phase = if denied.is_some() {
-            EffectPhase::Denied
-        } else {
-            EffectPhase::Intended
-        };
-        self.effects.insert(
-            effect,
-            Effect {
-                node,
-                use_id,
-                tool,
-                pin,
-                arguments,
-                class,
-                verb,
-                destinations,
-                tainted,
-                digest,
-                key,
-                cost,
-                gate,
-                phase,
-                attempts: 0,
-                epoch: 0,
-                committed_ms: 0,
-                request: None,
-                ended_ms: denied.as_ref().map(|_| recorded.at_ms),
-                result: denied,
-                at_ms: recorded.at_ms,
-            },
-        );
-        Ok(())
-    }
-
-    fn committed(
-        &mut self,
-        id: &str,
-        attempt: u32,
-        approval: Option<&str>,
-        recorded: &Recorded,
-    ) -> Result<(), Wrong> {
-        let effect = self.effect_mut(id)?;
-        if !matches!(
-            effect.phase,
-            EffectPhase::Intended | EffectPhase::Cleared | EffectPhase::InDoubt
-        ) {
-            return Err(Wrong::Not("the effect can not be committed now"));
-        }
-        if attempt != effect.attempts + 1 {
-            return Err(Wrong::Not("the attempt is out of order"));
-        }
-        effect.phase = EffectPhase::Committed;
-        effect.attempts = attempt;
-        effect.epoch = recorded.epoch;
-        effect.committed_ms = recorded.at_ms;
-        let digest = effect.digest;
-        // An approval is used up with the first attempt; further ones are the same act.
-        if attempt == 1 && approval.is_some() {
-            let used_up = self.approved.get_mut(&digest).is_some_and(|grant| {
-                grant.uses = grant.uses.saturating_sub(1);
-                grant.uses == 0
-            });
-            if used_up {
-                self.approved.remove(&digest);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(
-        &mut self,
-        id: &str,
-        phase: EffectPhase,
-        result: Option<Stored>,
-    ) -> Result<(), Wrong> {
-        let now_ms = self.updated_ms;
-        let effect = self.effect_mut(id)?;
-        if effect.phase.is_over() {
-            return Err(Wrong::Not("the effect has ended"));
-        }
-        effect.phase = phase;
-        effect.ended_ms = Some(now_ms);
-        effect.result = result;
-        let (node, taints, cost) = (effect.node.clone(), effect.tainted, effect.cost);
-        if phase != EffectPhase::Denied {
-            self.spent += cost;
-            if let Some(state) = self.nodes.get_mut(&node) {
-                state.tainted |= taints;
-            }
-        }
-        Ok(())
-    }
-
-    fn asked(&mut self, event: Event, recorded: &Recorded) -> Result<(), Wrong> {
-        match event {
-            Event::ApprovalRequested {
-                request,
-                asking,
-                items,
-                why,
-                expires_at_ms,
-            } => {
-                for item in &items {
-                    if let Some(effect) =
-                        item.effect.as_ref().and_then(|id| self.effects.get_mut(id))
-                    {
-                        effect.request = Some(request.clone());
-                    }
-                }
-                let what = Asked::Approval { asking, items, why };
-                self.open(request, what, recorded.at_ms, expires_at_ms)?;
-            }
-            Event::InputRequested {
-                request,
-                effect,
-                question,
-                choices,
-                default,
-                expires_at_ms,
-            } => {
-                self.effect_mut(&effect)?.request = Some(request.clone());
-                let what = Asked::Input {
-                    effect,
-                    question,
-                    choices,
-                    default,
-                };
-                self.open(request, what, recorded.at_ms, expires_at_ms)?;
-            }
-            event @ Event::ApprovalDecided { .. } => self.decided(event)?,
-            Event::ApprovalExpired { request } => {
-                self.close_request(&request, "nobody decided in time")?;
-            }
-            Event::ApprovalInvalidated { request, why } => {
-                // It may have been decided: what it granted is taken back.
-                self.approved.retain(|_, grant| grant.request != request);
-                self.approved_kinds.retain(|_, by| *by != request);
-                if let Some(it) = self.requests.get_mut(&request) {
-                    // What was decided before stays told: some of its acts may have been done.
-                    it.end = if it.open {
-                        why
-                    } else {
-                        format!("{}; taken back: {why}", it.end)
-                    };
-                    it.open = false;
-                }
-            }
-            Event::InputReceived { request, answer } => {
-                let Asked::Input { effect, .. } = self.close_request(&request, &answer)? else {
-                    return Err(Wrong::Not("it asked for no input"));
-                };
-                self.finish(&effect, EffectPhase::Succeeded, Some(told(answer, false)))?;
-            }
-            _ => return Err(Wrong::Not("it is not about a request")),
-        }
-        Ok(())
-    }
-
-    fn open(
-        &mut self,
-        id: String,
-        what: Asked,
-        at_ms: i64,
-        expires_at_ms: i64,
-    ) -> Result<(), Wrong> {
-        let request = Request {
-            what,
-            open: true,
-            at_ms,
-            expires_at_ms,
-            by: Default::default(),
-            end: String::new(),
-        };
-        if self.requests.insert(id, request).is_some() {
-            return Err(Wrong::Not("the request is there already"));
-        }
-        Ok(())
-    }
-
-    fn close_request(&mut self, id: &str, end: &str) -> Result<Asked, Wrong> {
-        let request = self
-            .requests
-            .get_mut(id)
-            .ok_or_else(|| Wrong::No(format!("request `{id}`")))?;
-        if !request.open {
-            return Err(Wrong::Not("the request is closed"));
-        }
-        request.open = false;
-        end.clone_into(&mut request.end);
-        Ok(request.what.clone())
-    }
-
-    fn decided(&mut self, event: Event) -> Result<(), Wrong> {
-        let Event::ApprovalDecided {
-            request: id,
-            by,
-            approve,
-            scope,
-            settle,
-            more,
-            reason,
-        } = event
-        else {
-            return Err(Wrong::Not("it is no decision"));
-        };
-        let quorum = usize::try_from(self.brief.approval.quorum).unwrap_or(1);
-        let request = self
-            .requests
-            .get_mut(&id)
-            .ok_or_else(|| Wrong::No(format!("request `{id}`")))?;
-        if !request.open {
-            return Err(Wrong::Not("the request is closed"));
-        }
-        let until_ms = request.expires_at_ms;
-        if approve {
-            request.by.insert(by.clone());
-            if request.by.len() < quorum {
-                return Ok(());
-            }
-        }
-        let end = if approve {
-            format!("approved by {by}")
-        } else {
-            format!("denied by {by}: {reason}")
-        };
-        let Asked::Approval { asking, items, .. } = self.close_request(&id, &end)? else {
-            return Err(Wrong::Not("it asked for no approval"));
-        };
-        match (asking, approve) {
-            (Asking::Budget, true) => {
-                self.raised += more.unwrap_or_default();
-                self.exhausted = None;
-            }
-            (Asking::Unknown, _) => self.settled(&items, settle, &by)?,
-            (Asking::Acts | Asking::Plan, true) => self.granted(&id, &items, scope, until_ms),
-            (_, false) => self.refused(&items, &reason)?,
-        }
-        Ok(())
-    }
-
-    fn granted(&mut self, id: &str, items: &[Item], scope: Scope, until_ms: i64) {
-        for item in items {
-            let grant = self.approved.entry(item.digest).or_insert_with(|| Grant {
-                request: id.to_owned(),
-                uses: 0,
-                until_ms,
-            });
-            grant.uses += 1;
-            let effect = item.effect.as_ref().and_then(|id| self.effects.get_mut(id));
-            if let Some(effect) = effect {
-                if effect.phase == EffectPhase::Intended {
-                    effect.phase = EffectPhase::Cleared;
-                }
-                if scope == Scope::Task {
-                    let kind = (effect.tool.clone(), effect.destinations.clone());
-                    self.approved_kinds.insert(kind, id.to_owned());
-                }
-            }
-        }
-    }
-
-    fn refused(&mut self, items: &[Item], reason: &str) -> Result<(), Wrong> {
-        self.denials += 1;
-        let why = if reason.is_empty() {
-            "a person said no"
-        } else {
-            reason
-        };
-        for id in items.iter().filter_map(|item| item.effect.clone()) {
-            if self
-                .effects
-                .get(&id)
-                .is_some_and(|effect| !effect.phase.is_over())
-            {
-                let result = told(format!("This was not done (denied): {why}"), true);
-                self.finish(&id, EffectPhase::Denied, Some(result))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn settled(&mut self, items: &[Item], settle: Option<Settle>, by: &str) -> Result<(), Wrong> {
-        for id in items.iter().filter_map(|item| item.effect.clone()) {
-            match settle.unwrap_or(Settle::GiveUp) {
-                Settle::Happened => {
-                    let result = told(format!("It happened, says {by}."), false);
-                    self.finish(&id, EffectPhase::Succeeded, Some(result))?;
-                }
-                Settle::Again => self.effect_mut(&id)?.phase = EffectPhase::Cleared,
-                Settle::GiveUp => {
-                    let text =
-                        "Whether this happened is not known, and it will not be tried again.";
-                    self.finish(&id, EffectPhase::Failed, Some(told(text.to_owned(), true)))?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -857,7 +480,7 @@ impl CallEnd {
 }
 
 /// A result that the runtime makes.
-fn told(text: String, is_error: bool) -> Stored {
+pub(super) fn told(text: String, is_error: bool) -> Stored {
     let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
     Stored {
         shown: text,
@@ -874,7 +497,7 @@ fn remark(state: &mut NodeState, text: String) {
 }
 
 /// Why an event does not follow.
-enum Wrong {
+pub(super) enum Wrong {
     No(String),
     Not(&'static str),
 }

@@ -11,6 +11,7 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use meter::{Ledger, Subject};
 use orchestrator::actor::{Ports, Threads};
+use orchestrator::log::TaskLogError;
 use orchestrator::news::{News, Told};
 use orchestrator::next::Policy;
 use orchestrator::skill::{Layer, Library};
@@ -18,8 +19,9 @@ use orchestrator::tool::builtin::{self, Builtins};
 use orchestrator::tool::host;
 use orchestrator::worker::Settings;
 use orchestrator::{
-    Caller, Desk, TaskLog, Toolbox, Tools, Worker, desk, notices, outcomes, schedules,
+    Caller, Desk, Digest, TaskLog, Toolbox, Tools, Worker, desk, notices, outcomes, schedules,
 };
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -42,6 +44,8 @@ pub(crate) use orchestrator::notices::Notice;
 const POLL: Duration = Duration::from_millis(500);
 /// Ends of tasks that the ledger is told of at a time.
 const OUTCOMES: u32 = 200;
+/// Links of a chain that are read at a time.
+const LINKS: u32 = 500;
 /// How long servers of tools get to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -76,6 +80,14 @@ pub(crate) fn tasks(
         return Ok(None);
     }
     let log = store::open_task_log(&config.store).context("opening the log of tasks")?;
+    let left = log.take_back(shared.ledger.node());
+    let left = left.context("taking up the tasks of an earlier process")?;
+    if left > 0 {
+        tracing::info!(
+            tasks = left,
+            "took up tasks that an earlier process died with"
+        );
+    }
     let news = News::default();
     let log: Arc<dyn TaskLog> = Arc::new(Told::new(Arc::new(log), news.clone()));
     let servers = TaskTracker::new();
@@ -267,6 +279,69 @@ impl Tasks {
     /// Notices for whoever posts them.
     pub(crate) fn notices(&self) -> Notices {
         Notices(Arc::clone(&self.log))
+    }
+}
+
+/// Looks through the log of tasks of every tenant, without a gateway. Where a `head` is given, the answer
+/// says whether it is still a link of a chain. Blocks.
+pub(crate) fn audit(config: &Config, head: Option<&str>) -> anyhow::Result<Value> {
+    let head: Option<Digest> = match head {
+        Some(text) => Some(text.parse().map_err(|_| {
+            anyhow::anyhow!("`{text}` is no digest; give a head as `audit verify` printed it")
+        })?),
+        None => None,
+    };
+    let log = store::open_task_log(&config.store).context("opening the log of tasks")?;
+    let mut reports = Vec::new();
+    let mut is_known = false;
+    for tenant in log.tenants()? {
+        reports.push(orchestrator::audit::verify(&log, &tenant)?);
+        if let Some(head) = head {
+            is_known |= has_link(&log, &tenant, head)?;
+        }
+    }
+    let ok = reports.iter().all(|report| report.ok);
+    Ok(json!({
+        "object": "audit.report", "ok": ok, "tenants": reports,
+        "head_is_known": head.map(|_| is_known),
+    }))
+}
+
+/// Whether a tenant's chain has a link with this digest.
+fn has_link(log: &dyn TaskLog, tenant: &str, wanted: Digest) -> Result<bool, TaskLogError> {
+    let mut after = 0;
+    loop {
+        let links = log.links(tenant, after, LINKS)?;
+        let Some(last) = links.last() else {
+            return Ok(false);
+        };
+        if links.iter().any(|link| link.hash == wanted) {
+            return Ok(true);
+        }
+        after = last.n;
+    }
+}
+
+/// What a gateway would make of a folder of skills.
+#[derive(Debug)]
+pub(crate) struct CheckedSkills {
+    /// Names of those that it takes.
+    pub(crate) taken: Vec<String>,
+    /// What is wrong with others, or with parts of them.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads a folder of skills as a gateway does.
+pub(crate) fn check_skills(dir: PathBuf) -> CheckedSkills {
+    let library = Library::open(&[(Layer::Tenant, dir)]);
+    let taken = library.list("").into_iter();
+    let taken = taken.filter(|skill| skill.layer != Layer::Builtin);
+    let problems = library.problems.iter();
+    CheckedSkills {
+        taken: taken.map(|skill| skill.name).collect(),
+        problems: problems
+            .map(|problem| format!("{}: {}", problem.path.display(), problem.what))
+            .collect(),
     }
 }
 

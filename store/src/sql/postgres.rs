@@ -18,6 +18,9 @@ use super::{Act, Engine, Insert, Kind, Row, Sql, SqlError, Value};
 /// How long a server may take to be reached, and a statement to end.
 const CONNECT: Duration = Duration::from_secs(3);
 const STATEMENT_MS: u32 = 30_000;
+/// How long the server waits for us in the middle of a transaction. Ours never wait for anything but the
+/// server, so whoever takes longer is frozen or cut off, and holds locks that other nodes need.
+const IDLE_IN_TRANSACTION_MS: u32 = 5_000;
 /// Connections kept open; more are opened when needed and closed again.
 const IDLE: usize = 8;
 
@@ -79,7 +82,8 @@ impl Postgres {
         let mut client = connected.map_err(|error| failed(&error))?;
         client
             .batch_execute(&format!(
-                "SET statement_timeout = {STATEMENT_MS}; SET client_min_messages = warning"
+                "SET statement_timeout = {STATEMENT_MS}; SET client_min_messages = warning;
+                 SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
             ))
             .map_err(|error| failed(&error))?;
         Ok(Connection {

@@ -108,3 +108,12 @@ pub(super) fn release(sql: &mut dyn Sql, task: TaskId, epoch: u64) -> Result<(),
     )
     .map(|_| ())
 }
+
+/// Gives back whatever `node` holds; tells how many tasks that were.
+pub(super) fn release_all(sql: &mut dyn Sql, node: &str) -> Result<u64, SqlError> {
+    sql.execute(
+        "UPDATE task_row SET leased_by = '', leased_until_ms = 0
+         WHERE ended = 0 AND wake_at_ms IS NOT NULL AND leased_by = $1",
+        &[node.into()],
+    )
+}

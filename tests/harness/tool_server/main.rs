@@ -2,7 +2,8 @@
 //! it was asked to do can be compared with what others believe; and it hangs, dies, changes and floods
 //! when it is told to.
 //!
-//! `tool-server --log FILE [--schema N] [--legacy] [--http]`. With `--http` it listens on a free port of
+//! `tool-server --log FILE [--schema N] [--legacy] [--http] [--pause MS]`. It waits so long before it acts, and
+//! again before it answers. With `--http` it listens on a free port of
 //! the loopback address and prints its URL; otherwise it speaks on its standard streams.
 
 mod book;
@@ -11,6 +12,7 @@ mod tools;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -23,18 +25,20 @@ use crate::tools::{Recorder, State};
 
 fn main() {
     let (mut log, mut schema, mut legacy, mut http) = (None, 0, false, false);
+    let mut pause = Duration::ZERO;
     let mut args = std::env::args().skip(1);
     while let Some(word) = args.next() {
         match word.as_str() {
             "--log" => log = args.next().map(PathBuf::from),
             "--schema" => schema = args.next().unwrap().parse().unwrap(),
+            "--pause" => pause = Duration::from_millis(args.next().unwrap().parse().unwrap()),
             "--legacy" => legacy = true,
             "--http" => http = true,
             other => panic!("unknown word `{other}`"),
         }
     }
     let book = Book::open(&log.expect("--log FILE"));
-    let state = Arc::new(State::new(book, schema, legacy));
+    let state = Arc::new(State::new(book, schema, legacy, pause));
     // One thread starts in a millisecond.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -53,7 +57,7 @@ fn main() {
         }
     });
     while state.stays.load(Ordering::Acquire) {
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
     }
     // Reading standard input has a thread of its own that can not be ended.
     std::process::exit(0);

@@ -52,17 +52,20 @@ pub struct State {
     /// It does not end with its input.
     pub stays: AtomicBool,
     sent: AtomicU32,
+    /// How long it waits before it acts, and before it answers.
+    pause: Duration,
 }
 
 impl State {
     /// A server that has not been asked anything yet.
-    pub fn new(book: Book, schema: u32, is_legacy: bool) -> Self {
+    pub fn new(book: Book, schema: u32, is_legacy: bool, pause: Duration) -> Self {
         Self {
             book,
             schema: watch::Sender::new(schema),
             is_legacy,
             stays: AtomicBool::new(false),
             sent: AtomicU32::new(0),
+            pause,
         }
     }
 }
@@ -324,15 +327,18 @@ impl ServerHandler for Recorder {
             .as_object_mut()
             .and_then(|it| it.remove("idempotency_key"));
         let key = given.and_then(|it| it.as_str().map(str::to_owned)).or(key);
-        match tool.as_str() {
+        tokio::time::sleep(self.0.pause).await;
+        let answer = match tool.as_str() {
             "crash_before" => std::process::exit(3),
-            "record_put" => return Ok(text(self.put(&arguments, key.as_deref()))),
-            _ => self
-                .0
-                .book
-                .write(&tool, &arguments, key.as_deref(), json!({})),
-        }
-        let responses = request.input_responses.is_some();
-        Ok(self.dispatch(&tool, &arguments, responses, &context).await)
+            "record_put" => text(self.put(&arguments, key.as_deref())),
+            _ => {
+                let book = &self.0.book;
+                book.write(&tool, &arguments, key.as_deref(), json!({}));
+                let responses = request.input_responses.is_some();
+                self.dispatch(&tool, &arguments, responses, &context).await
+            }
+        };
+        tokio::time::sleep(self.0.pause).await;
+        Ok(answer)
     }
 }
