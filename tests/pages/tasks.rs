@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use http::Method;
+use meter::finance::{Filter, Finance};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tests::errand::{Errand, office};
@@ -167,7 +168,9 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
         .until_end(of("long"), |asked| panic!("it asks again: {asked:#}"))
         .await;
     assert_eq!(long["status"], "completed", "{long:#}");
-    let writes = errand.office_calls();
+    ended(&errand.world, "completed").await;
+
+    let writes = errand.calls();
     let writes = writes.iter().filter(|call| call["asked"] == "write_file");
     assert_eq!(
         writes.count(),
@@ -197,6 +200,27 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
     let answered = format!("/v1/tasks/{}/effects", of("asks"));
     let answered = errand.world.client.get(&answered).await.json();
     assert_eq!(answered["data"][0]["result"]["text"], "the \"first\" <one>");
+}
+
+/// Waits until the ledger knows that a task has ended so.
+async fn ended(world: &World, word: &str) {
+    let all = Filter::default().over(0, i64::MAX);
+    let ledger = || world.running.parts.store.ledger.tasks(&all).unwrap();
+    world
+        .until("how it ended, in the ledger", |_| {
+            ledger().iter().any(|it| it.outcome == word)
+        })
+        .await;
+    let told = ledger();
+    let told = told.iter().find(|it| it.outcome == word).unwrap();
+    assert_eq!(told.workflow, "minutes");
+    assert_eq!(told.calls, told.fast_calls + told.deep_calls);
+    assert!(told.fast_calls > 0 && told.deep_calls > 0, "{told:?}");
+    assert_eq!(told.cost, told.fast_cost + told.deep_cost);
+    assert!(told.succeeded() && told.tasks == 1);
+    let units = world.admin().get("/units?workflow=minutes").await.text();
+    let finished = units.split("<table id=\"finished\"").nth(1).unwrap();
+    assert!(finished.contains("data-count=\"1\" data-sum=\"ended_tasks?"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
