@@ -81,7 +81,10 @@ pub(crate) fn tasks(
     let left = log.take_back(shared.ledger.node());
     let left = left.context("taking up the tasks of an earlier process")?;
     if left > 0 {
-        tracing::info!(tasks = left, "took up tasks that an earlier process died with");
+        tracing::info!(
+            tasks = left,
+            "took up tasks that an earlier process died with"
+        );
     }
     let news = News::default();
     let log: Arc<dyn TaskLog> = Arc::new(Told::new(Arc::new(log), news.clone()));
@@ -89,12 +92,11 @@ pub(crate) fn tasks(
     let toolbox = Arc::new(toolbox(config, &log, &servers, guard)?);
     let policy = Arc::new(ArcSwap::from_pointee(own.policy(&config.policy.labels)));
     let in_force = Arc::clone(&policy);
-    let secret = match &own.secret {
-        Some(secret) => secret.expose().as_bytes().to_vec(),
-        None => {
-            let kept = kept_secret(&config.store.dir.join("tasks.secret"))?;
-            kept.expose().as_bytes().to_vec()
-        }
+    let secret = if let Some(secret) = &own.secret {
+        secret.expose().as_bytes().to_vec()
+    } else {
+        let kept = kept_secret(&config.store.dir.join("tasks.secret"))?;
+        kept.expose().as_bytes().to_vec()
     };
     let ports = Arc::new(Ports {
         log: Arc::clone(&log),
