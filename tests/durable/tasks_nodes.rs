@@ -247,7 +247,10 @@ impl Run {
 =======
             let reply = create(doors[n % doors.len()], n).await;
             assert_eq!(reply.status, 201, "{}", reply.text());
+<<<<<<< HEAD
 >>>>>>> pages
+=======
+>>>>>>> api
             self.ids
                 .push(reply.json()["id"].as_str().unwrap().to_owned());
         }
