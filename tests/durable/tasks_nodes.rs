@@ -236,7 +236,6 @@ impl Run {
         for _ in 0..many {
             let n = self.ids.len();
             assert!(n < ERRANDS, "the play is too short");
-<<<<<<< HEAD
             // A node that was frozen closes connections that were idle for too long, under our hands.
             let reply = until("an answer", async || {
                 let reply = create(doors[n % doors.len()], n).await;
@@ -244,13 +243,6 @@ impl Run {
             })
             .await;
             assert!(matches!(reply.status, 200 | 201), "{}", reply.text());
-=======
-            let reply = create(doors[n % doors.len()], n).await;
-            assert_eq!(reply.status, 201, "{}", reply.text());
-<<<<<<< HEAD
->>>>>>> pages
-=======
->>>>>>> api
             self.ids
                 .push(reply.json()["id"].as_str().unwrap().to_owned());
         }

@@ -112,14 +112,48 @@ fn after_request(state: &State, id: &str, effect: &Effect) -> Next {
     }
 }
 
-/// Looks once more whether an act that was allowed may still happen, and does it.
+/// Looks once more whether an act that was allowed may still happen, and does it. One that may have happened
+/// before is never said not to have been done.
 fn act(state: &State, rules: &Rules, id: &str, effect: &Effect, by: &str, now_ms: i64) -> Next {
+    let mut next = leave_to_act(state, rules, id, effect, by, now_ms);
+    for event in &mut next.record {
+        if let Event::EffectDenied { why, .. } = event
+            && effect.doubtful
+        {
+            *event = Event::EffectUnknown {
+                effect: id.to_owned(),
+                why: std::mem::take(why),
+            };
+        }
+    }
+    next
+}
+
+fn leave_to_act(
+    state: &State,
+    rules: &Rules,
+    id: &str,
+    effect: &Effect,
+    by: &str,
+    now_ms: i64,
+) -> Next {
+    if effect.retry_at_ms > now_ms {
+        return later(effect.retry_at_ms);
+    }
+    if is_down(rules, effect) && now_ms < effect.at_ms + PATIENCE_MS {
+        return later(now_ms + DOWN_MS);
+    }
     if effect.attempts >= rules.policy.limits.effect_attempts {
         let why = "it could not be done, however often it was tried";
         return denied(id, "attempts", why);
     }
     if let Some((rule, why)) = stale(state, rules, effect) {
         return invalid(state, id, effect, rule, why);
+    }
+    if effect.attempts == 0
+        && let Some((rule, why)) = gate::over(state, effect)
+    {
+        return denied(id, rule, &why);
     }
     let named = |kind: &str| by.strip_prefix(kind).filter(|it| !it.is_empty());
     let standing = named("standing:").map(str::to_owned);
@@ -153,6 +187,24 @@ fn act(state: &State, rules: &Rules, id: &str, effect: &Effect, by: &str, now_ms
         })],
         ..Next::default()
     }
+}
+
+/// How long an act waits for a server that is down, in milliseconds, and how long between two looks.
+const PATIENCE_MS: i64 = 600_000;
+const DOWN_MS: i64 = 2_000;
+
+fn later(at_ms: i64) -> Next {
+    Next {
+        wake_at_ms: Some(at_ms),
+        ..Next::default()
+    }
+}
+
+/// Whether the server of an act's tool can not be reached just now.
+fn is_down(rules: &Rules, effect: &Effect) -> bool {
+    let server = effect.tool.split("__").next();
+    let mut down = rules.offer.down.iter();
+    effect.tool.contains("__") && down.any(|(name, _)| Some(name.as_str()) == server)
 }
 
 fn denied(id: &str, rule: &str, why: &str) -> Next {
@@ -189,10 +241,9 @@ fn stale(state: &State, rules: &Rules, effect: &Effect) -> Option<(&'static str,
         &effect.arguments,
         &effect.destinations,
     );
-    let asked = matches!(effect.gate, Gate::Ask { .. });
-    (asked && effect.attempts == 0 && digest != effect.digest).then_some((
+    (effect.attempts == 0 && digest != effect.digest).then_some((
         "policy_version",
-        "the policy has changed since it was approved",
+        "the policy has changed since this was decided",
     ))
 }
 
@@ -241,6 +292,16 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
         })],
         ..Next::default()
     };
+    if effect.retry_at_ms > now_ms {
+        return later(effect.retry_at_ms);
+    }
+    if is_down(rules, effect) && now_ms < effect.committed_ms + PATIENCE_MS {
+        return later(now_ms + DOWN_MS);
+    }
+    let mut off = rules.policy.denied.iter();
+    if off.any(|pattern| crate::brief::fits(pattern, &effect.tool)) {
+        return unknown("its tool was switched off before its end was seen");
+    }
     let tired = effect.attempts >= rules.policy.limits.effect_attempts;
     match effect.class {
         Class::Read | Class::Workspace if tired => Next::record(Event::EffectFailed {
@@ -257,7 +318,7 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
                 Some(tool)
                     if tool.pin == effect.pin
                         && !tired
-                        && now_ms < effect.committed_ms.saturating_add(kept_ms) =>
+                        && now_ms < effect.first_committed_ms.saturating_add(kept_ms) =>
                 {
                     again()
                 }
