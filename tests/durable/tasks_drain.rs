@@ -118,7 +118,7 @@ impl Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_lets_acts_end_and_gives_tasks_back() {
-    let upstreams = endpoints(ERRANDS).await;
+    let upstreams = endpoints(ERRANDS, 6).await;
     let mut run = Run::prepare(&upstreams);
     let process = run.until_acting().await;
     run.end(process).await;
@@ -139,7 +139,7 @@ async fn sigterm_lets_acts_end_and_gives_tasks_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_program_was_at_goes_on_with_its_next_start() {
-    let upstreams = endpoints(ERRANDS).await;
+    let upstreams = endpoints(ERRANDS, 6).await;
     let mut run = Run::prepare(&upstreams);
     let process = run.until_acting().await;
     process.kill().await;
@@ -158,7 +158,7 @@ async fn what_a_killed_program_was_at_goes_on_with_its_next_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_that_is_due_on_two_nodes_fires_once() {
     let (url, _server) = tests::postgres::database();
-    let upstreams = endpoints(SCHEDULES).await;
+    let upstreams = endpoints(SCHEDULES, 6).await;
     let pair = Pair::start(&url, &upstreams).await;
     let client = &pair.nodes[0].client;
     for n in 0..SCHEDULES {

@@ -182,7 +182,7 @@ async fn a_frozen_node_is_fenced_and_its_work_goes_on_elsewhere() {
     let seed = seed();
     println!("PARETO_SEED={seed}");
     let (url, _server) = tests::postgres::database();
-    let upstreams = endpoints(ERRANDS).await;
+    let upstreams = endpoints(ERRANDS, 6).await;
     let pair = Pair::start(&url, &upstreams).await;
     let mut run = Run {
         board: Board::at(&url),
