@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::event::{Asking, Event, Gate, Item};
 use crate::state::{Effect, EffectPhase, State};
-use crate::tool::{Class, Verb};
+use crate::tool::{Class, Probe, Verb};
 
 use super::{ASK_USER, Act, Command, Next, Rules, ending, gate};
 
@@ -329,21 +329,24 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
             let probe = tool.and_then(|tool| tool.manifest.probe.as_ref());
             match probe {
                 Some(_) if tired => unknown("it never answers, and looking for it told nothing"),
-                Some(probe) => {
-                    let settle = i64::try_from(probe.settle_ms).unwrap_or(i64::MAX);
-                    let from = effect.committed_ms.saturating_add(settle);
-                    let mut next = Next::default();
-                    if now_ms < from {
-                        next.wake(from);
-                    } else {
-                        next.commands.push(Command::Probe(id.to_owned()));
-                    }
-                    next
-                }
+                Some(probe) => looked_for(id, effect, probe, now_ms),
                 None => unknown("there is no way to look for it"),
             }
         }
         Class::Unkeyed => unknown("its end was not seen, and it can not be repeated safely"),
+    }
+}
+
+/// Looks for an act, once what it did must show.
+fn looked_for(id: &str, effect: &Effect, probe: &Probe, now_ms: i64) -> Next {
+    let settle = i64::try_from(probe.settle_ms).unwrap_or(i64::MAX);
+    let from = effect.committed_ms.saturating_add(settle);
+    if now_ms < from {
+        return later(from);
+    }
+    Next {
+        commands: vec![Command::Probe(id.to_owned())],
+        ..Next::default()
     }
 }
 
