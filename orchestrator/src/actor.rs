@@ -530,6 +530,7 @@ impl Actor {
         }
         let job = jobs::act(
             &self.ports,
+            &self.lease,
             &self.state,
             act.effect.clone(),
             &effect,
