@@ -461,6 +461,7 @@ impl Actor {
         }
         let job = jobs::act(
             &self.ports,
+            &self.lease,
             &self.state,
             act.effect.clone(),
             &effect,

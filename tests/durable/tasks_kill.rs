@@ -22,7 +22,7 @@ const ERRANDS: usize = 40;
 const LIFE_MS: u64 = 900;
 /// How long models take to answer, and tools to act and then to tell, so that most kills find something
 /// under way.
-const PACE_MS: u64 = 40;
+const PACE_MS: u64 = 60;
 
 /// One run of the test.
 struct Run {

@@ -109,7 +109,7 @@ pub(crate) fn has_budget(n: usize) -> bool {
 pub(crate) fn brief(n: usize) -> Value {
     let mut budget = json!({ "effects": 200, "tool_calls": 2_000, "model_calls": 1_000 });
     if has_budget(n) {
-        budget["cost_usd"] = "0.50".into();
+        budget["cost_usd"] = "0.10".into();
         budget["on_exhausted"] = "ask".into();
     }
     json!({

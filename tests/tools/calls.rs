@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use orchestrator::tool::config::{Elicitation, Secret};
-use orchestrator::tool::{Content, Outcome, Tools};
+use orchestrator::tool::{Content, Outcome, Tools, Until};
 use serde_json::{Value, json};
 
 use crate::kit::{Kit, call, done, manifest};
@@ -284,6 +284,34 @@ async fn what_a_server_asks_its_user_comes_to_the_task() {
 async fn a_form_is_answered_from_its_defaults_where_the_operator_says_so() {
     let kit = Kit::start(|config| config.elicitation = Elicitation::Defaults);
     assert_eq!(done(kit.call("ask", json!({})).await).plain(), "thank you");
+    kit.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_lease_ran_out_while_it_waited_is_not_sent() {
+    let kit = Kit::start(|config| config.concurrency = 1);
+    let slow = call(
+        "rec__slow",
+        kit.pin("rec__slow").await,
+        json!({ "ms": 300 }),
+    );
+    let pin = kit.pin("rec__record_send").await;
+    let mut send = call("rec__record_send", pin, json!({ "to": "a", "text": "b" }));
+    let until_ms = Arc::new(AtomicI64::new(10));
+    send.until = Until::new(Arc::new(|| 9), Arc::clone(&until_ms));
+    let later = async {
+        kit.book().has("slow", 1).await;
+        let (sent, ()) = tokio::join!(kit.host.call(send.clone()), async {
+            until_ms.store(9, Ordering::Relaxed);
+        });
+        sent
+    };
+    let (first, second) = tokio::join!(kit.host.call(slow), later);
+    done(first);
+    assert!(matches!(second, Outcome::NotSent(_)), "{second:?}");
+    assert_eq!(kit.book().calls("record_send").len(), 0);
+    until_ms.store(10, Ordering::Relaxed);
+    done(kit.host.call(send).await);
     kit.stop().await;
 }
 
