@@ -13,6 +13,7 @@ mod proof;
 mod route;
 mod tasks_cli;
 mod tasks_compare;
+mod tasks_drain;
 mod tasks_kill;
 mod tasks_nodes;
 mod tasks_person;

@@ -20,6 +20,9 @@ const ROUNDS: &str = "200";
 const ERRANDS: usize = 40;
 /// The longest that a process lives, in milliseconds.
 const LIFE_MS: u64 = 900;
+/// How long models take to answer, and tools to act and then to tell, so that most kills find something
+/// under way.
+const PACE_MS: u64 = 40;
 
 /// One run of the test.
 struct Run {
@@ -38,8 +41,12 @@ struct Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_tasks_repeat_no_effect_and_lose_none() {
-    let rounds: usize = std::env::var("PARETO_TASK_KILLS").as_deref().unwrap_or(ROUNDS).parse().unwrap();
-    let upstreams = endpoints(ERRANDS).await;
+    let rounds: usize = std::env::var("PARETO_TASK_KILLS")
+        .as_deref()
+        .unwrap_or(ROUNDS)
+        .parse()
+        .unwrap();
+    let upstreams = endpoints(ERRANDS, PACE_MS).await;
     let mut run = Run::prepare(&upstreams);
     for round in 0..rounds {
         // The first nine tenths of the rounds begin all tasks.
@@ -53,9 +60,14 @@ async fn killed_at_random_moments_tasks_repeat_no_effect_and_lose_none() {
     assert_eq!(ids.len(), ERRANDS, "every errand is a task");
     let stop = CancellationToken::new();
     let doors = [client.clone()];
-    let sitting = run.person.sit(&doors, Random(run.random.below(1 << 40) | 1), stop.clone());
+    let sitting = run
+        .person
+        .sit(&doors, Random(run.random.below(1 << 40) | 1), stop.clone());
     let ending = async {
-        until("the end of all tasks", async || open(&client, &ids).await.is_empty().then_some(())).await;
+        until("the end of all tasks", async || {
+            open(&client, &ids).await.is_empty().then_some(())
+        })
+        .await;
         stop.cancel();
     };
     tokio::join!(sitting, ending);
@@ -79,9 +91,16 @@ async fn killed_at_random_moments_tasks_repeat_no_effect_and_lose_none() {
         &run.person,
     );
     println!("{} kills: {counts:?}", run.kills);
-    assert!(counts.completed * 2 > counts.tasks, "most of them come to a good end: {counts:?}");
+    assert!(
+        counts.completed * 2 > counts.tasks,
+        "most of them come to a good end: {counts:?}"
+    );
     if rounds >= 100 {
-        let hit = counts.in_doubt.min(counts.unknown).min(counts.probed).min(counts.lost_calls);
+        let hit = counts
+            .in_doubt
+            .min(counts.unknown)
+            .min(counts.probed)
+            .min(counts.lost_calls);
         assert!(hit > 0, "the kills found nothing under way: {counts:?}");
     }
 }
@@ -94,7 +113,7 @@ impl Run {
         let log = folder.path().join("recorded.jsonl");
         let tail = format!(
             "[orchestrator]\nlease_s = 1\nlimits.stalled_calls = 500\n{}",
-            recorder(&log, 8)
+            recorder(&log, PACE_MS)
         );
         let config = crate::config(folder.path(), &upstreams[0], &upstreams[1], &tail);
         Self {
@@ -181,7 +200,12 @@ async fn remember(client: &Client, n: usize, known: &mut Option<String>) {
     if reply.status == 0 || reply.broken {
         return;
     }
-    assert!(matches!(reply.status, 200 | 201), "{} {}", reply.status, reply.text());
+    assert!(
+        matches!(reply.status, 200 | 201),
+        "{} {}",
+        reply.status,
+        reply.text()
+    );
     let id = reply.json()["id"].as_str().unwrap().to_owned();
     if let Some(before) = known.replace(id.clone()) {
         assert_eq!((before, reply.status), (id, 200), "one key, one task");
@@ -190,7 +214,10 @@ async fn remember(client: &Client, n: usize, known: &mut Option<String>) {
 
 /// Waits until no process is left that has `word` on its command line.
 pub(crate) async fn gone(word: &Path) {
-    until("the end of all processes", async || running(word).is_empty().then_some(())).await;
+    until("the end of all processes", async || {
+        running(word).is_empty().then_some(())
+    })
+    .await;
 }
 
 /// What the endpoints bill, once they have billed all that arrived.

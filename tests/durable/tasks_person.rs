@@ -74,7 +74,9 @@ impl Person {
         let text = |request: &Value, name: &str| request[name].as_str().unwrap().to_owned();
         {
             let mut notes = self.notes.lock().unwrap();
-            let all = requests.iter().map(|it| (text(it, "id"), text(it, "digest")));
+            let all = requests
+                .iter()
+                .map(|it| (text(it, "id"), text(it, "digest")));
             notes.open = all.filter(|(id, _)| !notes.said.contains_key(id)).collect();
         }
         for request in requests {
@@ -97,7 +99,7 @@ impl Person {
                 settle
             }
             "budget" => {
-                decision["more_usd"] = "2.00".into();
+                decision["more_usd"] = "0.50".into();
                 "yes"
             }
             _ if self.agrees(id) => "yes",
@@ -109,12 +111,21 @@ impl Person {
         {
             let mut notes = self.notes.lock().unwrap();
             notes.open.remove(id);
-            notes.said.entry(id.to_owned()).or_default().insert(said.to_owned());
+            notes
+                .said
+                .entry(id.to_owned())
+                .or_default()
+                .insert(said.to_owned());
         }
         let path = format!("/v1/approvals/{id}/decision");
         let reply = door.post(&path, decision.to_string()).await;
         // It may be decided already, when an earlier word of the person's arrived after all.
-        assert!(matches!(reply.status, 0 | 200 | 409), "{} {}", reply.status, reply.text());
+        assert!(
+            matches!(reply.status, 0 | 200 | 409),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
         (reply.status != 0).then_some(())
     }
 

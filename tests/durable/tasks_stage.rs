@@ -54,11 +54,11 @@ pub(crate) fn recorder(log: &Path, pause_ms: u64) -> String {
     )
 }
 
-/// Endpoints of both tiers that give the play of `errands` errands, a little at a time.
-pub(crate) async fn endpoints(errands: usize) -> [Upstream; 2] {
+/// Endpoints of both tiers that give the play of `errands` errands, `first_ms` after they were asked.
+pub(crate) async fn endpoints(errands: usize, first_ms: u64) -> [Upstream; 2] {
     let pace = |tier| Script {
         output_tokens: 12,
-        first_token_ms: 6,
+        first_token_ms: first_ms,
         token_gap_us: 60,
         ..script(tier)
     };
@@ -109,7 +109,7 @@ pub(crate) fn has_budget(n: usize) -> bool {
 pub(crate) fn brief(n: usize) -> Value {
     let mut budget = json!({ "effects": 200, "tool_calls": 2_000, "model_calls": 1_000 });
     if has_budget(n) {
-        budget["cost_usd"] = "2.00".into();
+        budget["cost_usd"] = "0.50".into();
         budget["on_exhausted"] = "ask".into();
     }
     json!({
@@ -163,7 +163,13 @@ fn plan(n: usize) -> Value {
     let mut nodes = [
         step("n1", "draft", "gather", &[], &["read", "draft", "put"]),
         step("n2", "act", "tell", &[], &["send", "put"]),
-        step("n3", "act", "close", &["n1", "n2"], &["read", "put", "send", "draft"]),
+        step(
+            "n3",
+            "act",
+            "close",
+            &["n1", "n2"],
+            &["read", "put", "send", "draft"],
+        ),
     ];
     if leave(n) == Leave::Planned {
         let act = |arguments| json!({ "tool": "rec__record_send", "arguments": arguments });
@@ -202,7 +208,11 @@ fn errand(n: usize) -> Vec<Value> {
             calls => json!({ "when": when, "results": results, "call": calls }),
         }
     };
-    let (gather, tell, close) = (format!("k{n} gather"), format!("k{n} tell"), format!("k{n} close"));
+    let (gather, tell, close) = (
+        format!("k{n} gather"),
+        format!("k{n} tell"),
+        format!("k{n} close"),
+    );
     vec![
         json!({ "when": ["You plan a task.", format!("Errand k{n}.")], "say": plan(n) }),
         step("n1", &gather, 0, &[read("source"), draft(1)]),
@@ -224,8 +234,12 @@ fn errand(n: usize) -> Vec<Value> {
 pub(crate) fn recorded(log: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     // What is being written just now has no end yet.
-    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    let lines = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// Processes with `word` on their command line: of a recorder's log, they are recorders and their guards.
@@ -234,7 +248,8 @@ pub(crate) fn running(word: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let theirs = entries.map(|entry| entry.path()).filter(|path| {
         let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes())
+        line.split(|byte| *byte == 0)
+            .any(|word| word == wanted.as_bytes())
     });
     theirs.collect()
 }

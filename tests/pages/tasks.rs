@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use http::Method;
+use meter::finance::{Filter, Finance};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tests::errand::{Errand, office};
@@ -52,9 +53,6 @@ fn brief(objective: &str, tool: &str) -> Value {
 /// written to its own folder before.
 fn play() -> Value {
     let file = |text: &str| json!({ "path": "minutes.md", "content": format!("# Minutes\nAll agreed.\n{PLANTED}\n{text}\n") });
-    // The tools of the task's own folder call it otherwise.
-    let draft = file("By: nobody yet");
-    let draft = json!({ "path": draft["path"], "text": draft["content"] });
     let step = |id: &str,
                 kind: &str,
                 title: &str,
@@ -79,7 +77,7 @@ fn play() -> Value {
         { "when": ["You plan a task", "Ask it"], "say": short("Ask the owner", "ask_user") },
         { "when": ["Step n1: Look at the mail"], "results": 0, "call": [{ "name": "office__list_tasks", "arguments": {} }] },
         { "when": ["Step n2: Find the points"], "results": 0, "call": [{ "name": "lab__fail", "arguments": { "text": PLANTED } }] },
-        { "when": ["Step n4: Draft the minutes"], "results": 0, "call": [{ "name": "fs_write", "arguments": draft }] },
+        { "when": ["Step n4: Draft the minutes"], "results": 0, "call": [{ "name": "fs_write", "arguments": file("By: nobody yet") }] },
         { "when": ["Step n5: Put the minutes down"], "results": 0, "call": [{ "name": "office__write_file", "arguments": file("By: Ana") }] },
         { "when": ["Step n1: Write the note"], "results": 0, "call": [{ "name": "office__write_file", "arguments": file("note") }] },
         { "when": ["Step n1: Press the button"], "results": 0, "call": [{ "name": "lab__crash_after", "arguments": {} }] },
@@ -167,7 +165,9 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
         .until_end(of("long"), |asked| panic!("it asks again: {asked:#}"))
         .await;
     assert_eq!(long["status"], "completed", "{long:#}");
-    let writes = errand.office_calls();
+    ended(&errand.world, "completed").await;
+
+    let writes = errand.calls();
     let writes = writes.iter().filter(|call| call["asked"] == "write_file");
     assert_eq!(
         writes.count(),
@@ -197,6 +197,32 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
     let answered = format!("/v1/tasks/{}/effects", of("asks"));
     let answered = errand.world.client.get(&answered).await.json();
     assert_eq!(answered["data"][0]["result"]["text"], "the \"first\" <one>");
+}
+
+/// Waits until the ledger knows that a task has ended so.
+async fn ended(world: &World, word: &str) {
+    let all = Filter::default().over(0, i64::MAX);
+    let ledger = || world.running.parts.store.ledger.tasks(&all).unwrap();
+    world
+        .until("how it ended, in the ledger", |_| {
+            ledger().iter().any(|it| it.outcome == word)
+        })
+        .await;
+    let told = ledger();
+    let told = told.iter().find(|it| it.outcome == word).unwrap();
+    assert_eq!(told.workflow, "minutes");
+    assert_eq!(told.calls, told.fast_calls + told.deep_calls);
+    assert!(told.fast_calls > 0 && told.deep_calls > 0, "{told:?}");
+    assert_eq!(told.cost, told.fast_cost + told.deep_cost);
+    assert!(told.succeeded() && told.tasks > 0);
+    let units = world.admin().get("/units?workflow=minutes").await.text();
+    let finished = units.split("<table id=\"finished\"").nth(1).unwrap();
+    let count = finished.split(" data-sum=\"ended_tasks?").next().unwrap();
+    let count = count.rsplit("data-count=").next().unwrap();
+    assert!(
+        count.trim_matches('"').parse::<i64>().unwrap() >= told.tasks,
+        "{count}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! Calls: what is certain not to have been sent, what may have happened, what is cut, what is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use orchestrator::tool::config::{Elicitation, Secret};
@@ -148,6 +150,13 @@ async fn a_good_result_is_returned_though_the_server_then_hangs() {
 
 #[tokio::test]
 async fn a_crash_in_flight_is_lost_and_the_server_starts_anew() {
+    // Who keeps a server must see it to its end: a panic there would leave what it has started alive.
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (seen, told) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        told(info);
+    }));
     let kit = Kit::start(|_| {});
     for tool in ["crash_before", "crash_after"] {
         let outcome = kit.call(tool, json!({})).await;
@@ -161,6 +170,7 @@ async fn a_crash_in_flight_is_lost_and_the_server_starts_anew() {
             .await,
     );
     kit.stop().await;
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
