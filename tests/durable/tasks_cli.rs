@@ -234,6 +234,33 @@ async fn who_is_killed_comes_back_to_the_same_task_and_nothing_is_done_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_begins_again_does_not_do_again_what_it_has_done() {
+    let scene = Scene::of("reply-send");
+    let path = scene.path("brief.play.json");
+    let mut play: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let scenes = play["scenes"].as_array_mut().unwrap();
+    let at = scenes
+        .iter()
+        .position(|it| it["about"] == "n3, 1 results")
+        .unwrap();
+    // After its draft the model says nothing that fits, until the step is begun again.
+    let mut told = scenes[at].clone();
+    told["when"]
+        .as_array_mut()
+        .unwrap()
+        .push("has done just that".into());
+    scenes[at]["say"] = "There it is.".into();
+    scenes.insert(at, told);
+    std::fs::write(&path, play.to_string()).unwrap();
+    let done = scene.carry_out(&["--yes"]).await;
+    assert!(done.ok, "{}{}", done.out, done.error);
+    assert!(done.out.contains("n3: begins, attempt 2"), "{}", done.out);
+    let office = scene.office();
+    assert_eq!((office.list("drafts").len(), office.sent().len()), (1, 1));
+    assert_eq!(asked(&office, "create_draft"), 1, "{}", done.out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_denied_does_not_happen_and_the_task_ends_without_it() {
     let scene = Scene::of("reply-send");
     let done = scene.carry_out(&["--no"]).await;

@@ -215,6 +215,9 @@ fn decide(
     if let Some(why) = leaks(rules, arguments) {
         return denied("egress", why);
     }
+    if let Some(why) = done_before(state, node, at, tool, arguments) {
+        return denied("done_before", why);
+    }
     if let Some(gate) = capped(state, tool) {
         return gate;
     }
@@ -258,6 +261,30 @@ fn leave(state: &State, rules: &Rules, tool: &Offered, item: &Item, tainted: boo
             why: why_ask(state, rules, tool, tainted),
         },
     }
+}
+
+/// An attempt at a step begins without the transcript of the one before, so its model may want to act again
+/// as that did. What was done stays done: it is told instead, with what it gave.
+fn done_before(
+    state: &State,
+    node: &Node,
+    at: &NodeState,
+    tool: &Offered,
+    arguments: &Value,
+) -> Option<String> {
+    let acts_outside = !tool.definition.server.is_empty() && tool.manifest.verb >= Verb::Draft;
+    if at.attempt < 2 || !acts_outside {
+        return None;
+    }
+    let name = &tool.definition.name;
+    let done = crate::context::done_before(state, node, at);
+    let (_, same) = done
+        .into_iter()
+        .find(|(_, it)| it.tool == *name && it.arguments == *arguments)?;
+    let gave = same.result.as_ref().map_or("", |it| it.shown.as_str());
+    Some(format!(
+        "an earlier attempt at this step has done just that, and it gave: {gave}"
+    ))
 }
 
 fn allowed_by(verb: Verb) -> String {

@@ -312,8 +312,10 @@ impl State {
             Event::NodeStarted { node, attempt } => {
                 let tainted = self.inherits_taint(&node);
                 let state = self.node_mut(&node)?;
-                // A new attempt begins with what the last one failed of, and no turns.
+                // A new attempt begins with what the last one failed of, and no turns. It is told what that
+                // one has done, in words that may be somebody else's.
                 let problem = state.problem.take();
+                let tainted = tainted || (attempt > 1 && state.tainted);
                 *state = NodeState {
                     phase: NodePhase::Running,
                     attempt,
