@@ -55,7 +55,12 @@ impl Standing {
         let destinations = wanted.all(|name| {
             self.arguments.contains_key(name) || arguments.get(name).is_none_or(Value::is_null)
         });
-        schedule && principal && self.tool == tool.definition.name && named && destinations
+        // Whoever made it could have said yes in this task.
+        let rules = &state.brief.approval;
+        let may = rules.quorum <= 1
+            && (rules.approvers.is_empty() || rules.approvers.contains(&self.created_by))
+            && (rules.requester_may_approve || self.created_by != state.caller.actor());
+        may && schedule && principal && self.tool == tool.definition.name && named && destinations
     }
 
     /// Whether it may be used at `now_ms`.

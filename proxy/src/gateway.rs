@@ -124,10 +124,10 @@ fn billed(response: &mut Response<Body>, trace: &Trace) {
     let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let cost = trace.charged();
     let is_told = response.headers().contains_key(COST);
-    if is_told || (!is_stream && cost != NanoUsd::ZERO) {
-        if let Ok(cost) = HeaderValue::from_str(&cost.to_usd()) {
-            response.headers_mut().insert(COST, cost);
-        }
+    if (is_told || (!is_stream && cost != NanoUsd::ZERO))
+        && let Ok(cost) = HeaderValue::from_str(&cost.to_usd())
+    {
+        response.headers_mut().insert(COST, cost);
     }
 }
 

@@ -223,7 +223,7 @@ async fn tenants_see_their_own_tasks_alone_and_the_operator_all() {
     };
     assert_eq!(
         listed(other.get("/v1/tasks").await.json()),
-        [theirs.clone()]
+        std::slice::from_ref(&theirs)
     );
     let all = world.admin().get("/api/v1/tasks").await.json();
     assert_eq!(listed(all), [theirs.clone(), id.clone()]);
@@ -485,7 +485,7 @@ async fn a_task_whose_key_was_revoked_spends_nothing_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn artefacts_are_saved_and_not_shown_and_an_erased_task_keeps_its_hashes() {
     let world = World::start("", "").await;
-    let text = json!({ "path": "out/report.html", "text": "<h1>Hello</h1>" });
+    let text = json!({ "path": "out/report.html", "content": "<h1>Hello</h1>" });
     perform(
         &world,
         vec![

@@ -12,7 +12,7 @@ use orchestrator::actor::{self, Ports, Threads};
 use orchestrator::commit::commit;
 use orchestrator::desk::{self, About, Asked, Desk, NewSchedule};
 use orchestrator::event::{Purpose, Status};
-use orchestrator::log::{Filter, TaskRow};
+use orchestrator::log::{Change, Expected, Filter, Kind, TaskRow, To};
 use orchestrator::model::Body;
 use orchestrator::news::News;
 use orchestrator::next::Policy;
@@ -20,7 +20,9 @@ use orchestrator::skill::Library;
 use orchestrator::tool::builtin::{Builtins, FetchConfig, Limits};
 use orchestrator::tool::host::{Host, Parts};
 use orchestrator::worker::{Settings, Worker};
-use orchestrator::{Caller, Digest, Event, TaskId, TaskLog, Toolbox, Usd, audit, schedules};
+use orchestrator::{
+    Caller, Digest, Event, TaskId, TaskLog, Toolbox, Usd, audit, notices, schedules,
+};
 use serde_json::{Value, json};
 use store::SqlTaskLog;
 use tokio_util::task::TaskTracker;
@@ -352,6 +354,56 @@ async fn a_schedule_stops_at_its_spending_and_after_too_many_failures() {
     clock.advance(MINUTE);
     schedules::round(&desk).await.unwrap();
     assert_eq!(rows(&desk).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_is_one_listeners_at_a_time_is_tried_for_three_days_and_kept_when_nobody_took_it()
+{
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::at(NOON));
+    let log = open(folder.path(), "tasks.sqlite3", &clock);
+    let body = json!({ "type": "task.ended", "webhook": "desk", "created_at_ms": NOON, "attempts": 0, "data": {} });
+    let put = |id: &str| Change {
+        kind: Kind::Notice,
+        tenant: "acme".into(),
+        id: id.into(),
+        expected: Expected::Absent,
+        to: Some(To {
+            task: None,
+            due_at_ms: Some(NOON),
+            body: body.to_string(),
+        }),
+    };
+    log.change(&[put("good"), put("bad")]).unwrap();
+    let due = |log: &SqlTaskLog| notices::due(log, clock.ms(), 30_000, 10).unwrap();
+    let (one, other) = (
+        due(&log),
+        due(&open(folder.path(), "tasks.sqlite3", &clock)),
+    );
+    assert_eq!((one.len(), other.len()), (2, 0), "leased");
+    let bad = |all: &[notices::Notice]| all.iter().find(|it| it.id == "bad").unwrap().clone();
+    let good = one.iter().find(|it| it.id == "good").unwrap();
+    notices::told(&*log, good, Ok(()), clock.ms()).unwrap();
+    notices::told(&*log, &bad(&one), Err("it is down"), clock.ms()).unwrap();
+    let mut tries = 1;
+    // Each wait is twice the one before, up to an hour, for three days.
+    while clock.ms() < NOON + 80 * 60 * MINUTE {
+        clock.advance(MINUTE);
+        for notice in due(&log) {
+            assert_eq!(notice.id, "bad", "what was taken does not come again");
+            notices::told(&*log, &notice, Err("it is down"), clock.ms()).unwrap();
+            tries += 1;
+        }
+    }
+    assert!((78..90).contains(&tries), "{tries}");
+    let record = log.record(Kind::Notice, "acme", "bad").unwrap().unwrap();
+    let kept: Value = serde_json::from_str(&record.body).unwrap();
+    assert!(
+        notices::is_dead(&record) && kept["dead"] == true && kept["last_error"] == "it is down"
+    );
+    // Who lost the lease changes nothing.
+    notices::told(&*log, &bad(&one), Ok(()), clock.ms()).unwrap();
+    assert!(log.record(Kind::Notice, "acme", "bad").unwrap().is_some());
+    assert!(log.record(Kind::Notice, "acme", "good").unwrap().is_none());
 }
 
 /// A log with some tasks in it.

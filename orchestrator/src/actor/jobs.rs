@@ -270,7 +270,15 @@ pub(super) fn probe(
 
 fn found(id: &str, probe: &Probe, result: &ToolResult, wanted: &str) -> Event {
     let text = result.plain();
-    let happened = !wanted.is_empty() && text.contains(wanted);
+    if wanted.trim().is_empty() || wanted.contains('{') && wanted == probe.found {
+        return Event::EffectUnknown {
+            effect: id.to_owned(),
+            why: "there is nothing to look for it by".to_owned(),
+        };
+    }
+    let quoted = wire::json::quote(wanted);
+    let quoted = quoted.trim_matches('"');
+    let happened = text.contains(wanted) || text.contains(quoted);
     let stored = || Stored {
         shown: cut_at(&text, 8_192).to_owned(),
         is_error: false,

@@ -94,12 +94,11 @@ pub(crate) fn tasks(
     let toolbox = Arc::new(toolbox(config, &log, &servers, guard)?);
     let policy = Arc::new(ArcSwap::from_pointee(own.policy(&config.policy.labels)));
     let in_force = Arc::clone(&policy);
-    let secret = match &own.secret {
-        Some(secret) => secret.expose().as_bytes().to_vec(),
-        None => {
-            let kept = kept_secret(&config.store.dir.join("tasks.secret"))?;
-            kept.expose().as_bytes().to_vec()
-        }
+    let secret = if let Some(secret) = &own.secret {
+        secret.expose().as_bytes().to_vec()
+    } else {
+        let kept = kept_secret(&config.store.dir.join("tasks.secret"))?;
+        kept.expose().as_bytes().to_vec()
     };
     let ports = Arc::new(Ports {
         log: Arc::clone(&log),

@@ -332,8 +332,13 @@ impl Connection {
             let request = ClientRequest::CallToolRequest(request);
             let answer = self.sender.send(request, limits).await?;
             match (answer.result, answer.asked) {
-                (ServerResult::CallToolResult(_), Some(question)) => return Ok(asks(question)),
-                (ServerResult::CallToolResult(given), None) => {
+                // Declined, and failed for it: it asks. Declined, and done all the same: it is done.
+                (ServerResult::CallToolResult(given), Some(question))
+                    if given.is_error == Some(true) =>
+                {
+                    return Ok(asks(question));
+                }
+                (ServerResult::CallToolResult(given), _) => {
                     return Ok(Outcome::Done(result::taken(given, self.result_bytes)));
                 }
                 (ServerResult::InputRequiredResult(required), _) => match self.replies(&required) {
