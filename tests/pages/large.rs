@@ -228,8 +228,9 @@ fn the_page_of_the_largest_task_is_small() {
         ),
         ("part=asks", "What changes of the text"),
     ] {
+        let began = std::time::Instant::now();
         let page = large.page(query);
-        println!("{} bytes at {query:?}", page.len());
+        println!("{} bytes at {query:?} in {:?}", page.len(), began.elapsed());
         assert!(page.len() < 200_000, "{} bytes at {query:?}", page.len());
         assert!(page.contains(wanted), "{query}: no {wanted}");
     }

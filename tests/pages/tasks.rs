@@ -168,7 +168,7 @@ async fn tasks_are_seen_and_decided_in_a_browser() {
     ended(&errand.world, "completed").await;
 
     let writes = errand.calls();
-    let writes = writes.iter().filter(|call| call["asked"] == "write_file");
+    let writes = writes.iter().filter(|call| call["tool"] == "write_file");
     assert_eq!(
         writes.count(),
         1,

@@ -25,7 +25,8 @@ const LONGEST: usize = 60_000;
 pub(super) fn page(ask: &Ask, api: Api<'_>) -> Result<Shown, Refused> {
     let mut path = "/v1/approvals?limit=200".to_owned();
     if let Some(after) = ask.param("after") {
-        path.push_str(&format!("&after={}", encode(after)));
+        path.push_str("&after=");
+        path.push_str(&encode(after));
     }
     let list: List<Request> = shape::read(api(&path)?)?;
     let mut requests = list.data;
