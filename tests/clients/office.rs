@@ -24,6 +24,7 @@ async fn made(tools: &Builtins, task: TaskId, tool: &str, arguments: Value) {
         arguments,
         key: "key".to_owned(),
         within: Duration::from_secs(60),
+        until: orchestrator::tool::Until::always(),
     };
     match tools.call(&call).await {
         Outcome::Done(result) => assert!(!result.is_error, "{}", result.plain()),
