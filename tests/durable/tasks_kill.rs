@@ -158,10 +158,10 @@ impl Run {
         let tasks = &mut self.tasks;
         let again = usize::try_from(self.random.below(begun as u64 + 1)).unwrap();
         let beginning = async {
-            for n in 0..begun {
+            for (n, task) in tasks.iter_mut().enumerate().take(begun) {
                 // One that is known is asked for again, and is the same.
-                if tasks[n].is_none() || n == again {
-                    remember(&client, n, &mut tasks[n]).await;
+                if task.is_none() || n == again {
+                    remember(&client, n, task).await;
                 }
             }
         };

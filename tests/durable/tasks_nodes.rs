@@ -197,7 +197,7 @@ async fn a_frozen_node_is_fenced_and_its_work_goes_on_elsewhere() {
         taken_over += run.freeze(&pair, freeze % 2, at).await;
     }
     run.across(&pair).await;
-    run.to_the_end(&pair).await;
+    run.carry_on(&pair).await;
     let [one, other] = [&pair.nodes[0].client, &pair.nodes[1].client];
     let mut accounts = Vec::new();
     for id in &run.ids {
@@ -399,7 +399,7 @@ impl Run {
         }
     }
 
-    async fn to_the_end(&mut self, pair: &Pair) {
+    async fn carry_on(&mut self, pair: &Pair) {
         let [one, other] = &pair.nodes;
         let ids = self.ids.clone();
         let ended = async || open(&one.client, &ids).await.is_empty().then_some(());

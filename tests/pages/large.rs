@@ -117,7 +117,12 @@ impl Large {
             }],
             cut: false,
             model: "claude-opus-4-5-20251101".into(),
-            tier: if call % 5 == 0 { "deep" } else { "fast" }.into(),
+            tier: if call.is_multiple_of(5) {
+                "deep"
+            } else {
+                "fast"
+            }
+            .into(),
             route: "score, above the threshold, after an escalation".into(),
             cost: Usd(1_234_567),
             input_tokens: 12_345,
