@@ -2,7 +2,6 @@
 //! `cargo bench -p tests --bench pages`. `PARETO_ROWS` asks for another number; the ledger is made once,
 //! and kept where `PARETO_LEDGER` says, if it does.
 
-#[expect(dead_code, reason = "the tests of the pages use the rest")]
 #[path = "large.rs"]
 mod large;
 

@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn long_texts_keep_what_is_near_a_change() {
-        let old: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let old: Vec<String> = (0..100).map(|n| format!("line {n}\n")).collect();
+        let old = old.concat();
         let new = old.replace("line 50\n", "line fifty\n");
         let found = lines(&old, &new);
         let shown = near(&found);

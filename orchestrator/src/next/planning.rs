@@ -129,6 +129,11 @@ pub(super) fn replan(state: &State, rules: &Rules, why: &str) -> Option<Next> {
     if refused == answered(state, &Purpose::Replan) {
         return Some(asked(state, rules, Purpose::Replan));
     }
+    Some(Next::record(revised(state, rules, &end.text, why)))
+}
+
+/// What a planner's second thoughts come to.
+fn revised(state: &State, rules: &Rules, text: &str, why: &str) -> Event {
     let offered = gate::offered(state, rules);
     let succeeded = |node: &&Node| {
         state
@@ -137,7 +142,7 @@ pub(super) fn replan(state: &State, rules: &Rules, why: &str) -> Option<Next> {
             .is_some_and(|it| it.phase == NodePhase::Succeeded)
     };
     let kept: Vec<&Node> = state.plan.nodes.iter().filter(succeeded).collect();
-    let event = match Plan::read(&end.text) {
+    match Plan::read(text) {
         Err(problem) => Event::PlanRefused {
             problems: vec![problem],
         },
@@ -161,8 +166,7 @@ pub(super) fn replan(state: &State, rules: &Rules, why: &str) -> Option<Next> {
                 Event::PlanRefused { problems }
             }
         }
-    };
-    Some(Next::record(event))
+    }
 }
 
 /// The acts that a plan names and that must be approved, as one request: asked for once, when the plan is
