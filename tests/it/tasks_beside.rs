@@ -517,7 +517,11 @@ async fn where_tasks_are_switched_off_there_are_none() {
     let world = World::start("orchestrator.enabled = false", "").await;
     for path in ["/v1/tasks", "/v1/approvals", "/v1/audit/verify"] {
         assert_eq!(world.client.get(path).await.status, 404, "{path}");
-        assert_eq!(world.admin().get(&format!("/api{path}")).await.status, 404, "{path}");
+        assert_eq!(
+            world.admin().get(&format!("/api{path}")).await.status,
+            404,
+            "{path}"
+        );
     }
     let body = json!({ "model": "task", "background": true, "input": "Anything." });
     let reply = world.client.post("/v1/responses", body.to_string()).await;
