@@ -55,7 +55,7 @@ enum Shown {
 /// How often what changes is renewed, where scripts run.
 const EVERY: &str = "every 2s";
 /// Rows of a long table on one page.
-const ROWS: usize = 50;
+const ROWS: usize = 30;
 
 /// The page of tasks at `asked`; `None` where there is none.
 ///

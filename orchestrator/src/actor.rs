@@ -25,6 +25,7 @@ use crate::model::{self};
 use crate::next::{Act, Ask, Command, Next, Rules, next};
 use crate::standing::Standing;
 use crate::state::{Impossible, State};
+use crate::tool::Outcome;
 use crate::{TaskLog, Usd};
 
 use jobs::{Done, Job, Name};
@@ -111,6 +112,17 @@ pub async fn run(ports: Arc<Ports>, node: String, task: TaskId, lease: Lease) ->
             tracing::error!(%task, why, "a task can not go on here");
             Stopped::Broken(why)
         }
+        Err(Halt::Wrong(why)) => {
+            tracing::error!(%task, why, "a task can not go on at all");
+            let ended = Event::Ended {
+                status: crate::event::Status::Failed,
+                why: format!("a defect of the runtime: {why}"),
+            };
+            match actor.append(&[ended], Vec::new()).await {
+                Ok(true) => Stopped::Ended,
+                _ => Stopped::Broken(why),
+            }
+        }
     }
 }
 
@@ -119,6 +131,8 @@ pub async fn run(ports: Arc<Ports>, node: String, task: TaskId, lease: Lease) ->
 enum Halt {
     Fenced,
     Broken(String),
+    /// A defect of ours: the task can not go on here or anywhere else.
+    Wrong(String),
 }
 
 impl From<TaskLogError> for Halt {
@@ -129,7 +143,7 @@ impl From<TaskLogError> for Halt {
 
 impl From<Impossible> for Halt {
     fn from(error: Impossible) -> Self {
-        Self::Broken(error.to_string())
+        Self::Wrong(error.to_string())
     }
 }
 
@@ -300,6 +314,10 @@ impl Actor {
                     wait = (wait * 2).min(Duration::from_secs(2));
                     let before = self.state.head;
                     self.catch_up().await?;
+                    if self.state.head == made.after.head {
+                        // It was written, and only its answer was lost.
+                        return Ok(true);
+                    }
                     if self.state.head != before {
                         return Ok(false);
                     }
@@ -317,6 +335,7 @@ impl Actor {
         }
         let tenant = self.state.caller.tenant.clone();
         let mut rules = Rules {
+            now_ms,
             offer: self.ports.tools.offer(&tenant).await,
             standing: Vec::new(),
             policy: (self.ports.policy)(),
@@ -384,7 +403,7 @@ impl Actor {
         }
         let call = context::call(&self.state, rules, ask, &self.files);
         let call =
-            call.map_err(|broken| Halt::Broken(format!("a transcript can not be sent: {broken}")))?;
+            call.map_err(|broken| Halt::Wrong(format!("a transcript can not be sent: {broken}")))?;
         let now_ms = (self.ports.clock)();
         let id = RequestId::new(u64::try_from(now_ms).unwrap_or(0), (self.ports.random)());
         let sent = model::write(&self.state, ask, &call, id);
@@ -442,6 +461,7 @@ impl Actor {
         }
         let job = jobs::act(
             &self.ports,
+            &self.lease,
             &self.state,
             act.effect.clone(),
             &effect,
@@ -490,7 +510,18 @@ impl Actor {
             }
             Done::Acted(effect, outcome) => {
                 let most = (self.ports.policy)().limits.result_bytes;
-                let (event, whole) = jobs::event(&effect, outcome, most);
+                let doubtful = self
+                    .state
+                    .effects
+                    .get(&effect)
+                    .is_some_and(|it| it.doubtful);
+                let (event, whole) = match outcome {
+                    // This attempt was not made; whether an earlier one was is not known.
+                    Outcome::Drifted(why) if doubtful => {
+                        (Event::EffectUnknown { effect, why }, None)
+                    }
+                    outcome => jobs::event(&effect, outcome, most),
+                };
                 if let Some(whole) = whole {
                     let task = self.state.id;
                     self.ports

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::log::{Change, Expected, Kind, Recorded, RowChange, To};
 use crate::state::{Asked, Impossible, Request, State};
-use crate::view;
+use crate::{outcomes, view};
 
 /// Events that follow from a state, and the state behind them.
 #[derive(Debug, Clone)]
@@ -88,6 +88,9 @@ fn changes(before: &State, after: &State, at_ms: i64) -> Vec<Change> {
         if happened {
             changes.extend(notices(after, word, at_ms));
         }
+    }
+    if ended {
+        changes.extend(outcomes::change(after, at_ms));
     }
     changes
 }

@@ -12,7 +12,7 @@ use crate::check::Files;
 use crate::event::{Purpose, cut_at};
 use crate::next::{Ask, Rules, gate_of};
 use crate::plan::Node;
-use crate::state::{Asked, EffectPhase, NodeState, State, Turn};
+use crate::state::{Asked, Effect, EffectPhase, NodeState, State, Turn};
 use crate::tool::Verb;
 
 /// Bytes of a step's output that the next step sees at once.
@@ -261,6 +261,16 @@ fn inputs(state: &State, node: &Node, at: &NodeState) -> String {
     if let Some(problem) = &at.problem {
         let _written = writeln!(out, "\nAn earlier attempt at this step failed: {problem}");
     }
+    for (_, done) in done_before(state, node, at) {
+        let gave = done.result.as_ref().map_or("", |it| it.shown.as_str());
+        let _written = writeln!(
+            out,
+            "\nAn earlier attempt has done this already; do not do it again. {} {} gave:\n{}",
+            done.tool,
+            done.arguments,
+            cut_at(gave, PREVIEW)
+        );
+    }
     if let Some((_, notes)) = &at.notes {
         let _written = writeln!(out, "\nNotes on what you did so far:\n{notes}");
     }
@@ -269,6 +279,26 @@ fn inputs(state: &State, node: &Node, at: &NodeState) -> String {
     }
     out.push_str("\nBegin the step.");
     out
+}
+
+/// What earlier attempts at a step have done outside of the workspace. It does not change while the attempt
+/// goes on, so that what its model has read stays as it was.
+pub(crate) fn done_before<'a>(
+    state: &'a State,
+    node: &Node,
+    at: &NodeState,
+) -> Vec<(&'a String, &'a Effect)> {
+    let own: BTreeSet<&String> = at.turns.iter().flat_map(|turn| &turn.effects).collect();
+    let earlier = state.effects.iter().filter(|(id, it)| {
+        it.node == node.id
+            && it.phase == EffectPhase::Succeeded
+            && it.verb >= Verb::Draft
+            && it.tool.contains("__")
+            && !own.contains(id)
+    });
+    let mut earlier: Vec<_> = earlier.collect();
+    earlier.sort_by_key(|(_, it)| it.at_ms);
+    earlier
 }
 
 /// An answer of the model's with one result for each tool it called.

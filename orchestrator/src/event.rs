@@ -369,7 +369,13 @@ pub enum Event {
         expires_at_ms: i64,
     },
     #[serde(rename = "input.received")]
-    InputReceived { request: String, answer: String },
+    InputReceived {
+        request: String,
+        answer: String,
+        /// Nobody answered: the words are not the owner's.
+        #[serde(default)]
+        by_default: bool,
+    },
     #[serde(rename = "budget.notice")]
     BudgetNotice { text: String },
     #[serde(rename = "budget.exhausted")]

@@ -20,6 +20,7 @@ pub mod news;
 pub mod next;
 pub mod notices;
 pub mod outbound;
+pub mod outcomes;
 pub mod plan;
 pub mod schedule;
 pub mod schedules;

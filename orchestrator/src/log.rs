@@ -225,17 +225,20 @@ pub enum Kind {
     Notice,
     /// A response of the Responses dialect that a task makes.
     Response,
+    /// How a task ended, until the ledger knows it.
+    Outcome,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Request,
         Self::Standing,
         Self::Schedule,
         Self::Pin,
         Self::Notice,
         Self::Response,
+        Self::Outcome,
     ];
 
     /// The word it goes by in storage.
@@ -247,6 +250,7 @@ impl Kind {
             Self::Pin => "pin",
             Self::Notice => "notice",
             Self::Response => "response",
+            Self::Outcome => "outcome",
         }
     }
 }

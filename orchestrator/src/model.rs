@@ -266,8 +266,7 @@ fn refused(status: u16, headers: &HeaderMap, body: &[u8], failures: u32, cost: U
     );
     match (status, code.as_str()) {
         (_, TOO_DEAR) => failed(TOO_DEAR, why, Some(0), cost),
-        (402, _) => failed(NO_MONEY, why, None, cost),
-        (_, code) if code.contains("budget") => failed(NO_MONEY, why, None, cost),
+        (402, _) | (429, "budget_exceeded") => failed(NO_MONEY, why, None, cost),
         (408 | 409 | 425 | 429 | 500..=599, _) => failed("upstream", why, Some(later), cost),
         (401 | 403, _) => failed("auth", why, None, cost),
         _ => failed("refused", why, None, cost),

@@ -30,6 +30,8 @@ pub const SKILL_READ: &str = "skill_read";
 /// What holds for a task now, besides its own log.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
+    /// When they were put together, in milliseconds since 1970.
+    pub now_ms: i64,
     /// The tools that can be offered, without those that only the runtime has.
     pub offer: Offer,
     /// The tenant's standing approvals.
@@ -254,10 +256,12 @@ fn expired(state: &State, now_ms: i64) -> Option<Event> {
         } => Event::InputReceived {
             request: id.clone(),
             answer: answer.clone(),
+            by_default: true,
         },
         Asked::Input { .. } => Event::InputReceived {
             request: id.clone(),
             answer: "Nobody answered in time. Go on as well as you can without it.".to_owned(),
+            by_default: true,
         },
         Asked::Approval { .. } => Event::ApprovalExpired {
             request: id.clone(),

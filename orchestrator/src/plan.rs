@@ -186,7 +186,12 @@ impl Plan {
     /// In words that the planner can mend it by.
     pub fn read(text: &str) -> Result<Self, String> {
         let object = first_object(text).ok_or("the answer has no JSON object")?;
-        serde_json::from_str(object).map_err(|error| format!("the plan can not be read: {error}"))
+        let value: Value = serde_json::from_str(object)
+            .map_err(|error| format!("the plan can not be read: {error}"))?;
+        if !crate::next::gate_of::is_shallow(&value) {
+            return Err("the plan is nested too deeply".to_owned());
+        }
+        serde_json::from_value(value).map_err(|error| format!("the plan can not be read: {error}"))
     }
 
     /// The step of this id.

@@ -47,7 +47,15 @@ pub async fn round(desk: &Desk) -> Result<(), Problem> {
         let mut record = Some(record);
         for _ in 0..STEPS {
             let Some(now) = record.take() else { break };
-            record = step(desk, &now).await?;
+            // One that fails does not stand in the way of those behind it.
+            record = step(desk, &now).await.unwrap_or_else(|problem| {
+                tracing::warn!(
+                    id = now.id,
+                    why = problem.message,
+                    "a schedule could not be looked at"
+                );
+                None
+            });
         }
     }
     Ok(())

@@ -181,6 +181,12 @@ pub struct Effect {
     pub attempts: u32,
     pub epoch: u64,
     pub committed_ms: i64,
+    /// When it was first committed: its key is as old as that.
+    pub first_committed_ms: i64,
+    /// An earlier attempt may have happened; nothing but a look or a person's word takes that back.
+    pub doubtful: bool,
+    /// It may be tried again from then on.
+    pub retry_at_ms: i64,
     /// The request that is open about it, or was.
     pub request: Option<String>,
     pub result: Option<Stored>,
@@ -236,8 +242,18 @@ pub struct Request {
     pub expires_at_ms: i64,
     /// Who has approved so far.
     pub by: BTreeSet<String>,
+    /// The least that all of them have said.
+    pub terms: Option<Terms>,
     /// How it ended, in words.
     pub end: String,
+}
+
+/// What comes with a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    pub scope: crate::event::Scope,
+    pub settle: Option<crate::event::Settle>,
+    pub more: Option<Usd>,
 }
 
 /// What it is.
@@ -382,7 +398,7 @@ impl State {
         }
         // What the owner answered, and what tools say that the operator trusts.
         let vouched = |effect: &&Effect| {
-            effect.tool == crate::next::ASK_USER || (effect.tool.contains("__") && !effect.tainted)
+            !effect.tainted && (effect.tool == crate::next::ASK_USER || effect.tool.contains("__"))
         };
         for effect in self.effects.values().filter(vouched) {
             if let Some(result) = effect.result.as_ref().filter(|it| !it.is_error) {

@@ -10,6 +10,8 @@ pub mod pins;
 pub mod builtin;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -164,8 +166,41 @@ pub struct Probe {
     pub settle_ms: u64,
 }
 
+/// Until when a call may leave. Afterwards another node may have its task, and may look for what it did or
+/// do it again, so that not a byte of it may go out any more.
+#[derive(Clone)]
+pub struct Until {
+    /// Milliseconds since 1970.
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Moved on while the lease is kept.
+    at_ms: Arc<AtomicI64>,
+}
+
+impl Until {
+    /// Until `clock` says what stands in `at_ms` then.
+    pub fn new(clock: Arc<dyn Fn() -> i64 + Send + Sync>, at_ms: Arc<AtomicI64>) -> Self {
+        Self { clock, at_ms }
+    }
+
+    /// For calls that are nobody else's.
+    pub fn always() -> Self {
+        Self::new(Arc::new(|| 0), Arc::new(AtomicI64::new(i64::MAX)))
+    }
+
+    /// Whether it is too late.
+    pub fn is_over(&self) -> bool {
+        (self.clock)() >= self.at_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Until").field(&self.at_ms).finish()
+    }
+}
+
 /// A call to make.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ToolCall {
     pub task: TaskId,
     pub tenant: String,
@@ -179,6 +214,7 @@ pub struct ToolCall {
     pub key: String,
     /// Gives up after that.
     pub within: Duration,
+    pub until: Until,
 }
 
 /// A piece of a result.

@@ -1,10 +1,12 @@
 //! Takes tasks that want to be worked on, keeps the leases on them, and gives them back.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -166,7 +168,11 @@ impl Worker {
         actors.spawn(async move {
             let (ports, node) = (Arc::clone(&worker.ports), worker.settings.node.clone());
             let epoch = lease.epoch;
-            let stopped = actor::run(ports, node, task, lease).await;
+            let working = AssertUnwindSafe(actor::run(ports, node, task, lease)).catch_unwind();
+            let stopped = working.await.unwrap_or_else(|_| {
+                tracing::error!(%task, "an actor fell; its task is taken up again when the lease ends");
+                Stopped::Broken("it fell".to_owned())
+            });
             let mut held = worker.lock();
             if held.get(&task).is_some_and(|it| it.lease.epoch == epoch) {
                 held.remove(&task);

@@ -64,6 +64,11 @@ impl Parts {
         every(CACHES_EVERY, &self.shared, tasks, stop, |shared| {
             Ok(shared.cache_hits.refresh(&*shared.ledger, now_ms())?)
         });
+        if let Some(outcomes) = self.tasks.as_ref().map(Tasks::outcomes) {
+            every(TELL_EVERY, &self.shared, tasks, stop, move |shared| {
+                outcomes.tell(&*shared.ledger)
+            });
+        }
         if self.shared.meter.is_shared() {
             let shared = Arc::clone(&self.shared);
             tasks.spawn(leasing::rounds(shared, stop.clone()));
@@ -176,7 +181,7 @@ fn every(
     shared: &Arc<Shared>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-    work: fn(&Shared) -> anyhow::Result<()>,
+    work: impl Fn(&Shared) -> anyhow::Result<()> + Clone + Send + 'static,
 ) {
     let (shared, stop) = (Arc::clone(shared), stop.clone());
     tasks.spawn(async move {
@@ -185,7 +190,7 @@ fn every(
             .await
             .is_some()
         {
-            let shared = Arc::clone(&shared);
+            let (shared, work) = (Arc::clone(&shared), work.clone());
             let done = tokio::task::spawn_blocking(move || work(&shared)).await;
             if let Ok(Err(error)) = done {
                 tracing::warn!(%error, "a chore failed; trying again");

@@ -105,9 +105,11 @@ impl SqlTaskLog {
     /// When the server can not be reached or refuses.
     pub fn open_server(url: &str) -> Result<Self, OpenTaskLogError> {
         let engine = Postgres::new(url).map_err(OpenTaskLogError::Server)?;
+        // Nodes that start together wait for whoever is first, however long that takes.
         sql::migrate(&engine, VERSIONS, POSTGRES).map_err(OpenTaskLogError::Server)?;
+        let engine = Postgres::new(url).map_err(OpenTaskLogError::Server)?;
         Ok(Self {
-            engine: Box::new(engine),
+            engine: Box::new(engine.gives_up_locks()),
             clock: system_clock(),
         })
     }

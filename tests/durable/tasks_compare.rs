@@ -288,8 +288,10 @@ fn deeds(account: &Account, effect: &Value, done: &[&Value], person: &Person) {
     if status == "succeeded" {
         assert!(new > 0, "it was not done: {}", told());
     }
+    // A look is given up when its end was not seen three times.
+    let given_up = class == "read" && status == "failed" && effect["attempts"] == 3;
     assert!(
-        matches!(status, "succeeded" | "denied"),
+        given_up || matches!(status, "succeeded" | "denied"),
         "it has no end: {}",
         told()
     );

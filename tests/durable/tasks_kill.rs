@@ -20,6 +20,9 @@ const ROUNDS: &str = "200";
 const ERRANDS: usize = 40;
 /// The longest that a process lives, in milliseconds.
 const LIFE_MS: u64 = 900;
+/// How long models take to answer, and tools to act and then to tell, so that most kills find something
+/// under way.
+const PACE_MS: u64 = 60;
 
 /// One run of the test.
 struct Run {
@@ -43,7 +46,7 @@ async fn killed_at_random_moments_tasks_repeat_no_effect_and_lose_none() {
         .unwrap_or(ROUNDS)
         .parse()
         .unwrap();
-    let upstreams = endpoints(ERRANDS).await;
+    let upstreams = endpoints(ERRANDS, PACE_MS).await;
     let mut run = Run::prepare(&upstreams);
     for round in 0..rounds {
         // The first nine tenths of the rounds begin all tasks.
@@ -110,7 +113,7 @@ impl Run {
         let log = folder.path().join("recorded.jsonl");
         let tail = format!(
             "[orchestrator]\nlease_s = 1\nlimits.stalled_calls = 500\n{}",
-            recorder(&log, 8)
+            recorder(&log, PACE_MS)
         );
         let config = crate::config(folder.path(), &upstreams[0], &upstreams[1], &tail);
         Self {

@@ -99,7 +99,7 @@ impl Person {
                 settle
             }
             "budget" => {
-                decision["more_usd"] = "2.00".into();
+                decision["more_usd"] = "0.10".into();
                 "yes"
             }
             _ if self.agrees(id) => "yes",

@@ -54,11 +54,11 @@ pub(crate) fn recorder(log: &Path, pause_ms: u64) -> String {
     )
 }
 
-/// Endpoints of both tiers that give the play of `errands` errands, a little at a time.
-pub(crate) async fn endpoints(errands: usize) -> [Upstream; 2] {
+/// Endpoints of both tiers that give the play of `errands` errands, `first_ms` after they were asked.
+pub(crate) async fn endpoints(errands: usize, first_ms: u64) -> [Upstream; 2] {
     let pace = |tier| Script {
         output_tokens: 12,
-        first_token_ms: 6,
+        first_token_ms: first_ms,
         token_gap_us: 60,
         ..script(tier)
     };
@@ -109,7 +109,7 @@ pub(crate) fn has_budget(n: usize) -> bool {
 pub(crate) fn brief(n: usize) -> Value {
     let mut budget = json!({ "effects": 200, "tool_calls": 2_000, "model_calls": 1_000 });
     if has_budget(n) {
-        budget["cost_usd"] = "2.00".into();
+        budget["cost_usd"] = "0.10".into();
         budget["on_exhausted"] = "ask".into();
     }
     json!({

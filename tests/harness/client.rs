@@ -81,8 +81,10 @@ impl Client {
     ) -> Reply {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("content-type", "application/json");
+            .uri(format!("http://{}{path}", self.address));
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
         if !headers
             .iter()
             .any(|(name, _)| *name == "authorization" || *name == "x-api-key")

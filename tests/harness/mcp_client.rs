@@ -8,7 +8,7 @@ use std::time::Duration;
 use orchestrator::TaskId;
 use orchestrator::tool::config::{Elicitation, ServerConfig};
 use orchestrator::tool::host::{Host, Parts};
-use orchestrator::tool::{Outcome, ToolCall, Tools};
+use orchestrator::tool::{Outcome, ToolCall, Tools, Until};
 use proxy::config::Upstream;
 use serde_json::{Value, json};
 use tests::MemoryLog;
@@ -60,6 +60,7 @@ async fn play(host: &Host, scenario: &str) -> Result<(), String> {
             arguments,
             key: "once".to_owned(),
             within: Duration::from_secs(20),
+            until: Until::always(),
         };
         match host.call(call).await {
             Outcome::Done(result) if !result.is_error => println!("{}", result.plain()),

@@ -2,12 +2,17 @@
 //! `cargo bench -p tests --bench pages`. `PARETO_ROWS` asks for another number; the ledger is made once,
 //! and kept where `PARETO_LEDGER` says, if it does.
 
+#[expect(dead_code, reason = "the tests of the pages use the rest")]
+#[path = "large.rs"]
+mod large;
+
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use criterion::Criterion;
 use dashboards::{Asked, Desk, Sources};
+use large::Large;
 use store::SqlLedger;
 use tests::fill::{Fill, fill};
 
@@ -66,6 +71,15 @@ fn main() {
                 };
                 black_box(desk.answer(asked, sources).unwrap().unwrap().body.len())
             });
+        });
+    }
+    let task = Large::new();
+    for (name, query) in [
+        ("task_of_500_acts", ""),
+        ("task_of_500_acts_renewed", "part=now"),
+    ] {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(task.page(query).len()));
         });
     }
     criterion.final_summary();

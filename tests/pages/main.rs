@@ -8,8 +8,10 @@
 //! folder for pictures of all pages.
 
 mod events;
+mod large;
 mod roles;
 mod sums;
+mod tasks;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,7 @@ const PATHS: &[&str] = &[
     "/budgets/acme/user:%2A/month/bob",
     "/?period=fiscal-year&fiscal_start=10&tenant=acme",
     "/units?period=28d",
+    "/units?period=quarter&workflow=agent&tenant=acme",
     "/savings",
     "/savings?period=quarter&model=gpt-5.4",
     "/routing?period=28d",

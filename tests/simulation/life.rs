@@ -292,6 +292,7 @@ impl<'a> Life<'a> {
                 Asked::Input { .. } => Event::InputReceived {
                     request: id,
                     answer: "to-2 it is".into(),
+                    by_default: false,
                 },
                 Asked::Approval { asking, items, .. } => self.decide(state, id, asking, &items),
             };

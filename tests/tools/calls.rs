@@ -1,10 +1,12 @@
 //! Calls: what is certain not to have been sent, what may have happened, what is cut, what is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use orchestrator::tool::config::{Elicitation, Secret};
-use orchestrator::tool::{Content, Outcome, Tools};
+use orchestrator::tool::{Content, Outcome, Tools, Until};
 use serde_json::{Value, json};
 
 use crate::kit::{Kit, call, done, manifest};
@@ -148,6 +150,13 @@ async fn a_good_result_is_returned_though_the_server_then_hangs() {
 
 #[tokio::test]
 async fn a_crash_in_flight_is_lost_and_the_server_starts_anew() {
+    // Who keeps a server must see it to its end: a panic there would leave what it has started alive.
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (seen, told) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        told(info);
+    }));
     let kit = Kit::start(|_| {});
     for tool in ["crash_before", "crash_after"] {
         let outcome = kit.call(tool, json!({})).await;
@@ -161,6 +170,7 @@ async fn a_crash_in_flight_is_lost_and_the_server_starts_anew() {
             .await,
     );
     kit.stop().await;
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -274,6 +284,34 @@ async fn what_a_server_asks_its_user_comes_to_the_task() {
 async fn a_form_is_answered_from_its_defaults_where_the_operator_says_so() {
     let kit = Kit::start(|config| config.elicitation = Elicitation::Defaults);
     assert_eq!(done(kit.call("ask", json!({})).await).plain(), "thank you");
+    kit.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_lease_ran_out_while_it_waited_is_not_sent() {
+    let kit = Kit::start(|config| config.concurrency = 1);
+    let slow = call(
+        "rec__slow",
+        kit.pin("rec__slow").await,
+        json!({ "ms": 300 }),
+    );
+    let pin = kit.pin("rec__record_send").await;
+    let mut send = call("rec__record_send", pin, json!({ "to": "a", "text": "b" }));
+    let until_ms = Arc::new(AtomicI64::new(10));
+    send.until = Until::new(Arc::new(|| 9), Arc::clone(&until_ms));
+    let later = async {
+        kit.book().has("slow", 1).await;
+        let (sent, ()) = tokio::join!(kit.host.call(send.clone()), async {
+            until_ms.store(9, Ordering::Relaxed);
+        });
+        sent
+    };
+    let (first, second) = tokio::join!(kit.host.call(slow), later);
+    done(first);
+    assert!(matches!(second, Outcome::NotSent(_)), "{second:?}");
+    assert_eq!(kit.book().calls("record_send").len(), 0);
+    until_ms.store(10, Ordering::Relaxed);
+    done(kit.host.call(send).await);
     kit.stop().await;
 }
 

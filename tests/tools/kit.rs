@@ -9,7 +9,7 @@ use orchestrator::digest::Digest;
 use orchestrator::log::TaskLog;
 use orchestrator::tool::config::ServerConfig;
 use orchestrator::tool::host::{Host, Parts};
-use orchestrator::tool::{Manifest, Offer, Outcome, ToolCall, ToolResult, Tools};
+use orchestrator::tool::{Manifest, Offer, Outcome, ToolCall, ToolResult, Tools, Until};
 use proxy::config::Upstream;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -124,6 +124,7 @@ pub fn call(tool: &str, pin: Digest, arguments: Value) -> ToolCall {
         arguments,
         key: "key-1".to_owned(),
         within: Duration::from_secs(60),
+        until: Until::always(),
     }
 }
 

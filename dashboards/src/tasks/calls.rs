@@ -45,7 +45,7 @@ fn table(ask: &Ask, calls: &[Call]) -> Table {
             (None, false) => String::new(),
         };
         table.rows.push(vec![
-            Cell::Count(call.call, None),
+            Cell::Count(call.number, None),
             Cell::text(history::second(call.at_ms, &ask.period.zone)),
             Cell::text(purpose(call)),
             Cell::text(cut(&call.asked, 24)),

@@ -18,8 +18,8 @@ enum Line<'a> {
     New(&'a str),
 }
 
-/// The changes with a few lines around them.
-pub(super) fn html(old: &str, new: &str) -> Markup {
+/// The changes with a few lines around them; `place` tells them from others on the page.
+pub(super) fn html(old: &str, new: &str, place: &str) -> Markup {
     let lines = lines(old, new);
     let count = |is: fn(&Line<'_>) -> bool| lines.iter().filter(|line| is(line)).count();
     let gone = count(|line| matches!(line, Line::Gone(_)));
@@ -30,7 +30,7 @@ pub(super) fn html(old: &str, new: &str) -> Markup {
     let shown = near(&lines);
     html! {
         p.note { (gone) " lines go, " (come) " come." }
-        div.scroll tabindex="0" role="region" aria-label="Changes, line by line" {
+        div.scroll tabindex="0" role="region" aria-label={ "Changes by act " (place) ", line by line" } {
             pre.diff {
                 @for (n, piece) in shown.iter().take(MOST_SHOWN).enumerate() {
                     @if n > 0 { "\n" }
@@ -161,9 +161,9 @@ mod tests {
                 Line::New("f"),
             ]
         );
-        let told = html(old, new).into_string();
+        let told = html(old, new, "1").into_string();
         assert!(told.contains("<del>\u{2212} b</del>") && told.contains("<ins>+ f</ins>"));
-        assert!(html("a\nb", "a\nb").into_string().contains("stays"));
+        assert!(html("a\nb", "a\nb", "1").into_string().contains("stays"));
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         let shown = near(&found);
         assert_eq!(shown.len(), 2 + 2 * AROUND + 2);
         assert_eq!((shown[0], shown[shown.len() - 1]), (None, None));
-        let told = html(&old, &new).into_string();
+        let told = html(&old, &new, "1").into_string();
         assert!(told.contains("line fifty") && !told.contains("line 10\n"));
     }
 }

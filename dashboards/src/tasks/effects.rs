@@ -93,10 +93,10 @@ fn whole(ask: &Ask, it: &Effect) -> Markup {
                 @if it.tainted { dt { "Taint" } dd { "What it returned comes from outside." } }
             }
             h4 { "Arguments" }
-            div.scroll.tall tabindex="0" role="region" aria-label="Arguments" { pre { (pretty(&it.arguments)) } }
+            div.scroll.tall tabindex="0" role="region" aria-label={ "Arguments of " (it.id) } { pre { (pretty(&it.arguments)) } }
             @if let Some(result) = &it.result {
                 h4 { "Result" @if result.is_error { " (an error)" } ", " (result.bytes) " bytes" }
-                div.scroll.tall tabindex="0" role="region" aria-label="Result" { pre { (plain(&result.text)) } }
+                div.scroll.tall tabindex="0" role="region" aria-label={ "Result of " (it.id) } { pre { (plain(&result.text)) } }
             }
         }
     }

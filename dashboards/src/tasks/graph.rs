@@ -2,6 +2,7 @@
 //! same in words.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use maud::{Markup, html};
 
@@ -73,11 +74,13 @@ fn edges(placed: &BTreeMap<&str, Placed<'_>>) -> String {
             let (x1, y1) = (from.x + WIDTH, from.y + HEIGHT / 2);
             let (x2, y2) = (to.x, to.y + HEIGHT / 2);
             let half = ACROSS / 2;
-            path.push_str(&format!(
+            // Writing to a String can not fail.
+            let _written = write!(
+                path,
                 "M{x1} {y1}C{} {y1} {} {y2} {x2} {y2}m-6-4l6 4l-6 4",
                 x1 + half,
                 x2 - half
-            ));
+            );
         }
     }
     path

@@ -17,7 +17,7 @@ use super::{Api, EVERY, Refused, Shown, diff, history, is_name, mark, renewed};
 /// Requests on a page.
 const SHOWN: usize = 25;
 /// Arguments that hold a whole text.
-const TEXTS: [&str; 5] = ["content", "markdown", "text", "new_text", "body"];
+const TEXTS: [&str; 3] = ["content", "markdown", "text"];
 /// The longest arguments shown on a page, in letters.
 const LONGEST: usize = 60_000;
 
@@ -25,7 +25,8 @@ const LONGEST: usize = 60_000;
 pub(super) fn page(ask: &Ask, api: Api<'_>) -> Result<Shown, Refused> {
     let mut path = "/v1/approvals?limit=200".to_owned();
     if let Some(after) = ask.param("after") {
-        path.push_str(&format!("&after={}", encode(after)));
+        path.push_str("&after=");
+        path.push_str(&encode(after));
     }
     let list: List<Request> = shape::read(api(&path)?)?;
     let mut requests = list.data;
@@ -42,8 +43,8 @@ pub(super) fn page(ask: &Ask, api: Api<'_>) -> Result<Shown, Refused> {
     let past = past(&requests, api)?;
     let part = html! {
         div #asks hx-get=(renewed(ask, "asks", &seen)) hx-target="#asks" hx-swap="outerMorph" hx-trigger=(EVERY) {
+            h2 { (heading(&requests)) }
             p.note { (open) " open" @if list.next.is_some() { ", and more" } @if open > SHOWN { "; the oldest " (SHOWN) " are shown" } "." }
-            @if requests.is_empty() { p.empty { "Nothing waits for a person." } }
             @for request in &requests {
                 (card(ask, request, past.get(&request.task).map_or(&[], Vec::as_slice), Whence::Inbox))
             }
@@ -110,7 +111,7 @@ pub(super) fn card(ask: &Ask, it: &Request, past: &[Effect], whence: Whence) -> 
             p { (says) }
             @if !it.why.is_empty() { p.why { (plain(&it.why)) } }
             @if !it.question.is_empty() { p.question { (plain(&it.question)) } }
-            @for item in &it.items { (act(item, past)) }
+            @for (n, item) in it.items.iter().enumerate() { (act(item, past, &format!("{} of {}", n + 1, it.id))) }
             dl.facts {
                 dt { "Asked" } dd { (history::second(it.created_at_ms, &ask.period.zone)) ", " (took(ask.now_ms - it.created_at_ms)) " ago" }
                 dt { "Expires" } dd { (history::second(it.expires_at_ms, &ask.period.zone))
@@ -152,8 +153,8 @@ fn who(it: &Request) -> Markup {
     }
 }
 
-/// One act, with everything that is known of it.
-fn act(item: &Item, past: &[Effect]) -> Markup {
+/// One act, with everything that is known of it; `place` tells it from all others on the page.
+fn act(item: &Item, past: &[Effect], place: &str) -> Markup {
     let arguments = pretty(&item.arguments);
     let is_long = arguments.chars().count() > LONGEST;
     let before = written(&item.arguments).and_then(|new| earlier(item, new, past));
@@ -179,11 +180,11 @@ fn act(item: &Item, past: &[Effect]) -> Markup {
             }
             @if let Some((old, new)) = before {
                 h5 { "What changes of the text that this task wrote before" }
-                (diff::html(old, new))
+                (diff::html(old, new, place))
             }
             details open[arguments.len() < 2_000] {
                 summary { "Arguments" span.hidden { " of " (cut(&item.tool, 40)) } }
-                div.scroll.tall tabindex="0" role="region" aria-label="Arguments" {
+                div.scroll.tall tabindex="0" role="region" aria-label={ "Arguments of act " (place) } {
                     pre { @if is_long { (arguments.chars().take(LONGEST).collect::<String>()) } @else { (arguments) } }
                 }
                 @if is_long { p.alert { "Not all of it is shown: the arguments are longer than a page takes. Read the request as JSON before you say yes." } }
@@ -193,26 +194,29 @@ fn act(item: &Item, past: &[Effect]) -> Markup {
 }
 
 /// The text that arguments write, if they name a file and its text.
-fn written(arguments: &Value) -> Option<(&str, &str, &str)> {
-    let path = arguments.get("path").and_then(Value::as_str)?;
-    TEXTS.iter().find_map(|name| {
-        let text = arguments.get(*name).and_then(Value::as_str)?;
-        Some((path, *name, text))
-    })
+fn written(arguments: &Value) -> Option<(&str, &str)> {
+    let text = |name: &str| arguments.get(name).and_then(Value::as_str);
+    let path = text("path")?;
+    TEXTS
+        .iter()
+        .find_map(|name| text(name))
+        .map(|text| (path, text))
 }
 
 /// The text that the task last wrote to the same place, and the new one.
 fn earlier<'a>(
     item: &Item,
-    (path, name, new): (&str, &str, &'a str),
+    (path, new): (&str, &'a str),
     past: &'a [Effect],
 ) -> Option<(&'a str, &'a str)> {
     let wrote = past
         .iter()
         .rev()
         .filter(|effect| effect.status == "succeeded" && Some(&effect.id) != item.effect.as_ref());
+    // What only looks may name a file and a text, too.
+    let wrote = wrote.filter(|effect| effect.verb != "retrieve");
     let mut wrote = wrote.filter_map(|effect| written(&effect.arguments));
-    let (_, _, old) = wrote.find(|(at, field, _)| *at == path && *field == name)?;
+    let (_, old) = wrote.find(|(at, _)| *at == path)?;
     Some((old, new))
 }
 

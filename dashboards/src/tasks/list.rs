@@ -81,7 +81,7 @@ fn find(ask: &Ask, api: Api<'_>) -> Result<Found, Refused> {
             ("before", before.as_deref()),
         ] {
             if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", encode(value)));
+                path.extend(["&", name, "=", &encode(value)]);
             }
         }
         let list: List<Task> = shape::read(api(&path)?)?;

@@ -385,7 +385,7 @@ fn said(check: &serde_json::Value) -> String {
         match name.as_str() {
             "id" | "schema" => {}
             "check" => line.insert_str(0, &format!("{} ", spoken(&text))),
-            _ => line.push_str(&format!("{text} ")),
+            _ => line.extend([text.as_str(), " "]),
         }
     }
     line

@@ -285,7 +285,8 @@ pub(super) struct Explained {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Call {
-    pub(super) call: i64,
+    #[serde(rename = "call")]
+    pub(super) number: i64,
     pub(super) purpose: Purpose,
     pub(super) asked: String,
     pub(super) request: String,

@@ -1,6 +1,8 @@
 //! How states, times and texts of tasks are put on pages: texts come from models and from outside, so
 //! nothing in them may look like something else.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 /// The colour of a state; the word itself always stands beside it.
@@ -50,9 +52,8 @@ pub(super) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_hidden(letter) {
-            shown.push_str("\u{27e8}U+");
-            shown.push_str(&format!("{:04X}", u32::from(letter)));
-            shown.push('\u{27e9}');
+            // Writing to a String can not fail.
+            let _written = write!(shown, "\u{27e8}U+{:04X}\u{27e9}", u32::from(letter));
         } else {
             shown.push(letter);
         }

@@ -10,9 +10,9 @@ use crate::event::{Event, Stored, cut_at, shown};
 use crate::model::Answer;
 use crate::next::{ARTIFACT_READ, Command, Rules, SKILL_LOAD, SKILL_READ, gate_of};
 use crate::state::{Effect, State};
-use crate::tool::{Class, Outcome, Probe, ToolCall, ToolResult};
+use crate::tool::{Class, Outcome, Probe, ToolCall, ToolResult, Until};
 
-use super::Ports;
+use super::{Lease, Ports};
 
 /// What goes by one name is under way at most once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,12 +46,14 @@ pub(super) type Job = BoxFuture<'static, (Name, Done)>;
 /// Calls the tool of an act that has been committed.
 pub(super) fn act(
     ports: &Arc<Ports>,
+    lease: &Lease,
     state: &State,
     id: String,
     effect: &Effect,
     name: Name,
 ) -> Job {
-    let call = call_of(ports, state, effect);
+    let until = Until::new(Arc::clone(&ports.clock), Arc::clone(&lease.until_ms));
+    let call = call_of(ports, until, state, effect);
     let local = local(state, effect);
     let (ports, task, tenant) = (Arc::clone(ports), state.id, state.caller.tenant.clone());
     let arguments = effect.arguments.clone();
@@ -87,7 +89,7 @@ pub(super) fn act(
     })
 }
 
-fn call_of(ports: &Arc<Ports>, state: &State, effect: &Effect) -> ToolCall {
+fn call_of(ports: &Arc<Ports>, until: Until, state: &State, effect: &Effect) -> ToolCall {
     ToolCall {
         task: state.id,
         tenant: state.caller.tenant.clone(),
@@ -96,6 +98,7 @@ fn call_of(ports: &Arc<Ports>, state: &State, effect: &Effect) -> ToolCall {
         arguments: effect.arguments.clone(),
         key: effect.key.clone(),
         within: ports.call_within,
+        until,
     }
 }
 
@@ -244,12 +247,13 @@ pub(super) fn probe(
         return Box::pin(std::future::ready((name, Done::Probed(event))));
     };
     debug_assert_eq!(effect.class, Class::Probeable);
+    // Looking does no harm, whoever has the task; what it tells is appended under the lease.
     let call = ToolCall {
         tool: finder.definition.name.clone(),
         pin: finder.pin,
         arguments: filled(&probe.arguments, effect),
         key: format!("{}-probe", effect.key),
-        ..call_of(ports, state, effect)
+        ..call_of(ports, Until::always(), state, effect)
     };
     let wanted = fill(&probe.found, effect);
     let (ports, id) = (Arc::clone(ports), id.to_owned());
@@ -270,7 +274,15 @@ pub(super) fn probe(
 
 fn found(id: &str, probe: &Probe, result: &ToolResult, wanted: &str) -> Event {
     let text = result.plain();
-    let happened = !wanted.is_empty() && text.contains(wanted);
+    if wanted.trim().is_empty() || wanted.contains('{') && wanted == probe.found {
+        return Event::EffectUnknown {
+            effect: id.to_owned(),
+            why: "there is nothing to look for it by".to_owned(),
+        };
+    }
+    let quoted = wire::json::quote(wanted);
+    let quoted = quoted.trim_matches('"');
+    let happened = text.contains(wanted) || text.contains(quoted);
     let stored = || Stored {
         shown: cut_at(&text, 8_192).to_owned(),
         is_error: false,

@@ -161,6 +161,7 @@ impl Desk {
             let event = Event::InputReceived {
                 request: request.clone(),
                 answer: said.clone(),
+                by_default: false,
             };
             Ok(Thought::from(vec![event]).and(state, also))
         })
@@ -222,7 +223,16 @@ fn decided(
     }
     may_approve(state, caller)?;
     check(*asking, decision)?;
-    let by = caller.actor();
+    // One key is one voice, whatever users it names.
+    let by = if state.brief.approval.quorum > 1 && !caller.key.is_empty() {
+        format!("key:{}", caller.key)
+    } else {
+        caller.actor()
+    };
+    if standing.is_some() && state.brief.approval.quorum > 1 {
+        let message = "several people must approve acts of this task; no standing approval can";
+        return Err(Problem::new(403, "quorum_required", message));
+    }
     if decision.approve && request.by.contains(&by) {
         // Said before; others are still waited for.
         return Ok(Thought::default());

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::event::{Asking, Event, Gate, Item};
 use crate::state::{Effect, EffectPhase, State};
-use crate::tool::{Class, Verb};
+use crate::tool::{Class, Probe, Verb};
 
 use super::{ASK_USER, Act, Command, Next, Rules, ending, gate};
 
@@ -112,14 +112,48 @@ fn after_request(state: &State, id: &str, effect: &Effect) -> Next {
     }
 }
 
-/// Looks once more whether an act that was allowed may still happen, and does it.
+/// Looks once more whether an act that was allowed may still happen, and does it. One that may have happened
+/// before is never said not to have been done.
 fn act(state: &State, rules: &Rules, id: &str, effect: &Effect, by: &str, now_ms: i64) -> Next {
+    let mut next = leave_to_act(state, rules, id, effect, by, now_ms);
+    for event in &mut next.record {
+        if let Event::EffectDenied { why, .. } = event
+            && effect.doubtful
+        {
+            *event = Event::EffectUnknown {
+                effect: id.to_owned(),
+                why: std::mem::take(why),
+            };
+        }
+    }
+    next
+}
+
+fn leave_to_act(
+    state: &State,
+    rules: &Rules,
+    id: &str,
+    effect: &Effect,
+    by: &str,
+    now_ms: i64,
+) -> Next {
+    if effect.retry_at_ms > now_ms {
+        return later(effect.retry_at_ms);
+    }
+    if is_down(rules, effect) && now_ms < effect.at_ms + PATIENCE_MS {
+        return later(now_ms + DOWN_MS);
+    }
     if effect.attempts >= rules.policy.limits.effect_attempts {
         let why = "it could not be done, however often it was tried";
         return denied(id, "attempts", why);
     }
     if let Some((rule, why)) = stale(state, rules, effect) {
         return invalid(state, id, effect, rule, why);
+    }
+    if effect.attempts == 0
+        && let Some((rule, why)) = gate::over(state, effect)
+    {
+        return denied(id, rule, &why);
     }
     let named = |kind: &str| by.strip_prefix(kind).filter(|it| !it.is_empty());
     let standing = named("standing:").map(str::to_owned);
@@ -153,6 +187,24 @@ fn act(state: &State, rules: &Rules, id: &str, effect: &Effect, by: &str, now_ms
         })],
         ..Next::default()
     }
+}
+
+/// How long an act waits for a server that is down, in milliseconds, and how long between two looks.
+const PATIENCE_MS: i64 = 600_000;
+const DOWN_MS: i64 = 2_000;
+
+fn later(at_ms: i64) -> Next {
+    Next {
+        wake_at_ms: Some(at_ms),
+        ..Next::default()
+    }
+}
+
+/// Whether the server of an act's tool can not be reached just now.
+fn is_down(rules: &Rules, effect: &Effect) -> bool {
+    let server = effect.tool.split("__").next();
+    let mut down = rules.offer.down.iter();
+    effect.tool.contains("__") && down.any(|(name, _)| Some(name.as_str()) == server)
 }
 
 fn denied(id: &str, rule: &str, why: &str) -> Next {
@@ -189,10 +241,9 @@ fn stale(state: &State, rules: &Rules, effect: &Effect) -> Option<(&'static str,
         &effect.arguments,
         &effect.destinations,
     );
-    let asked = matches!(effect.gate, Gate::Ask { .. });
-    (asked && effect.attempts == 0 && digest != effect.digest).then_some((
+    (effect.attempts == 0 && digest != effect.digest).then_some((
         "policy_version",
-        "the policy has changed since it was approved",
+        "the policy has changed since this was decided",
     ))
 }
 
@@ -241,6 +292,16 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
         })],
         ..Next::default()
     };
+    if effect.retry_at_ms > now_ms {
+        return later(effect.retry_at_ms);
+    }
+    if is_down(rules, effect) && now_ms < effect.committed_ms + PATIENCE_MS {
+        return later(now_ms + DOWN_MS);
+    }
+    let mut off = rules.policy.denied.iter();
+    if off.any(|pattern| crate::brief::fits(pattern, &effect.tool)) {
+        return unknown("its tool was switched off before its end was seen");
+    }
     let tired = effect.attempts >= rules.policy.limits.effect_attempts;
     match effect.class {
         Class::Read | Class::Workspace if tired => Next::record(Event::EffectFailed {
@@ -257,7 +318,7 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
                 Some(tool)
                     if tool.pin == effect.pin
                         && !tired
-                        && now_ms < effect.committed_ms.saturating_add(kept_ms) =>
+                        && now_ms < effect.first_committed_ms.saturating_add(kept_ms) =>
                 {
                     again()
                 }
@@ -268,21 +329,24 @@ fn doubt(state: &State, rules: &Rules, id: &str, effect: &Effect, now_ms: i64) -
             let probe = tool.and_then(|tool| tool.manifest.probe.as_ref());
             match probe {
                 Some(_) if tired => unknown("it never answers, and looking for it told nothing"),
-                Some(probe) => {
-                    let settle = i64::try_from(probe.settle_ms).unwrap_or(i64::MAX);
-                    let from = effect.committed_ms.saturating_add(settle);
-                    let mut next = Next::default();
-                    if now_ms < from {
-                        next.wake(from);
-                    } else {
-                        next.commands.push(Command::Probe(id.to_owned()));
-                    }
-                    next
-                }
+                Some(probe) => looked_for(id, effect, probe, now_ms),
                 None => unknown("there is no way to look for it"),
             }
         }
         Class::Unkeyed => unknown("its end was not seen, and it can not be repeated safely"),
+    }
+}
+
+/// Looks for an act, once what it did must show.
+fn looked_for(id: &str, effect: &Effect, probe: &Probe, now_ms: i64) -> Next {
+    let settle = i64::try_from(probe.settle_ms).unwrap_or(i64::MAX);
+    let from = effect.committed_ms.saturating_add(settle);
+    if now_ms < from {
+        return later(from);
+    }
+    Next {
+        commands: vec![Command::Probe(id.to_owned())],
+        ..Next::default()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::digest::{Digest, canonical};
 use crate::event::{Event, Gate, Item, ToolUse};
 use crate::money::Usd;
 use crate::plan::{Node, allows};
-use crate::state::{NodeState, State};
+use crate::state::{Asked, Effect, NodeState, State};
 use crate::tool::{Class, Definition, Manifest, Offered, Verb};
 
 use super::{ARTIFACT_READ, ASK_USER, Rules, SKILL_LOAD, SKILL_READ, approval_digest};
@@ -215,6 +215,9 @@ fn decide(
     if let Some(why) = leaks(rules, arguments) {
         return denied("egress", why);
     }
+    if let Some(why) = done_before(state, node, at, tool, arguments) {
+        return denied("done_before", why);
+    }
     if let Some(gate) = capped(state, tool) {
         return gate;
     }
@@ -226,15 +229,29 @@ fn decide(
     leave(state, rules, tool, item, at.tainted)
 }
 
+/// Whether a request was about the tool as it is now.
+fn approved_pin(state: &State, request: &str, tool: &Offered) -> bool {
+    let what = state.requests.get(request).map(|it| &it.what);
+    let Some(Asked::Approval { items, .. }) = what else {
+        return false;
+    };
+    let mut effects = items
+        .iter()
+        .filter_map(|it| state.effects.get(it.effect.as_ref()?));
+    effects.any(|it| it.tool == tool.definition.name && it.pin == tool.pin)
+}
+
 /// Whether somebody has said yes already: to just this act, to its kind in this task, or for good.
 fn leave(state: &State, rules: &Rules, tool: &Offered, item: &Item, tainted: bool) -> Gate {
     let by = |by: String| Gate::Allowed { by };
-    if let Some(grant) = state.approved.get(&item.digest) {
+    let grant = state.approved.get(&item.digest);
+    if let Some(grant) = grant.filter(|grant| grant.until_ms > rules.now_ms) {
         return by(format!("approval:{}", grant.request));
     }
     let places = destinations(&tool.manifest, &item.arguments);
     let kind = (item.tool.clone(), places);
-    if let Some(request) = state.approved_kinds.get(&kind) {
+    let request = state.approved_kinds.get(&kind);
+    if let Some(request) = request.filter(|id| approved_pin(state, id, tool)) {
         return by(format!("task:{request}"));
     }
     let mut standing = rules.standing.iter();
@@ -246,12 +263,55 @@ fn leave(state: &State, rules: &Rules, tool: &Offered, item: &Item, tainted: boo
     }
 }
 
+/// An attempt at a step begins without the transcript of the one before, so its model may want to act again
+/// as that did. What was done stays done: it is told instead, with what it gave.
+fn done_before(
+    state: &State,
+    node: &Node,
+    at: &NodeState,
+    tool: &Offered,
+    arguments: &Value,
+) -> Option<String> {
+    let acts_outside = !tool.definition.server.is_empty() && tool.manifest.verb >= Verb::Draft;
+    if at.attempt < 2 || !acts_outside {
+        return None;
+    }
+    let name = &tool.definition.name;
+    let done = crate::context::done_before(state, node, at);
+    let (_, same) = done
+        .into_iter()
+        .find(|(_, it)| it.tool == *name && it.arguments == *arguments)?;
+    let gave = same.result.as_ref().map_or("", |it| it.shown.as_str());
+    Some(format!(
+        "an earlier attempt at this step has done just that, and it gave: {gave}"
+    ))
+}
+
 fn allowed_by(verb: Verb) -> String {
     match verb {
         Verb::Retrieve => "it only looks".to_owned(),
         Verb::Draft => "it only drafts".to_owned(),
         Verb::Execute => "autonomy".to_owned(),
     }
+}
+
+/// What of the brief's bounds an act that was allowed would break now, others having come before it.
+pub(super) fn over(state: &State, effect: &Effect) -> Option<(&'static str, String)> {
+    if effect.verb == Verb::Execute
+        && state.acts() >= usize::try_from(state.brief.budget.effects).unwrap_or(usize::MAX)
+    {
+        return Some(("effects", "the brief allows no more acts".to_owned()));
+    }
+    let looks = state.effects.values().filter(|it| it.attempts > 0).count();
+    if looks >= usize::try_from(state.brief.budget.tool_calls).unwrap_or(usize::MAX) {
+        return Some((
+            "tool_calls",
+            "the brief allows no more tool calls".to_owned(),
+        ));
+    }
+    let left = state.left().filter(|left| effect.cost > *left)?;
+    let why = format!("it costs {} USD, and {left} are left", effect.cost);
+    Some(("budget", why))
 }
 
 fn capped(state: &State, tool: &Offered) -> Option<Gate> {
@@ -485,10 +545,27 @@ pub(super) fn destinations(manifest: &Manifest, arguments: &Value) -> Vec<String
     found
 }
 
+/// The deepest value of a model's that a log takes: events hold it some levels deeper, and readers stop at
+/// 128.
+const DEEPEST: usize = 48;
+
+/// Whether a value is not nested deeper than a log can hold.
+pub fn is_shallow(value: &Value) -> bool {
+    fn within(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|it| within(it, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|it| within(it, left - 1)),
+            _ => true,
+        }
+    }
+    within(value, DEEPEST)
+}
+
 fn arguments(text: &str) -> Result<Value, String> {
     let text = if text.trim().is_empty() { "{}" } else { text };
     match serde_json::from_str(text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(value @ Value::Object(_)) if is_shallow(&value) => Ok(value),
+        Ok(Value::Object(_)) => Err("the arguments are nested too deeply".to_owned()),
         Ok(_) => Err("the arguments are no object".to_owned()),
         Err(error) => Err(format!("the arguments are no JSON: {error}")),
     }

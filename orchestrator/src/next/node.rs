@@ -14,7 +14,7 @@ const REPAIRS: u32 = 2;
 
 /// What the steps of the plan do next.
 pub(super) fn run(state: &State, rules: &Rules, now_ms: i64) -> Next {
-    if state.brief.mode == Mode::PlanOnly || state.brief.autonomy.min(rules.policy.autonomy) == 0 {
+    if state.brief.mode == Mode::PlanOnly || state.brief.autonomy == 0 {
         return Next::record(Event::Ended {
             status: Status::Completed,
             why: "the plan is the result".to_owned(),
@@ -341,7 +341,7 @@ fn output_of(node: &Node, turn: &Turn) -> Result<Value, String> {
     let text = text.ok_or("it holds no JSON")?;
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
-    if wire::schema::admits(schema, &value) {
+    if wire::schema::admits(schema, &value) && gate::is_shallow(&value) {
         Ok(value)
     } else {
         Err("it is not what output_schema asks for".to_owned())

@@ -106,8 +106,25 @@ pub(super) fn replan(state: &State, rules: &Rules, why: &str) -> Option<Next> {
         return Some(Next::default());
     };
     let refused = state.plan_problems.len();
-    if !end.ok || refused >= PLANNER_TRIES {
+    if refused >= PLANNER_TRIES {
         return None;
+    }
+    if !end.ok {
+        let failed = calls
+            .clone()
+            .filter(|(number, call)| **number > since && call.purpose == Purpose::Replan);
+        if failed.count() >= PLANNER_TRIES {
+            return None;
+        }
+        let from = super::pause(state, &Purpose::Replan).unwrap_or(0);
+        return Some(if rules.now_ms < from {
+            Next {
+                wake_at_ms: Some(from),
+                ..Next::default()
+            }
+        } else {
+            asked(state, rules, Purpose::Replan)
+        });
     }
     if refused == answered(state, &Purpose::Replan) {
         return Some(asked(state, rules, Purpose::Replan));
@@ -157,7 +174,11 @@ pub(super) fn approval(state: &State, rules: &Rules, now_ms: i64) -> Option<Even
     }
     let offered = gate::offered(state, rules);
     let mut items = Vec::new();
-    for node in &state.plan.nodes {
+    let to_come = state.plan.nodes.iter().filter(|node| {
+        let at = state.nodes.get(&node.id);
+        at.is_none_or(|at| !at.phase.is_over())
+    });
+    for node in to_come {
         for act in &node.acts {
             let Some(tool) = offered.iter().find(|tool| tool.definition.name == act.tool) else {
                 continue;

@@ -217,6 +217,7 @@ impl State {
         for effect in self.effects.values_mut() {
             if effect.phase == EffectPhase::Committed {
                 effect.phase = EffectPhase::InDoubt;
+                effect.doubtful = true;
             }
         }
     }
@@ -229,11 +230,23 @@ impl State {
             request.open = false;
             "the task has ended".clone_into(&mut request.end);
         }
+        // What may have happened counts as spent, and stays shown as unknown.
+        for effect in self.effects.values_mut() {
+            if matches!(
+                effect.phase,
+                EffectPhase::Committed | EffectPhase::InDoubt | EffectPhase::Unknown
+            ) {
+                effect.phase = EffectPhase::Unknown;
+                self.spent += effect.cost;
+                effect.cost = Usd::ZERO;
+            }
+        }
         self.ended = Some((status, why, at_ms));
         Ok(())
     }
 
     fn progress(&mut self) {
+        self.plan_problems.clear();
         self.last_progress_call = self.calls.keys().next_back().copied().unwrap_or(0);
     }
 
@@ -274,6 +287,9 @@ impl State {
                     }
                 }
                 self.nodes.retain(|id, _| plan.node(id).is_some());
+                // What was approved with the old plan is not approved with the new one.
+                let of_plan = |request: &String| request.starts_with("req-plan-");
+                self.approved.retain(|_, grant| !of_plan(&grant.request));
                 self.past_plans
                     .push(std::mem::replace(&mut self.plan, plan));
                 self.replans += 1;
@@ -296,8 +312,10 @@ impl State {
             Event::NodeStarted { node, attempt } => {
                 let tainted = self.inherits_taint(&node);
                 let state = self.node_mut(&node)?;
-                // A new attempt begins with what the last one failed of, and no turns.
+                // A new attempt begins with what the last one failed of, and no turns. It is told what that
+                // one has done, in words that may be somebody else's.
                 let problem = state.problem.take();
+                let tainted = tainted || (attempt > 1 && state.tainted);
                 *state = NodeState {
                     phase: NodePhase::Running,
                     attempt,
@@ -326,6 +344,7 @@ impl State {
                 let state = self.node_mut(&node)?;
                 state.phase = NodePhase::Skipped;
                 state.problem = Some(why);
+                self.progress();
             }
             Event::ContextCompacted {
                 node,
@@ -346,6 +365,10 @@ impl State {
 
     /// Whether a step takes over text that nobody vouches for from those it depends on.
     fn inherits_taint(&self, id: &str) -> bool {
+        // A plan that was made anew was written by somebody who has read what steps have found.
+        if self.replans > 0 && self.nodes.values().any(|node| node.tainted) {
+            return true;
+        }
         let before = self.plan.node(id).map(|node| node.depends_on.as_slice());
         let mut before = before.unwrap_or_default().iter();
         before.any(|id| self.nodes.get(id).is_some_and(|it| it.tainted))

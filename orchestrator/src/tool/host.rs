@@ -236,6 +236,10 @@ impl Host {
             Ok(Err(outcome)) => return outcome,
             Err(_) => return Outcome::NotSent("no time was left to send it".to_owned()),
         };
+        // It may have waited long for its place, or been frozen.
+        if call.until.is_over() {
+            return Outcome::NotSent("the lease on its task ran out before it was sent".to_owned());
+        }
         server.call(&ready, name, &manifest, &call, deadline).await
     }
 

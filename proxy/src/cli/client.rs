@@ -222,7 +222,7 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Result<Value, AskError> {
         let bytes = self.bytes(method, path, body, headers).await?;
-        serde_json::from_slice(&bytes).map_err(|error| self.unreadable(path, &error))
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(path, &error))
     }
 
     /// The bytes that a call answers.
@@ -237,7 +237,7 @@ impl Client {
             let response = self.send(method, path, body, headers).await?;
             let body = http_body_util::Limited::new(response.into_body(), LONGEST);
             let whole = body.collect().await;
-            let whole = whole.map_err(|error| self.unreadable(path, &*error))?;
+            let whole = whole.map_err(|error| unreadable(path, &*error))?;
             Ok(whole.to_bytes())
         };
         let answer = tokio::time::timeout(PATIENCE, asking).await;
@@ -296,7 +296,7 @@ impl Client {
         }
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = request.body(Full::new(body));
-        let request = request.map_err(|error| self.unreadable(path, &error))?;
+        let request = request.map_err(|error| unreadable(path, &error))?;
         let response = self.http.request(request).await;
         let response = response.map_err(|error| self.unreachable(chain(&error)))?;
         if response.status().is_success() {
@@ -315,12 +315,12 @@ impl Client {
             why,
         }
     }
+}
 
-    fn unreadable(&self, path: &str, error: &dyn std::fmt::Display) -> AskError {
-        AskError::Unreadable {
-            path: path.to_owned(),
-            why: error.to_string(),
-        }
+fn unreadable(path: &str, error: &dyn std::fmt::Display) -> AskError {
+    AskError::Unreadable {
+        path: path.to_owned(),
+        why: error.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod acts;
 mod asked;
+mod costs;
 mod follow;
 mod local;
 mod outcome;

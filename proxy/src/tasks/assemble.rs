@@ -9,7 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
-use meter::Subject;
+use meter::{Ledger, Subject};
 use orchestrator::actor::{Ports, Threads};
 use orchestrator::log::TaskLogError;
 use orchestrator::news::{News, Told};
@@ -19,7 +19,7 @@ use orchestrator::tool::builtin::{self, Builtins};
 use orchestrator::tool::host;
 use orchestrator::worker::Settings;
 use orchestrator::{
-    Caller, Desk, Digest, TaskLog, Toolbox, Tools, Worker, desk, notices, schedules,
+    Caller, Desk, Digest, TaskLog, Toolbox, Tools, Worker, desk, notices, outcomes, schedules,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub(crate) use orchestrator::notices::Notice;
 
 /// How often tasks are looked for that other nodes have made or given back.
 const POLL: Duration = Duration::from_millis(500);
+/// Ends of tasks that the ledger is told of at a time.
+const OUTCOMES: u32 = 200;
 /// Links of a chain that are read at a time.
 const LINKS: u32 = 500;
 /// How long servers of tools get to end.
@@ -268,6 +270,11 @@ impl Tasks {
         self.policy.store(Arc::new(policy));
     }
 
+    /// How tasks ended, for the ledger.
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        Outcomes(Arc::clone(&self.log))
+    }
+
     /// Notices for whoever posts them.
     pub(crate) fn notices(&self) -> Notices {
         Notices(Arc::clone(&self.log))
@@ -352,5 +359,21 @@ impl Notices {
     pub(crate) fn told(&self, notice: &Notice, outcome: Result<(), &str>) -> Result<(), String> {
         let told = notices::told(&*self.0, notice, outcome, now_ms());
         told.map_err(|error| error.to_string())
+    }
+}
+
+/// How tasks ended. All methods block.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcomes(Arc<dyn TaskLog>);
+
+impl Outcomes {
+    /// Tells the ledger of what ended. Who comes twice says the same, so nodes need not agree.
+    pub(crate) fn tell(&self, ledger: &dyn Ledger) -> anyhow::Result<()> {
+        let now_ms = now_ms();
+        for outcome in outcomes::due(&*self.0, now_ms, OUTCOMES)? {
+            let is_noted = ledger.end_task(&outcome.tenant, &outcome.task, &outcome.status)?;
+            outcomes::told(&*self.0, &outcome, is_noted, now_ms)?;
+        }
+        Ok(())
     }
 }

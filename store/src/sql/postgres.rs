@@ -29,6 +29,8 @@ pub struct Postgres {
     config: Config,
     tls: Option<rustls::ClientConfig>,
     idle: Mutex<Vec<Connection>>,
+    /// How long a statement waits for a lock, in milliseconds; 0 for as long as it may take.
+    lock_ms: u32,
 }
 
 impl fmt::Debug for Postgres {
@@ -69,7 +71,17 @@ impl Postgres {
             config,
             tls: wants_tls.then(tls).flatten(),
             idle: Mutex::new(Vec::new()),
+            lock_ms: 0,
         })
+    }
+
+    /// The same, whose statements give up a lock that they have not got for a while. That is shorter than
+    /// the server waits for us: of many that a frozen node had waiting for one lock, none gets it after the
+    /// other only to keep it.
+    #[must_use]
+    pub fn gives_up_locks(mut self) -> Self {
+        self.lock_ms = IDLE_IN_TRANSACTION_MS - 1_000;
+        self
     }
 
     fn connect(&self) -> Result<Connection, SqlError> {
@@ -83,7 +95,9 @@ impl Postgres {
         client
             .batch_execute(&format!(
                 "SET statement_timeout = {STATEMENT_MS}; SET client_min_messages = warning;
-                 SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
+                 SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS};
+                 SET lock_timeout = {}",
+                self.lock_ms
             ))
             .map_err(|error| failed(&error))?;
         Ok(Connection {

@@ -30,11 +30,20 @@ impl State {
                 self.finish(&effect, EffectPhase::Failed, Some(result))?;
             }
             Event::EffectNotSent { effect, .. } => {
+                let at_ms = recorded.at_ms;
                 let it = self.effect_mut(&effect)?;
-                it.phase = EffectPhase::Cleared;
+                // This attempt did not happen; an earlier one may have.
+                it.phase = if it.doubtful {
+                    EffectPhase::InDoubt
+                } else {
+                    EffectPhase::Cleared
+                };
+                it.retry_at_ms = at_ms + (500_i64 << it.attempts.min(6));
             }
             Event::EffectLost { effect, .. } => {
-                self.effect_mut(&effect)?.phase = EffectPhase::InDoubt;
+                let it = self.effect_mut(&effect)?;
+                it.phase = EffectPhase::InDoubt;
+                it.doubtful = true;
             }
             Event::EffectUnknown { effect, .. } => {
                 self.effect_mut(&effect)?.phase = EffectPhase::Unknown;
@@ -53,7 +62,9 @@ impl State {
                 happened: false,
                 ..
             } => {
-                self.effect_mut(&effect)?.phase = EffectPhase::Cleared;
+                let it = self.effect_mut(&effect)?;
+                it.phase = EffectPhase::Cleared;
+                it.doubtful = false;
             }
             Event::EffectDenied { effect, rule, why } => {
                 let result = told(format!("This was not done ({rule}): {why}"), true);
@@ -121,6 +132,9 @@ impl State {
                 attempts: 0,
                 epoch: 0,
                 committed_ms: 0,
+                first_committed_ms: 0,
+                doubtful: false,
+                retry_at_ms: 0,
                 request: None,
                 ended_ms: denied.as_ref().map(|_| recorded.at_ms),
                 result: denied,
@@ -151,6 +165,9 @@ impl State {
         effect.attempts = attempt;
         effect.epoch = recorded.epoch;
         effect.committed_ms = recorded.at_ms;
+        if attempt == 1 {
+            effect.first_committed_ms = recorded.at_ms;
+        }
         let digest = effect.digest;
         // An approval is used up with the first attempt; further ones are the same act.
         if attempt == 1 && approval.is_some() {

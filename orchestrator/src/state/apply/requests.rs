@@ -5,8 +5,23 @@ use std::collections::BTreeSet;
 use crate::event::{Asking, Event, Item, Scope, Settle};
 use crate::log::Recorded;
 
-use super::super::{Asked, EffectPhase, Grant, Request, State};
+use super::super::{Asked, EffectPhase, Grant, Request, State, Terms};
 use super::{Wrong, told};
+
+impl Terms {
+    /// What both have said: several people who approve approve only what each of them does.
+    fn least(self, other: Self) -> Self {
+        Self {
+            scope: if self.scope == other.scope {
+                self.scope
+            } else {
+                Scope::Once
+            },
+            settle: self.settle.filter(|it| other.settle == Some(*it)),
+            more: self.more.min(other.more),
+        }
+    }
+}
 
 impl State {
     pub(super) fn asked(&mut self, event: Event, recorded: &Recorded) -> Result<(), Wrong> {
@@ -63,10 +78,15 @@ impl State {
                     it.open = false;
                 }
             }
-            Event::InputReceived { request, answer } => {
+            Event::InputReceived {
+                request,
+                answer,
+                by_default,
+            } => {
                 let Asked::Input { effect, .. } = self.close_request(&request, &answer)? else {
                     return Err(Wrong::Not("it asked for no input"));
                 };
+                self.effect_mut(&effect)?.tainted |= by_default;
                 self.finish(&effect, EffectPhase::Succeeded, Some(told(answer, false)))?;
             }
             _ => return Err(Wrong::Not("it is not about a request")),
@@ -87,6 +107,7 @@ impl State {
             at_ms,
             expires_at_ms,
             by: BTreeSet::new(),
+            terms: None,
             end: String::new(),
         };
         if self.requests.insert(id, request).is_some() {
@@ -130,8 +151,15 @@ impl State {
             return Err(Wrong::Not("the request is closed"));
         }
         let until_ms = request.expires_at_ms;
+        let said = Terms {
+            scope,
+            settle,
+            more,
+        };
+        let terms = request.terms.map_or(said, |before| before.least(said));
         if approve {
             request.by.insert(by.clone());
+            request.terms = Some(terms);
             if request.by.len() < quorum {
                 return Ok(());
             }
@@ -146,11 +174,16 @@ impl State {
         };
         match (asking, approve) {
             (Asking::Budget, true) => {
-                self.raised += more.unwrap_or_default();
+                self.raised += terms.more.unwrap_or_default();
                 self.exhausted = None;
             }
-            (Asking::Unknown, _) => self.settled(&items, settle, &by)?,
-            (Asking::Acts | Asking::Plan, true) => self.granted(&id, &items, scope, until_ms),
+            (Asking::Unknown, _) => {
+                let settle = terms.settle.filter(|_| approve);
+                self.settled(&items, settle, &by)?;
+            }
+            (Asking::Acts | Asking::Plan, true) => {
+                self.granted(&id, &items, terms.scope, until_ms);
+            }
             (_, false) => self.refused(&items, &reason)?,
         }
         Ok(())
@@ -158,11 +191,19 @@ impl State {
 
     fn granted(&mut self, id: &str, items: &[Item], scope: Scope, until_ms: i64) {
         for item in items {
-            let grant = self.approved.entry(item.digest).or_insert_with(|| Grant {
+            let fresh = Grant {
                 request: id.to_owned(),
                 uses: 0,
                 until_ms,
-            });
+            };
+            let grant = self
+                .approved
+                .entry(item.digest)
+                .or_insert_with(|| fresh.clone());
+            if grant.request != id {
+                // What is left of an earlier yes does not add to this one.
+                *grant = fresh;
+            }
             grant.uses += 1;
             let effect = item.effect.as_ref().and_then(|id| self.effects.get_mut(id));
             if let Some(effect) = effect {
@@ -204,7 +245,11 @@ impl State {
                     let result = told(format!("It happened, says {by}."), false);
                     self.finish(&id, EffectPhase::Succeeded, Some(result))?;
                 }
-                Settle::Again => self.effect_mut(&id)?.phase = EffectPhase::Cleared,
+                Settle::Again => {
+                    let it = self.effect_mut(&id)?;
+                    it.phase = EffectPhase::Cleared;
+                    it.doubtful = false;
+                }
                 Settle::GiveUp => {
                     let text =
                         "Whether this happened is not known, and it will not be tried again.";

@@ -58,6 +58,7 @@ impl Bench {
             arguments,
             key: key.to_owned(),
             within: Duration::from_secs(30),
+            until: crate::tool::Until::always(),
         };
         self.tools.call(&call).await
     }
@@ -335,6 +336,7 @@ async fn what_is_not_the_tool_that_was_decided_on_is_not_called() {
         arguments: json!({}),
         key: "k".to_owned(),
         within: Duration::from_secs(9),
+        until: crate::tool::Until::always(),
     };
     assert!(matches!(bench.tools.call(&call).await, Outcome::Drifted(_)));
     let names: Vec<_> = bench.tools.definitions();

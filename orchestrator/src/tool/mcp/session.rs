@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult,
     JsonObject, ListToolsRequest, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
@@ -72,7 +72,7 @@ pub(super) struct Session {
     /// Ends the session politely.
     close: RunningServiceCancellationToken,
     /// Comes when the session has ended.
-    closed: BoxFuture<'static, ()>,
+    closed: Shared<BoxFuture<'static, ()>>,
     process: Option<Process>,
     stop: Duration,
 }
@@ -145,7 +145,7 @@ impl Session {
         let session = Self {
             connection: Arc::new(connection),
             close: service.cancellation_token(),
-            closed: service.waiting().map(|_| ()).boxed(),
+            closed: service.waiting().map(|_| ()).boxed().shared(),
             process,
             stop: config.stop(),
         };
@@ -166,14 +166,14 @@ impl Session {
     }
 
     /// Keeps it until it ends by itself, is retired, or everything stops.
-    pub(super) async fn keep(mut self, stop: &CancellationToken) {
+    pub(super) async fn keep(self, stop: &CancellationToken) {
         let connection = self.connection();
         let leave = CancellationToken::new();
         let mut hearing = pin!(connection.hear(&leave));
         tokio::select! {
             () = stop.cancelled() => {}
             () = connection.retired.cancelled() => {}
-            () = &mut self.closed => {}
+            () = self.closed.clone() => {}
             () = &mut hearing => {}
         }
         leave.cancel();
@@ -332,8 +332,13 @@ impl Connection {
             let request = ClientRequest::CallToolRequest(request);
             let answer = self.sender.send(request, limits).await?;
             match (answer.result, answer.asked) {
-                (ServerResult::CallToolResult(_), Some(question)) => return Ok(asks(question)),
-                (ServerResult::CallToolResult(given), None) => {
+                // Declined, and failed for it: it asks. Declined, and done all the same: it is done.
+                (ServerResult::CallToolResult(given), Some(question))
+                    if given.is_error == Some(true) =>
+                {
+                    return Ok(asks(question));
+                }
+                (ServerResult::CallToolResult(given), _) => {
                     return Ok(Outcome::Done(result::taken(given, self.result_bytes)));
                 }
                 (ServerResult::InputRequiredResult(required), _) => match self.replies(&required) {

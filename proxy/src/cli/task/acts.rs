@@ -426,7 +426,7 @@ pub(super) struct Answer {
     /// The question; or a task, where it asks but one.
     id: String,
     /// The answer.
-    answer: String,
+    text: String,
     #[command(flatten)]
     place: Place,
 }
@@ -435,7 +435,7 @@ impl Answer {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = Client::of(&self.place)?;
         let request = request(&client, &self.id).await?;
-        asked::carry_out(&client, &request, &Move::Answer(self.answer)).await?;
+        asked::carry_out(&client, &request, &Move::Answer(self.text)).await?;
         say(&format!("{}: answered", text(&request, "/id")))
     }
 }

@@ -280,9 +280,11 @@ pub(super) fn how_to(request: &Value, place: &str) -> String {
             )
         }
         "budget" => format!(
-            "decide with: pareto task approve {id} --more USD{place}, or --deny --reason TEXT"
+            "decide with: pareto task approve {id} --more USD{place}  (or --deny --reason TEXT)"
         ),
-        _ => format!("decide with: pareto task approve {id}{place}, or --deny --reason TEXT"),
+        _ => {
+            format!("decide with: pareto task approve {id}{place}  (or with --deny --reason TEXT)")
+        }
     }
 }
 

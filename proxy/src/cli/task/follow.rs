@@ -12,7 +12,7 @@ use super::super::client::{AskError, Client, Happened, list, number, text};
 use super::super::plain;
 use super::asked::{self, Move};
 use super::picture;
-use super::screen::{Screen, keyboard};
+use super::screen::{Screen, keyboard, width};
 use super::stop::Stop;
 use super::teller::Teller;
 
@@ -181,13 +181,14 @@ impl Follower<'_> {
     fn take(&mut self, happened: &Happened) {
         if happened.kind == "snapshot" {
             self.task = happened.data.clone();
-            self.is_over |= text(&self.task, "/result/outcome") != "";
+            self.is_over |= !text(&self.task, "/result/outcome").is_empty();
         } else {
             let seq = u64::try_from(number(&happened.data, "/seq")).unwrap_or(self.after);
             self.after = self.after.max(seq);
             self.is_over |= happened.kind == "task.ended";
             let line = self.teller.line(&happened.data);
-            self.last = line.lines().next().unwrap_or_default().trim().to_owned();
+            let first = line.lines().next().unwrap_or_default();
+            first.trim().clone_into(&mut self.last);
             self.tell(line);
         }
         self.look.get_or_insert_with(|| Instant::now() + REST);
@@ -228,7 +229,7 @@ impl Follower<'_> {
             let picture = picture::panel(
                 &self.task,
                 &format!("now: {}", self.last),
-                self.screen.width().saturating_sub(3),
+                width().saturating_sub(3),
             );
             self.screen.draw(picture);
         }

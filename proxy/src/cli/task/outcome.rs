@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use meter::NanoUsd;
 use serde_json::Value;
 
 use super::super::client::{AskError, Client, list, number, segment, text};
 use super::super::plain;
+use super::costs::costs;
 use super::picture::money;
 
 /// Everything about a task that has come to its end.
@@ -197,117 +198,6 @@ pub(super) fn artifacts(task: &Value) -> String {
         ]);
     }
     table.to_string()
-}
-
-/// A line of the table of costs.
-#[derive(Debug, Default)]
-struct Line {
-    calls: i64,
-    input: i64,
-    output: i64,
-    cost: NanoUsd,
-}
-
-/// Where a call's line stands in the table, and its name: planning, the steps, what they made necessary, and
-/// the end.
-fn place(purpose: &Value, steps: &[Value]) -> (usize, String) {
-    let at = |node: &str| {
-        let found = steps.iter().position(|step| text(step, "/id") == node);
-        found.unwrap_or(steps.len())
-    };
-    let node = text(purpose, "/node");
-    let behind = steps.len() + 2;
-    match text(purpose, "/for") {
-        "plan" => (0, "planning".to_owned()),
-        "node" => (at(node) + 1, node.to_owned()),
-        "compact" => (behind, format!("notes of {node}")),
-        "judge" => (behind + 2, "judging".to_owned()),
-        "wrap_up" => (behind + 3, "closing".to_owned()),
-        _ => (behind + 1, "planning again".to_owned()),
-    }
-}
-
-/// Where the money went: a line for each step, or kind of work without one, and model.
-pub(super) fn costs(task: &Value, explain: &Value) -> Table {
-    let steps = list(task, "/plan/nodes");
-    let mut lines: std::collections::BTreeMap<_, Line> = std::collections::BTreeMap::new();
-    for call in list(explain, "/calls") {
-        let key = place(call.get("purpose").unwrap_or(&Value::Null), steps);
-        let (tier, model) = (text(call, "/tier"), text(call, "/model"));
-        let key = (key, tier.to_owned(), model.to_owned());
-        let line = lines.entry(key).or_default();
-        line.calls += 1;
-        line.input += number(call, "/input_tokens");
-        line.output += number(call, "/output_tokens");
-        line.cost += money(call, "/cost_usd");
-    }
-    let mut table = Table::new();
-    table.set_header([
-        "step",
-        "kind",
-        "tier",
-        "model",
-        "calls",
-        "input",
-        "output",
-        "tools",
-        "cost, USD",
-    ]);
-    let (mut told, mut all) = (String::new(), Line::default());
-    for (((_, name), tier, model), line) in lines {
-        let step = steps.iter().find(|it| text(it, "/id") == name);
-        // A step that used two models has two lines; its tools stand in the first.
-        let is_first = std::mem::replace(&mut told, name.clone()) != name;
-        let tools = step
-            .filter(|_| is_first)
-            .map_or(0, |it| number(it, "/tool_calls"));
-        table.add_row([
-            name,
-            step.map_or("", |it| text(it, "/kind")).to_owned(),
-            if tier.is_empty() {
-                "none".to_owned()
-            } else {
-                tier
-            },
-            plain::line(&model, 40),
-            line.calls.to_string(),
-            line.input.to_string(),
-            line.output.to_string(),
-            if tools > 0 {
-                tools.to_string()
-            } else {
-                String::new()
-            },
-            line.cost.to_usd(),
-        ]);
-        all.calls += line.calls;
-        all.input += line.input;
-        all.output += line.output;
-        all.cost += line.cost;
-    }
-    let tools_usd = money(task, "/usage/tools_usd");
-    if tools_usd != NanoUsd::ZERO {
-        let mut row = vec![String::new(); 9];
-        row.splice(..1, ["tools".to_owned()]);
-        row.splice(8.., [tools_usd.to_usd()]);
-        table.add_row(row);
-        all.cost += tools_usd;
-    }
-    table.add_row([
-        "total".to_owned(),
-        String::new(),
-        String::new(),
-        String::new(),
-        all.calls.to_string(),
-        all.input.to_string(),
-        all.output.to_string(),
-        number(task, "/usage/tool_calls").to_string(),
-        all.cost.to_usd(),
-    ]);
-    for column in table.column_iter_mut().skip(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) fn plan_lines(plan: &Value, width: usize) -> Vec<String> {
         let hang = if placed.depth > 0 { "└ " } else { "" };
         let models = list(node, "/models").iter().filter_map(Value::as_str);
         let models: Vec<&str> = models.collect();
-        let mut line = format!(
+        let line = format!(
             "{:indent$}{hang}{} {} {:<9} {:<10} {}",
             "",
             mark(text(node, "/status")),
@@ -90,20 +90,18 @@ pub(super) fn plan_lines(plan: &Value, width: usize) -> Vec<String> {
             plain::line(text(node, "/title"), 48),
             indent = placed.depth.saturating_sub(1) * 2,
         );
+        let mut more = Vec::new();
         if !placed.also.is_empty() {
-            line.push_str(&format!(" (and after {})", placed.also.join(", ")));
+            more.push(format!(" (and after {})", placed.also.join(", ")));
         }
         if number(node, "/attempt") > 1 {
-            line.push_str(&format!(" (attempt {})", number(node, "/attempt")));
+            more.push(format!(" (attempt {})", number(node, "/attempt")));
         }
         if !models.is_empty() {
-            line.push_str(&format!(
-                "  {}  {} USD",
-                models.join(", "),
-                text(node, "/cost_usd")
-            ));
+            let models = models.join(", ");
+            more.push(format!("  {models}  {} USD", text(node, "/cost_usd")));
         }
-        plain::line_kept(&line, width)
+        plain::line_kept(&(line + &more.concat()), width)
     });
     lines.collect()
 }
@@ -176,15 +174,17 @@ pub(super) fn panel(task: &Value, now: &str, width: usize) -> String {
     let plan = task.get("plan").unwrap_or(&Value::Null);
     lines.extend(plan_lines(plan, width));
     let waiting = text(task, "/waiting_on");
-    let mut state = format!(
-        "{} · {} · {}",
+    let waits = if waiting.is_empty() {
+        String::new()
+    } else {
+        format!(" · waits for {waiting}")
+    };
+    let state = format!(
+        "{} · {} · {}{waits}",
         text(task, "/id"),
         text(task, "/status"),
         text(task, "/phase")
     );
-    if !waiting.is_empty() {
-        state.push_str(&format!(" · waits for {waiting}"));
-    }
     lines.push(plain::line(&state, width));
     let progress = format!(
         "{}  {} of {} steps  {} of {} checks  {} model calls  {} tool calls",

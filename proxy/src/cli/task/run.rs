@@ -20,6 +20,10 @@ use super::stop::Stop;
 use crate::clock::now_ms;
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(super) struct Run {
     /// The brief, a file of JSON.
     brief: PathBuf,
@@ -82,10 +86,9 @@ impl Run {
         }
         let play = self.scripted.clone();
         let play = play.or_else(|| self.config.is_none().then(|| play_of(&self.brief))?);
-        if play.is_some() || self.place.data.is_some() {
-            if let Some(client) = self.beside().await {
-                return Ok((None, client));
-            }
+        let is_own = play.is_some() || self.place.data.is_some();
+        if is_own && let Some(client) = self.beside().await {
+            return Ok((None, client));
         }
         let local = match (play, &self.config) {
             (Some(play), tools) => {
@@ -175,13 +178,10 @@ impl Run {
             return Ok(None);
         }
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        let digest: String = digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]));
         let again = self.new.then(|| format!("-{}", now_ms()));
-        Ok(Some(format!("brief-{digest}{}", again.unwrap_or_default())))
+        let again = again.unwrap_or_default();
+        Ok(Some(format!("brief-{digest:032x}{again}")))
     }
 
     /// Tells what came of it, and copies what it made.

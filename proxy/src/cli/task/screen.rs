@@ -80,13 +80,13 @@ impl Screen {
             bar.finish_and_clear();
         }
     }
+}
 
-    /// How many letters a line has.
-    pub(super) fn width(&self) -> usize {
-        let said = std::env::var("COLUMNS").ok();
-        let said = said.and_then(|columns| columns.parse().ok());
-        said.unwrap_or(WIDTH).max(40)
-    }
+/// How many letters a line has.
+pub(super) fn width() -> usize {
+    let said = std::env::var("COLUMNS").ok();
+    let said = said.and_then(|columns| columns.parse().ok());
+    said.unwrap_or(WIDTH).max(40)
 }
 
 /// Whether a person sits in front of it.

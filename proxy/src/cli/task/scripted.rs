@@ -10,10 +10,27 @@ use toml::{Table, Value};
 /// Microseconds between two tokens at a pace of a millisecond to the first.
 const GAP_US: u64 = 10;
 
-/// A tier's model: its name, tier, and prices in USD for a million tokens and in pico-USD for one.
-const MODELS: [(&str, &str, (&str, u64), (&str, u64)); 2] = [
-    ("small", "fast", ("0.25", 250_000), ("2.00", 2_000_000)),
-    ("large", "deep", ("2.50", 2_500_000), ("15.00", 15_000_000)),
+/// A scripted model with its prices, in USD for a million tokens and in pico-USD for one.
+struct Model {
+    name: &'static str,
+    tier: &'static str,
+    input: (&'static str, u64),
+    output: (&'static str, u64),
+}
+
+const MODELS: [Model; 2] = [
+    Model {
+        name: "small",
+        tier: "fast",
+        input: ("0.25", 250_000),
+        output: ("2.00", 2_000_000),
+    },
+    Model {
+        name: "large",
+        tier: "deep",
+        input: ("2.50", 2_500_000),
+        output: ("15.00", 15_000_000),
+    },
 ];
 
 /// The parts of a configuration that say what tasks may do; models and listeners are the stage's own.
@@ -51,33 +68,11 @@ impl Stage {
         let play = Play::read(play)?;
         let mut upstreams = Vec::new();
         let mut lists: [Vec<Value>; 3] = Default::default();
-        for (name, tier, input, output) in MODELS {
-            let upstream = Upstream::start(Script {
-                first_token_ms: pace_ms,
-                token_gap_us: pace_ms * GAP_US,
-                input_pico: input.1,
-                output_pico: output.1,
-                ..Script::default()
-            })
-            .await?;
-            upstream.perform(play.clone());
-            let [endpoints, models, prices] = &mut lists;
-            endpoints.push(row(&[
-                ("name", &format!("scripted-{tier}")),
-                ("dialect", "openai_chat"),
-                ("url", &upstream.url()),
-            ]));
-            models.push(row(&[
-                ("name", name),
-                ("tier", tier),
-                ("endpoint", &format!("scripted-{tier}")),
-                ("price", &format!("scripted/{name}")),
-            ]));
-            prices.push(row(&[
-                ("id", &format!("scripted/{name}")),
-                ("input", input.0),
-                ("output", output.0),
-            ]));
+        for model in MODELS {
+            let upstream = model.start(play.clone(), pace_ms).await?;
+            for (list, row) in lists.iter_mut().zip(model.rows(&upstream.url())) {
+                list.push(row);
+            }
             upstreams.push(upstream);
         }
         for (name, list) in ["endpoint", "model", "price"].into_iter().zip(lists) {
@@ -99,6 +94,48 @@ impl Stage {
         }
         let config = toml::to_string(&table).context("writing the stage's configuration")?;
         Ok(Self { upstreams, config })
+    }
+}
+
+impl Model {
+    /// Its endpoint, which plays `play`.
+    async fn start(&self, play: Play, pace_ms: u64) -> anyhow::Result<Upstream> {
+        let upstream = Upstream::start(Script {
+            first_token_ms: pace_ms,
+            token_gap_us: pace_ms * GAP_US,
+            input_pico: self.input.1,
+            output_pico: self.output.1,
+            ..Script::default()
+        })
+        .await?;
+        upstream.perform(play);
+        Ok(upstream)
+    }
+
+    /// What a configuration says of its endpoint, of itself and of its price.
+    fn rows(&self, url: &str) -> [Value; 3] {
+        let (endpoint, price) = (
+            format!("scripted-{}", self.tier),
+            format!("scripted/{}", self.name),
+        );
+        [
+            row(&[
+                ("name", &endpoint),
+                ("dialect", "openai_chat"),
+                ("url", url),
+            ]),
+            row(&[
+                ("name", self.name),
+                ("tier", self.tier),
+                ("endpoint", &endpoint),
+                ("price", &price),
+            ]),
+            row(&[
+                ("id", &price),
+                ("input", self.input.0),
+                ("output", self.output.0),
+            ]),
+        ]
     }
 }
 
