@@ -35,6 +35,9 @@ pub struct Standing {
     pub used: u32,
     pub expires_at_ms: i64,
     pub created_by: String,
+    /// The public id of the key that it was made with; empty for the operator's.
+    #[serde(default)]
+    pub created_key: String,
     pub created_at_ms: i64,
 }
 
@@ -55,12 +58,24 @@ impl Standing {
         let destinations = wanted.all(|name| {
             self.arguments.contains_key(name) || arguments.get(name).is_none_or(Value::is_null)
         });
-        // Whoever made it could have said yes in this task.
-        let rules = &state.brief.approval;
-        let may = rules.quorum <= 1
-            && (rules.approvers.is_empty() || rules.approvers.contains(&self.created_by))
-            && (rules.requester_may_approve || self.created_by != state.caller.actor());
-        may && schedule && principal && self.tool == tool.definition.name && named && destinations
+        schedule
+            && principal
+            && self.tool == tool.definition.name
+            && named
+            && destinations
+            && self.may_approve(state)
+    }
+
+    /// Whether who made it may approve acts of the task alone: a rule is no way around those whom the brief
+    /// asks.
+    fn may_approve(&self, state: &State) -> bool {
+        let (rules, asked) = (&state.brief.approval, &state.caller);
+        let key = format!("key:{}", self.created_key);
+        let is_named = |it: &String| *it == self.created_by || *it == key;
+        let named = rules.approvers.is_empty() || rules.approvers.iter().any(is_named);
+        let requester = self.created_by == asked.actor()
+            || (!asked.key.is_empty() && self.created_key == asked.key);
+        named && rules.quorum <= 1 && (rules.requester_may_approve || !requester)
     }
 
     /// Whether it may be used at `now_ms`.

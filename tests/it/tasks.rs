@@ -392,6 +392,24 @@ async fn a_standing_approval_is_shown_before_it_is_made_and_ends_the_asking() {
     );
     let third = begin(&world.client, &writing(json!({}))).await;
     status(&world.client, &third, "requires_action").await;
+    // A rule is no way around those whom a brief asks: it counts as what its maker could say.
+    let rule = json!({
+        "tool": "office__write_file", "arguments": { "path": "*" }, "max_uses": 9, "expires_in": "P1D",
+    });
+    let made = world
+        .client
+        .post("/v1/standing-approvals", rule.to_string())
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    for (rules, expected) in [
+        (json!({ "requester_may_approve": false }), "requires_action"),
+        (json!({ "approvers": ["user:ben"] }), "requires_action"),
+        (json!({ "quorum": 2 }), "requires_action"),
+        (json!({}), "completed"),
+    ] {
+        let task = begin(&world.client, &writing(json!({ "approval": rules }))).await;
+        status(&world.client, &task, expected).await;
+    }
     let id = all["data"][0]["id"].as_str().unwrap();
     let path = format!("/v1/standing-approvals/{id}");
     for expected in [200, 404] {

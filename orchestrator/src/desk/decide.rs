@@ -237,6 +237,11 @@ fn decided(
         // Said before; others are still waited for.
         return Ok(Thought::default());
     }
+    let said = u32::try_from(request.by.len()).unwrap_or(u32::MAX);
+    if standing.is_some() && said.saturating_add(1) < state.brief.approval.quorum {
+        let what = "goes with the last yes only; others must approve, too";
+        return Err(Problem::field("standing", what));
+    }
     let mut events = vec![Event::ApprovalDecided {
         request: id.to_owned(),
         by,

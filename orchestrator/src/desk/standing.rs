@@ -149,6 +149,7 @@ impl Desk {
             used: 0,
             expires_at_ms: now_ms + lasts,
             created_by: caller.actor(),
+            created_key: caller.key.clone(),
             created_at_ms: now_ms,
         };
         Ok((standing, tool))
