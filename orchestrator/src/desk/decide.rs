@@ -229,10 +229,6 @@ fn decided(
     } else {
         caller.actor()
     };
-    if standing.is_some() && state.brief.approval.quorum > 1 {
-        let message = "several people must approve acts of this task; no standing approval can";
-        return Err(Problem::new(403, "quorum_required", message));
-    }
     if decision.approve && request.by.contains(&by) {
         // Said before; others are still waited for.
         return Ok(Thought::default());
