@@ -230,7 +230,13 @@ async fn who_is_killed_comes_back_to_the_same_task_and_nothing_is_done_twice() {
     assert_eq!(office.list("drafts").len(), 1, "{}", done.out);
     assert_eq!(office.sent().len(), 1);
     assert_eq!(asked(&office, "send_draft"), 1, "it was sent once");
-    assert_eq!(total(&done.out), scene.ledger(), "{}", done.out);
+    let (total, ledger) = (total(&done.out), scene.ledger());
+    if done.out.contains("nobody saw the end of the call") {
+        // A call in flight at a kill stays spent at what was reserved, which is never less.
+        assert!(total >= ledger, "{}", done.out);
+    } else {
+        assert_eq!(total, ledger, "{}", done.out);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
