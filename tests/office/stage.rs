@@ -203,7 +203,7 @@ impl Stage {
             }
             ("fs_read", _) => self.files[&path].clone(),
             ("fs_write", _) => {
-                let text = arguments["text"].as_str().unwrap();
+                let text = arguments["content"].as_str().unwrap();
                 self.files.insert(path, text.to_owned());
                 "written".to_owned()
             }

@@ -223,12 +223,7 @@ fn decided(
     }
     may_approve(state, caller)?;
     check(*asking, decision)?;
-    // One key is one voice, whatever users it names.
-    let by = if state.brief.approval.quorum > 1 && !caller.key.is_empty() {
-        format!("key:{}", caller.key)
-    } else {
-        caller.actor()
-    };
+    let by = caller.actor();
     if decision.approve && request.by.contains(&by) {
         // Said before; others are still waited for.
         return Ok(Thought::default());
