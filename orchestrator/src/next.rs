@@ -291,6 +291,8 @@ fn ask(
             let alone = state.reserved() == Usd::ZERO;
             let tight = too_dear_before(state, purpose.node());
             match (tight, alone) {
+                // All that is left was not enough before.
+                (true, _) if reserved_before(state, purpose.node()) >= left => return None,
                 (true, false) => return None,
                 (true, true) => Some(left),
                 (false, _) => Some(left.percent(rules.policy.limits.call_share_pct).max(Usd(1))),
@@ -322,6 +324,13 @@ fn pause(state: &State, purpose: &Purpose) -> Option<i64> {
     let end = last.end.as_ref()?;
     let wait = 1_000_i64 << failures.saturating_sub(1).min(5);
     Some(last.at_ms + end.ms + wait)
+}
+
+/// What the last call of a step was given.
+fn reserved_before(state: &State, node: Option<&str>) -> Usd {
+    let mut calls = state.calls.values().rev();
+    let last = calls.find(|call| call.purpose.node() == node);
+    last.map_or(Usd::ZERO, |call| call.reserved)
 }
 
 /// Whether the last call of a step was refused because it could cost more than was reserved.
