@@ -71,7 +71,9 @@ impl Outcome {
         if !summary.is_empty() {
             parts.push(plain::text(summary));
         }
-        parts.push(checks(task));
+        if !list(task, "/result/checks").is_empty() {
+            parts.push(checks(task));
+        }
         let undone: Vec<&str> = list(task, "/result/not_done")
             .iter()
             .filter_map(Value::as_str)
