@@ -220,34 +220,46 @@ fn earlier<'a>(
     Some((old, new))
 }
 
-/// The buttons. What they send is checked again by the API, the digest first.
+/// The buttons. What they send is checked again by the API, the digest first. A yes and a no are forms of
+/// their own: the enter key in the field of a reason must not press the first button of a yes.
 fn form(it: &Request, whence: Whence) -> Markup {
-    let reason = html! {
-        label.wide { "Reason, where it is a no" input type="text" name="reason" maxlength="2000" autocomplete="off"; }
-    };
     let button = |word: &str, tone: &'static str, text: &str| {
         html! { button class=(tone) type="submit" name="choice" value=(word) { (text) } }
     };
+    let sent = |inside: &Markup| {
+        html! {
+            form.decide method="post" action={ "/approvals/" (it.id) } {
+                @if whence == Whence::Task { input type="hidden" name="task" value=(it.task); }
+                input type="hidden" name="digest" value=(it.digest);
+                (inside)
+            }
+        }
+    };
+    let no = |inside: &Markup| {
+        sent(&html! {
+            label.wide { "Reason" input type="text" name="reason" maxlength="2000" autocomplete="off"; }
+            (inside)
+        })
+    };
     html! {
-        form.decide method="post" action={ "/approvals/" (it.id) } {
-            @if whence == Whence::Task { input type="hidden" name="task" value=(it.task); }
-            input type="hidden" name="digest" value=(it.digest);
+        div.choices {
             @match it.asking.as_str() {
-                "unknown" => {
+                "unknown" => (sent(&html! {
                     (button("happened", "yes", "It happened"))
                     (button("again", "no", "It did not: do it again"))
                     (button("give_up", "no", "Give it up"))
-                },
+                })),
                 "budget" => {
-                    label { "USD more" input type="text" name="more_usd" inputmode="decimal" pattern="[0-9]+([.][0-9]{1,9})?" placeholder="1.00"; }
-                    (button("more", "yes", "Give more"))
-                    (reason) (button("deny", "no", "Give none"))
+                    (sent(&html! {
+                        label { "USD more" input type="text" name="more_usd" inputmode="decimal" pattern="[0-9]+([.][0-9]{1,9})?" placeholder="1.00" required; }
+                        (button("more", "yes", "Give more"))
+                    }))
+                    (no(&button("deny", "no", "Give none")))
                 },
-                "input" => (answer(it)),
+                "input" => (sent(&answer(it))),
                 _ => {
-                    (button("once", "yes", "Approve"))
-                    (button("task", "no", "Approve for this task"))
-                    (reason) (button("deny", "no", "Deny")) (button("stop", "no", "Deny and stop the task"))
+                    (sent(&html! { (button("once", "yes", "Approve")) (button("task", "no", "Approve for this task")) }))
+                    (no(&html! { (button("deny", "no", "Deny")) (button("stop", "no", "Deny and stop the task")) }))
                 },
             }
         }
