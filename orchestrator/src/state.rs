@@ -1,6 +1,8 @@
 //! How a task stands: the fold of its events.
 
 mod apply;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Offered, Outcome, ToolCall, ToolResult};
+use super::{LATE, Offered, Outcome, ToolCall, ToolResult};
 use crate::check::{File, Files, MOST_READ};
 use crate::digest::Digest;
 use crate::event::cut_at;
@@ -142,6 +142,9 @@ impl Builtins {
             };
             if offered.pin != call.pin {
                 return Outcome::Drifted(format!("`{}` is defined otherwise by now", call.tool));
+            }
+            if call.until.is_over() {
+                return Outcome::NotSent(LATE.to_owned());
             }
             if call.tool == offer::FETCH {
                 let outbound = this.0.outbound.clone();

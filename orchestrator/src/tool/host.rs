@@ -16,7 +16,7 @@ use super::config::ServerConfig;
 use super::mcp::{Server, World};
 use super::pins::{Pins, Standing, changes, standing};
 use super::{
-    Class, Definition, Manifest, Offer, Offered, Outcome, ToolCall, Tools, Verb, Withheld,
+    Class, Definition, LATE, Manifest, Offer, Offered, Outcome, ToolCall, Tools, Verb, Withheld,
 };
 use crate::digest::Digest;
 use crate::log::{TaskLog, TaskLogError};
@@ -238,7 +238,7 @@ impl Host {
         };
         // It may have waited long for its place, or been frozen.
         if call.until.is_over() {
-            return Outcome::NotSent("the lease on its task ran out before it was sent".to_owned());
+            return Outcome::NotSent(LATE.to_owned());
         }
         server.call(&ready, name, &manifest, &call, deadline).await
     }

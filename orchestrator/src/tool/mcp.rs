@@ -4,6 +4,7 @@
 mod breaker;
 mod handler;
 mod http;
+mod lease;
 mod process;
 mod request;
 mod result;
@@ -150,7 +151,9 @@ impl Server {
             until: deadline.min(hard),
         };
         let connection = &place.connection;
-        let outcome = connection.call(tool, arguments, &call.key, limits).await;
+        let outcome = connection
+            .call(tool, arguments, &call.key, &call.until, limits)
+            .await;
         self.judge(outcome, connection)
     }
 
@@ -168,6 +171,7 @@ impl Server {
                 drop(link);
                 Outcome::Done(ToolResult::error(self.tell(&text)))
             }
+            Err(Failed::Fenced(text)) => Outcome::NotSent(text),
             Err(Failed::NotSent(text)) => {
                 link.breaker.call_failed(now);
                 drop(link);

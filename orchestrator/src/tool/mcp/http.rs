@@ -17,6 +17,7 @@ use rmcp::transport::streamable_http_client::{
 use sse_stream::{Sse, SseStream};
 use tower::ServiceExt;
 
+use super::lease;
 use crate::outbound::{Body, NotConnected, Outbound};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -44,6 +45,11 @@ fn failed(what: impl Into<String>) -> Failed {
         what: what.into(),
         is_harmless: false,
     })
+}
+
+/// The lease on the task of a call ran out before it was sent.
+fn fenced() -> Failed {
+    StreamableHttpError::Io(std::io::Error::other(lease::RanOut))
 }
 
 /// The client of one server.
@@ -123,6 +129,9 @@ impl StreamableHttpClient for Web {
         longest: usize,
     ) -> Result<StreamableHttpPostResponse, Failed> {
         let body = Bytes::from(serde_json::to_vec(&message)?);
+        if lease::until(&message).is_some_and(|it| it.is_over()) {
+            return Err(fenced());
+        }
         let had_session = session.is_some();
         let answer = self
             .send(Method::POST, &uri, session.as_deref(), custom, Some(body))
@@ -337,6 +346,14 @@ pub(super) fn is_harmless(error: &(dyn std::error::Error + 'static)) -> bool {
             ..
         }))
     )
+}
+
+/// Whether an error of the transport is that a lease ran out.
+pub(super) fn ran_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(StreamableHttpError::Io(error)) = error.downcast_ref::<Failed>() else {
+        return false;
+    };
+    lease::ran_out(error)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use std::sync::Arc;
 
 use super::handler::{Question, Watch};
-use super::http;
+use super::{http, lease};
 
 /// How long the word that nobody waits any more may take. A server that hangs does not read it.
 const PARTING: Duration = Duration::from_secs(2);
@@ -38,6 +38,8 @@ pub(super) struct Answer {
 pub(super) enum Failed {
     /// It certainly reached nobody.
     NotSent(String),
+    /// Nor did this, and not for a fault of the server's: its task may be another's by now.
+    Fenced(String),
     /// The server answered that it will not.
     Refused(String),
     /// It took too long.
@@ -50,7 +52,11 @@ impl Failed {
     /// What happened, in words.
     pub(super) fn into_text(self) -> String {
         match self {
-            Self::NotSent(text) | Self::Refused(text) | Self::Late(text) | Self::Lost(text) => text,
+            Self::NotSent(text)
+            | Self::Fenced(text)
+            | Self::Refused(text)
+            | Self::Late(text)
+            | Self::Lost(text) => text,
         }
     }
 }
@@ -137,6 +143,11 @@ fn read(error: ServiceError) -> Failed {
     match error {
         ServiceError::McpError(error) => {
             Failed::Refused(format!("{} (code {})", error.message, error.code.0))
+        }
+        ServiceError::TransportSend(error)
+            if lease::ran_out(&*error.error) || http::ran_out(&*error.error) =>
+        {
+            Failed::Fenced(lease::RanOut.to_string())
         }
         ServiceError::TransportSend(error) if http::is_harmless(&*error.error) => {
             Failed::NotSent(error.error.to_string())

@@ -28,9 +28,9 @@ use super::handler::{self, Handler, Question, Watch};
 use super::http::Web;
 use super::process::Process;
 use super::request::{Failed, Limits, Sender};
-use super::{World, result};
+use super::{World, lease, result};
 use crate::tool::config::{Elicitation, ServerConfig};
-use crate::tool::{Definition, Outcome, ToolResult};
+use crate::tool::{Definition, Outcome, ToolResult, Until};
 
 /// Where a call's idempotency key stands.
 const KEY: &str = "pareto/idempotency-key";
@@ -118,6 +118,7 @@ impl Session {
                 may_be_old: false,
             })?;
             let pipes = AsyncRwTransport::new(stdout, stdin).with_max_line_length(LONGEST_LINE);
+            let pipes = lease::Pipes(pipes);
             let greeted = serve_client_with_lifecycle(handler, pipes, style.mode());
             (greeted.boxed().await, Some(process))
         };
@@ -320,6 +321,7 @@ impl Connection {
         tool: &str,
         arguments: JsonObject,
         key: &str,
+        lease: &Until,
         limits: Limits,
     ) -> Result<Outcome, Failed> {
         let mut meta = RequestMetaObject::new();
@@ -328,7 +330,8 @@ impl Connection {
         params.meta = Some(meta);
         params.arguments = Some(arguments);
         for _ in 0..ROUNDS {
-            let request = CallToolRequest::new(params.clone());
+            let mut request = CallToolRequest::new(params.clone());
+            request.extensions.insert(lease.clone());
             let request = ClientRequest::CallToolRequest(request);
             let answer = self.sender.send(request, limits).await?;
             match (answer.result, answer.asked) {
