@@ -30,7 +30,7 @@ use crate::{TaskLog, Usd};
 
 use jobs::{Done, Job, Name};
 
-pub use ports::{LoadError, Ports, Threads, read_from};
+pub use ports::{LoadError, Ports, Settled, Threads, read_from};
 
 /// How long rules are taken to be as they were; acts are looked at again when they are done.
 const RULES_MS: i64 = 500;
@@ -172,7 +172,9 @@ impl Actor {
             let now_ms = (self.ports.clock)();
             let coming = next(&self.state, &rules, now_ms);
             if !coming.record.is_empty() {
-                self.append(&coming.record, Vec::new()).await?;
+                let (ports, node) = (Arc::clone(&self.ports), self.node.clone());
+                let record = ports.set_right(&self.state, &node, coming.record).await;
+                self.append(&record, Vec::new()).await?;
                 if self.state.ended.is_some() {
                     return Ok(Stopped::Ended);
                 }

@@ -223,7 +223,7 @@ pub struct Routing {
     pub mode: Option<String>,
     /// The same by the kind of step: `plan`, `verify`, `extract`, ...
     pub overrides: BTreeMap<String, String>,
-    /// Regions, as the gateway's policy knows them. They travel as a label of the call.
+    /// Regions of endpoints, the only ones that the task's calls may go to; empty: any.
     pub residency: Vec<String>,
     /// How sensitive the task's calls are.
     pub max_label: Option<String>,
@@ -342,6 +342,13 @@ impl Brief {
         }
         if self.approval.quorum == 0 || self.approval.quorum > 10 {
             return Err(bad("approval.quorum", "is 1 to 10"));
+        }
+        let is_region = |name: &String| {
+            !name.is_empty() && name.bytes().all(|it| it.is_ascii_graphic() && it != b',')
+        };
+        if !self.routing.residency.iter().all(is_region) {
+            let what = "names regions of endpoints, such as `eu`, without blanks and commas";
+            return Err(bad("routing.residency", what));
         }
         let asked = self.routing.overrides.keys();
         match asked

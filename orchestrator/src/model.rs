@@ -60,6 +60,7 @@ pub fn write(state: &State, ask: &Ask, call: &wire::Call, id: RequestId) -> Sent
         .on_behalf_of
         .clone()
         .unwrap_or_else(|| state.caller.user.clone());
+    let regions = state.brief.routing.residency.join(",");
     let headers = [
         ("content-type", Some("application/json".to_owned())),
         ("x-pareto-task", Some(task)),
@@ -68,6 +69,7 @@ pub fn write(state: &State, ask: &Ask, call: &wire::Call, id: RequestId) -> Sent
         ("x-pareto-workflow", workflow),
         ("x-pareto-user", Some(user)),
         ("x-pareto-label", state.brief.routing.max_label.clone()),
+        ("x-pareto-residency", Some(regions)),
     ];
     for (name, value) in headers {
         let value = value.filter(|value| !value.is_empty());

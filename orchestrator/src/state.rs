@@ -30,6 +30,8 @@ pub struct State {
     pub skills: BTreeMap<String, Digest>,
     pub head: Head,
     pub epoch: u64,
+    /// The node that took it last.
+    pub holder: String,
     pub created_ms: i64,
     pub updated_ms: i64,
     pub started_ms: Option<i64>,
@@ -143,6 +145,8 @@ pub struct ModelCall {
     pub request: String,
     pub reserved: Usd,
     pub epoch: u64,
+    /// The node that asked.
+    pub node: String,
     pub at_ms: i64,
     pub end: Option<CallEnd>,
 }

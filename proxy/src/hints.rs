@@ -14,6 +14,8 @@ use crate::refusal;
 pub(crate) const HEADER: &str = "x-pareto-step";
 /// The header that says how sensitive a call is.
 pub(crate) const LABEL: &str = "x-pareto-label";
+/// Regions that a call may go to.
+const REGIONS: &str = "x-pareto-residency";
 const FIELD: &str = "metadata.pareto_step";
 
 /// What a caller says of a call.
@@ -125,12 +127,30 @@ pub(crate) fn taken_out(
 /// # Errors
 /// When it is no plain text.
 pub(crate) fn label(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let Some(value) = headers.get(LABEL) else {
+    plain(headers, LABEL)
+}
+
+/// The regions that the caller keeps to, with commas between them; empty where it names none.
+///
+/// # Errors
+/// When they are no plain text, or the header is there and names none.
+pub(crate) fn regions(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let regions = plain(headers, REGIONS)?;
+    let names_any = regions.split(',').any(|name| !name.trim().is_empty());
+    if headers.contains_key(REGIONS) && !names_any {
+        let what = format!("header `{REGIONS}` names no region; write some, such as `eu,eea`");
+        return Err(refusal::invalid(what));
+    }
+    Ok(regions)
+}
+
+fn plain<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Refusal> {
+    let Some(value) = headers.get(name) else {
         return Ok("");
     };
     value
         .to_str()
-        .map_err(|_| refusal::invalid("header `x-pareto-label` must be plain text".to_owned()))
+        .map_err(|_| refusal::invalid(format!("header `{name}` must be plain text")))
 }
 
 #[cfg(test)]

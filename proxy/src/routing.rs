@@ -313,10 +313,11 @@ impl Deciding<'_> {
     /// What the operator's rules say.
     fn judge(&self, step: Step) -> Result<Ruling, Refusal> {
         let headers = &self.inbound.headers;
-        let label = hints::label(headers)?;
+        let (label, regions) = (hints::label(headers)?, hints::regions(headers)?);
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let caller = Caller {
             label,
+            regions,
             step,
             asked: &self.inbound.scan.model,
             ..caller(self.subject, &header)
@@ -426,6 +427,7 @@ pub(crate) fn caller<'a>(
         user: &subject.user,
         workflow: &subject.workflow,
         label: "",
+        regions: "",
         step: Step::default(),
         asked: "",
         header,

@@ -58,6 +58,8 @@ pub struct Caller<'a> {
     pub workflow: &'a str,
     /// The sensitivity label that the call bears; empty where it bears none.
     pub label: &'a str,
+    /// Regions that it may go to, with commas between them; empty where it may go to any.
+    pub regions: &'a str,
     pub step: Step,
     /// What was written as `model`.
     pub asked: &'a str,
@@ -91,6 +93,8 @@ pub struct Ruling {
     pub class: Option<Arc<str>>,
     /// The place of its label among the labels.
     pub label: usize,
+    /// Regions that the caller keeps to; empty: any.
+    pub regions: Vec<String>,
     /// The words it is refused with.
     pub refused: Option<String>,
 }
@@ -135,6 +139,15 @@ pub struct UnknownLabel {
     pub known: String,
 }
 
+/// The names in a list with commas.
+fn named(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 impl Rules {
     /// Rules over labels that go from the least to the most sensitive.
     pub fn new(rules: Vec<Rule>, labels: Vec<String>) -> Self {
@@ -148,6 +161,7 @@ impl Rules {
     pub fn judge(&self, caller: &Caller<'_>) -> Result<Ruling, UnknownLabel> {
         let mut ruling = Ruling {
             label: self.place(caller.label)?,
+            regions: named(caller.regions),
             ..Ruling::default()
         };
         for (place, rule) in self.rules.iter().enumerate() {
@@ -207,6 +221,12 @@ impl Rules {
             }
             let region = model.region.as_deref().unwrap_or_default();
             if !rule.regions.is_empty() && !rule.regions.iter().any(|it| fits(it, region)) {
+                return Some(Barred::Region);
+            }
+        }
+        if !ruling.regions.is_empty() {
+            let region = model.region.as_deref().unwrap_or_default();
+            if !ruling.regions.iter().any(|it| it == region) {
                 return Some(Barred::Region);
             }
         }
@@ -311,6 +331,7 @@ mod tests {
             user: "",
             workflow: "",
             label,
+            regions: "",
             step: Step::Plan,
             asked: "auto",
             header,

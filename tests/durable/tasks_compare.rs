@@ -35,6 +35,8 @@ pub(crate) struct Books<'a> {
     pub(crate) recorded: &'a [Value],
     pub(crate) entries: &'a [Entry],
     pub(crate) bill: &'a [Billed],
+    /// Only one node made the calls, so that tasks know of lost ones what the ledger knows.
+    pub(crate) one_node: bool,
 }
 
 /// What came of it, for whoever reads the test's output.
@@ -383,6 +385,10 @@ fn money(books: &Books<'_>, counts: &mut Counts) {
             let cost = ledger.get(request).copied().unwrap_or(0);
             let bill = billed.get(request).copied().unwrap_or(0);
             charged(account, call, cost, bill);
+            if books.one_node && call["lost"] == true {
+                let own = nano(&call["cost_usd"]);
+                assert_eq!(own, cost, "the ledger has another cost: {call:#}");
+            }
         }
         let usage = &account.task["usage"];
         if usage["budget_usd"].is_string() {

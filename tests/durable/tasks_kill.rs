@@ -87,6 +87,7 @@ async fn killed_at_random_moments_tasks_repeat_no_effect_and_lose_none() {
             recorded: &recorded(&run.log),
             entries: &entries_of_file(&run.folder.path().join("data/ledger.sqlite3")),
             bill: &bill,
+            one_node: true,
         },
         &run.person,
     );

@@ -220,6 +220,7 @@ async fn a_frozen_node_is_fenced_and_its_work_goes_on_elsewhere() {
         recorded: &lines,
         entries: &entries,
         bill: &bill,
+        one_node: false,
     };
     let counts = compare(&books, &run.person);
     for account in &accounts {

@@ -376,6 +376,10 @@ impl TaskLog for MemoryLog {
             event.payload = None;
         }
         state.blobs.retain(|(of, _), _| *of != task);
+        let goes = |kind| matches!(kind, Kind::Request | Kind::Notice | Kind::Response);
+        state
+            .records
+            .retain(|_, it| it.task != Some(task) || !goes(it.kind));
         Ok(true)
     }
 

@@ -124,6 +124,23 @@ async fn a_label_keeps_a_call_with_models_that_may_see_it() {
     assert_eq!(ask(&world, "deep-chat", &[]).await.status, 200);
 }
 
+#[tokio::test]
+async fn a_caller_may_keep_a_call_within_regions() {
+    let world = ruled().await;
+    let regions = "x-pareto-residency";
+    let kept = ask(&world, "auto", &[(regions, "ch, eu")]).await;
+    let model = kept.header("x-pareto-model");
+    assert_eq!((kept.status, &*model), (200, "fast-eu"));
+    let named = ask(&world, "deep-chat", &[(regions, "eu")]).await;
+    assert_eq!(named.status, 403, "{}", named.text());
+    let why = named.text();
+    assert!(why.contains("deep-chat (region)"), "{why}");
+    let nowhere = ask(&world, "auto", &[(regions, "moon")]).await;
+    assert_eq!(nowhere.status, 403, "{}", nowhere.text());
+    let empty = ask(&world, "auto", &[(regions, " ,")]).await;
+    assert_eq!(empty.status, 400, "{}", empty.text());
+}
+
 /// Counting sends the whole prompt, so it is bound by the same rules.
 #[tokio::test]
 async fn a_prompt_is_counted_by_no_endpoint_that_may_not_see_it() {

@@ -101,6 +101,10 @@ async fn what_can_not_be_taken_is_named_by_its_field() {
             "routing.max_label",
         ),
         (
+            json!({ "routing": { "residency": ["eu, us"] } }),
+            "routing.residency",
+        ),
+        (
             json!({ "approval": { "approvers": ["ana"] } }),
             "approval.approvers[0]",
         ),
@@ -534,6 +538,8 @@ async fn artefacts_are_saved_and_not_shown_and_an_erased_task_keeps_its_hashes()
     }
     let verified = world.client.get("/v1/audit/verify").await.json();
     assert_eq!(verified["ok"], true, "{verified:#}");
+    let work = world.folder.path().join("data/work");
+    assert_eq!(named(&work, "report.html").len(), 1);
     assert_eq!(
         world
             .client
@@ -545,6 +551,7 @@ async fn artefacts_are_saved_and_not_shown_and_an_erased_task_keeps_its_hashes()
     let gone = world.client.get(&path).await;
     assert_eq!((gone.status, &gone.json()["erased"]), (200, &json!(true)));
     assert!(!gone.text().contains("secret plan"));
+    assert!(named(&work, "report.html").is_empty());
     assert!(
         !world
             .client
@@ -716,4 +723,21 @@ async fn one_caller_listens_to_so_many_streams_and_no_more() {
         let reply = stream.await.unwrap();
         assert_eq!((reply.status, reply.broken), (200, false));
     }
+}
+
+/// Files of a name below a folder.
+fn named(folder: &std::path::Path, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if entry.file_name() == name {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
 }

@@ -89,6 +89,7 @@ fn desk_over(folder: &Path, clock: &Clock) -> Arc<Desk> {
         log,
         tools: Arc::clone(&toolbox) as Arc<dyn orchestrator::Tools>,
         models: BoxCloneSyncService::new(nobody),
+        settled: Arc::new(|_| Box::pin(async { None })),
         clock: Arc::new(move || now.ms()),
         random: Arc::new(|| {
             let mut random = [0; 10];

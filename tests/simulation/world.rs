@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use orchestrator::actor::{Ports, Threads};
+use orchestrator::actor::{Ports, Settled, Threads};
 use orchestrator::check::{File, Files};
 use orchestrator::digest::Digest;
 use orchestrator::id::TaskId;
@@ -188,6 +188,7 @@ impl World {
             log: Arc::new(DyingLog(Arc::clone(self))),
             tools: Arc::new(WorldTools(Arc::clone(self))),
             models: models(Arc::clone(self)),
+            settled: settled(Arc::clone(self)),
             clock: Arc::new(move || clock.now_ms.load(Ordering::SeqCst)),
             random: Arc::new(move || {
                 let mut bytes = [0; 10];
@@ -209,6 +210,18 @@ impl World {
             call_within: std::time::Duration::from_secs(30),
         })
     }
+}
+
+/// What the ledger has of a call. Whoever was only frozen may still have it under way.
+fn settled(world: Arc<World>) -> Settled {
+    Arc::new(move |request| {
+        let frozen = *world.death.lock().unwrap() == Death::Freeze;
+        let bill = world.bill.lock().unwrap();
+        let cost = bill.get(&request).copied().unwrap_or(0);
+        Box::pin(std::future::ready(
+            (!frozen).then_some(orchestrator::Usd(cost)),
+        ))
+    })
 }
 
 /// The log of a program that may die at each append: before it, behind it, or frozen behind it.

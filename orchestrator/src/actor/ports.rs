@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use crate::event::Event;
 use crate::id::TaskId;
 use crate::log::{Recorded, TaskLogError};
 use crate::model::Models;
+use crate::money::Usd;
 use crate::next::Policy;
 use crate::state::{Impossible, State};
 use crate::{TaskLog, Tools};
@@ -21,11 +25,16 @@ pub enum Threads {
     Here,
 }
 
+/// Tells what a call cost, where that is known for good.
+pub type Settled = Arc<dyn Fn(String) -> BoxFuture<'static, Option<Usd>> + Send + Sync>;
+
 /// What tasks reach of the world.
 pub struct Ports {
     pub log: Arc<dyn TaskLog>,
     pub tools: Arc<dyn Tools>,
     pub models: Models,
+    /// What a call cost that an earlier life of this node has made, by its request id.
+    pub settled: Settled,
     /// Milliseconds since 1970.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     pub random: Arc<dyn Fn() -> [u8; 10] + Send + Sync>,
@@ -62,6 +71,30 @@ impl Ports {
                     cause: error.to_string(),
                 }),
         }
+    }
+
+    /// A call whose end nobody saw costs what the ledger has of it, where `node` made it in an earlier life:
+    /// its journal is then read to the end. Of another node's call more may still come, so that it keeps
+    /// what was reserved.
+    pub(super) async fn set_right(
+        &self,
+        state: &State,
+        node: &str,
+        mut record: Vec<Event>,
+    ) -> Vec<Event> {
+        for event in &mut record {
+            let Event::ModelLost { call, cost } = event else {
+                continue;
+            };
+            let own = state.calls.get(call).filter(|it| it.node == node);
+            let Some(request) = own.map(|it| it.request.clone()) else {
+                continue;
+            };
+            if let Some(known) = (self.settled)(request).await {
+                *cost = known;
+            }
+        }
+        record
     }
 
     /// The task as its log tells it; `None` where there is none.

@@ -155,8 +155,8 @@ impl Desk {
         .await
     }
 
-    /// Forgets what a task said and did: briefs, answers, arguments, results. Hashes stay, so the audit
-    /// chain holds.
+    /// Forgets what a task said and did: briefs, answers, arguments, results, notices and the files in its
+    /// workspace on this node. Hashes stay, so the audit chain holds.
     ///
     /// # Errors
     /// 404, and 409 while it has not ended.
@@ -180,6 +180,19 @@ impl Desk {
             summary: erased(&state).to_string(),
         };
         let after = state.head;
+        // Files first: what fails here is told, and the next try begins anew.
+        let (builtins, tenant) = (
+            self.toolbox().builtins().clone(),
+            state.caller.tenant.clone(),
+        );
+        let removed = tokio::task::spawn_blocking(move || builtins.remove(&tenant, task)).await;
+        if let Some(error) = match removed {
+            Ok(removed) => removed.err().map(|it| it.to_string()),
+            Err(error) => Some(error.to_string()),
+        } {
+            let message = format!("the task's files could not be removed: {error}");
+            return Err(Problem::new(500, "files_not_removed", message));
+        }
         self.ports()
             .ask(move |log| {
                 let append = Append {

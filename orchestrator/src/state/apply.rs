@@ -83,6 +83,7 @@ impl State {
                 seq: 1,
                 hash: first.hash,
             },
+            holder: String::new(),
             epoch: 0,
             created_ms: first.at_ms,
             updated_ms: first.at_ms,
@@ -155,7 +156,7 @@ impl State {
         }
         match event {
             Event::Created { .. } => return Err(Wrong::Not("the task is there already")),
-            Event::Taken { .. } => self.taken(recorded),
+            Event::Taken { node } => self.taken(recorded, node),
             Event::Paused { why } => self.paused = Some(why),
             Event::Resumed => self.paused = None,
             Event::Steered { text } => self.steers.push(text),
@@ -211,8 +212,9 @@ impl State {
     }
 
     /// What an earlier lease left open is in doubt from now on.
-    fn taken(&mut self, recorded: &Recorded) {
+    fn taken(&mut self, recorded: &Recorded, node: String) {
         self.epoch = recorded.epoch;
+        self.holder = node;
         self.started_ms.get_or_insert(recorded.at_ms);
         for effect in self.effects.values_mut() {
             if effect.phase == EffectPhase::Committed {
@@ -392,6 +394,7 @@ impl State {
                     request,
                     reserved,
                     epoch,
+                    node: self.holder.clone(),
                     at_ms,
                     end: None,
                 };

@@ -92,6 +92,14 @@ impl Builtins {
         Ok(Workspace::open(&self.0.root, tenant, task, limits)?)
     }
 
+    /// Removes a task's workspace, if it has one here. Blocks.
+    ///
+    /// # Errors
+    /// When its folder can not be removed.
+    pub fn remove(&self, tenant: &str, task: TaskId) -> Result<(), WorkspaceError> {
+        Ok(Workspace::remove(&self.0.root, tenant, task)?)
+    }
+
     /// All files of a task's workspace, as checks read them. Blocks.
     ///
     /// # Errors

@@ -249,6 +249,7 @@ impl Route {
             user: "",
             workflow: &self.workflow,
             label: &self.label,
+            regions: "",
             step,
             asked: "auto",
             header: &header,

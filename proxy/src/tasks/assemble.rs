@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use meter::{Ledger, Subject};
-use orchestrator::actor::{Ports, Threads};
+use orchestrator::actor::{Ports, Settled, Threads};
 use orchestrator::log::TaskLogError;
 use orchestrator::news::{News, Told};
 use orchestrator::next::Policy;
@@ -19,13 +19,14 @@ use orchestrator::tool::builtin::{self, Builtins};
 use orchestrator::tool::host;
 use orchestrator::worker::Settings;
 use orchestrator::{
-    Caller, Desk, Digest, TaskLog, Toolbox, Tools, Worker, desk, notices, outcomes, schedules,
+    Caller, Desk, Digest, TaskLog, Toolbox, Tools, Usd, Worker, desk, notices, outcomes, schedules,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
+use wire::RequestId;
 
 use crate::assemble::kept_secret;
 use crate::clock::now_ms;
@@ -46,6 +47,9 @@ const POLL: Duration = Duration::from_millis(500);
 const OUTCOMES: u32 = 200;
 /// Links of a chain that are read at a time.
 const LINKS: u32 = 500;
+/// How often, and how long apart, a hold is looked at that an earlier process left open.
+const SETTLING_TRIES: u32 = 20;
+const SETTLING: Duration = Duration::from_millis(100);
 /// How long servers of tools get to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -104,6 +108,7 @@ pub(crate) fn tasks(
         log: Arc::clone(&log),
         tools: Arc::clone(&toolbox) as Arc<dyn Tools>,
         models: models(shared),
+        settled: settled(shared),
         clock: Arc::new(now_ms),
         random: Arc::new(random),
         policy: Arc::new(move || Policy::clone(&in_force.load())),
@@ -192,6 +197,32 @@ fn models(shared: &Arc<Shared>) -> Gateway {
             Ok(gateway::answer(shared, request).await)
         }
     }))
+}
+
+/// What a call cost that an earlier process of this node has made; its journal was read before this one began
+/// to work. A hold of it that is still open is about to be settled.
+fn settled(shared: &Arc<Shared>) -> Settled {
+    let (ledger, began_ms) = (Arc::clone(&shared.ledger), now_ms());
+    Arc::new(move |request| {
+        let ledger = Arc::clone(&ledger);
+        let known = async move {
+            let request: RequestId = request.parse().ok()?;
+            if request.unix_ms() >= began_ms {
+                return None;
+            }
+            for _ in 0..SETTLING_TRIES {
+                let ledger = Arc::clone(&ledger);
+                let asked = tokio::task::spawn_blocking(move || ledger.call(request));
+                let (entries, open) = asked.await.ok()?.ok()?;
+                if open.is_empty() {
+                    return Some(Usd(entries.iter().map(|entry| entry.cost.0).sum()));
+                }
+                tokio::time::sleep(SETTLING).await;
+            }
+            None
+        };
+        Box::pin(known)
+    })
 }
 
 /// Who pays for a task's call: its caller's key as it is now. What the operator begins for a tenant has no

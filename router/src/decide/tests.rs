@@ -165,6 +165,7 @@ fn rules_decide_before_the_score() {
         user: "",
         workflow: "",
         label: "",
+        regions: "",
         step: Step::Chat,
         asked,
         header: &|_| None,

@@ -228,6 +228,11 @@ pub(super) fn erase(sql: &mut dyn Sql, task: TaskId) -> Result<bool, SqlError> {
         "DELETE FROM task_blob WHERE task_id = $1",
         &[id_value(task)],
     )?;
+    // Answers and notices hold words of it; how it ended is still on its way to the ledger.
+    sql.execute(
+        "DELETE FROM task_record WHERE task_id = $1 AND kind IN ('request', 'notice', 'response')",
+        &[id_value(task)],
+    )?;
     Ok(true)
 }
 

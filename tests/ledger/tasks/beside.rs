@@ -242,8 +242,31 @@ fn an_erased_log_can_still_be_checked(at: Tested) {
     let head = append(log, task, None, &row("completed", None), &[]).unwrap();
     let before = log.events(task, 0, 99).unwrap();
     let chain = log.links("acme", 0, 99).unwrap();
+    let beside = |of: TaskId, kind: Kind| Change {
+        kind,
+        tenant: "acme".into(),
+        id: format!("{of}-{}", kind.as_str()),
+        expected: Expected::Absent,
+        to: Some(To {
+            task: Some(of),
+            due_at_ms: None,
+            body: "{\"said\":\"a letter\"}".into(),
+        }),
+    };
+    let kinds = [Kind::Request, Kind::Notice, Kind::Response, Kind::Outcome];
+    for of in [task, bystander] {
+        log.change(&kinds.map(|kind| beside(of, kind))).unwrap();
+    }
     assert!(log.erase(task).unwrap());
     assert!(log.erase(task).unwrap(), "twice is once");
+    let left = |of: TaskId| {
+        kinds.map(|kind| {
+            let id = format!("{of}-{}", kind.as_str());
+            at.other().record(kind, "acme", &id).unwrap().is_some()
+        })
+    };
+    assert_eq!(left(task), [false, false, false, true]);
+    assert_eq!(left(bystander), [true; 4]);
     let after = at.other().events(task, 0, 99).unwrap();
     assert!(after.iter().all(|event| event.payload.is_none()));
     assert_eq!(Head::default().behind(&after), Ok(head));

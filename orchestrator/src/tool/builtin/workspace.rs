@@ -115,6 +115,21 @@ impl Workspace {
         Ok(Self { dir, limits })
     }
 
+    /// Removes the folder of a task with all that is in it, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and can not be removed.
+    pub fn remove(root: &Path, tenant: &str, task: TaskId) -> io::Result<()> {
+        let removed = Dir::open_ambient_dir(root, ambient_authority()).and_then(|root| {
+            let tenant = Digest::of(tenant.as_bytes()).to_string();
+            root.open_dir(tenant)?.remove_dir_all(task.hex())
+        });
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Reads a path as one of this workspace.
     ///
     /// # Errors
