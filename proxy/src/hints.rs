@@ -15,7 +15,7 @@ pub(crate) const HEADER: &str = "x-pareto-step";
 /// The header that says how sensitive a call is.
 pub(crate) const LABEL: &str = "x-pareto-label";
 /// Regions that a call may go to.
-const REGIONS: &str = "x-pareto-residency";
+pub(crate) const REGIONS: &str = "x-pareto-residency";
 const FIELD: &str = "metadata.pareto_step";
 
 /// What a caller says of a call.

@@ -286,11 +286,12 @@ impl Dispatch<'_> {
         Ok((call, trimmed))
     }
 
-    /// What the operator's rules look at, for calls that the gateway makes of this one: its headers, and
-    /// the label that it was taken to bear.
+    /// What binds calls that the gateway makes of this one: headers that the operator's rules look at, the
+    /// regions that the caller keeps to, and the label that it was taken to bear.
     fn ruled_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for name in self.runtime.policy.rules().headers() {
+        let looked_at = self.runtime.policy.rules().headers();
+        for name in looked_at.chain([hints::REGIONS]) {
             let name = HeaderName::from_bytes(name.as_bytes()).ok();
             let value = name.as_ref().and_then(|it| self.inbound.headers.get(it));
             if let (Some(name), Some(value)) = (&name, value) {

@@ -87,6 +87,27 @@ async fn a_summary_goes_to_no_model_that_may_not_see_the_conversation() {
     );
 }
 
+/// Nor does what must stay in a region leave it by way of a summary.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_stays_in_the_regions_that_the_caller_keeps_to() {
+    let world = world(32_000).await;
+    world.configure(|text| {
+        text.replace(
+            "name = \"small\"\ndialect",
+            "name = \"small\"\nregion = \"eu\"\ndialect",
+        )
+    });
+    let mut talk = long_talk(Tongue::Responses);
+    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
+    let headers = [("x-pareto-residency", "eu")];
+    let body = talk.body("small").to_string();
+    let (path, post) = (Tongue::Responses.path(), http::Method::POST);
+    let reply = world.client.send(post, path, &headers, body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("x-pareto-model"), "small");
+    assert!(world.fast.bill().is_empty(), "nothing left the region");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_facts_survive_a_window_a_sixth_as_long() {
     for tongue in Tongue::ALL {
