@@ -400,7 +400,7 @@ async fn the_review_of_suppliers_is_carried_out_with_its_real_servers() {
     }
     let folder = tempfile::tempdir().unwrap();
     let examples = folder.path().join("examples");
-    copy(&root().join("config/examples"), &examples);
+    tests::copy_folder(&root().join("config/examples"), &examples);
     let tools = std::fs::read_to_string(examples.join("tasks.toml")).unwrap();
     let memory = folder.path().join("memory.json");
     let mut tools: toml::Table = tools.parse().unwrap();
@@ -482,17 +482,4 @@ fn installed(server: &mut toml::Value, kit: &Path) {
     let program = kit.join("node_modules").join(package).join("dist/index.js");
     let program = program.to_str().unwrap().to_owned();
     command.splice(..3, ["node".into(), program.into()]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

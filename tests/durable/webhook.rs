@@ -1,90 +1,12 @@
 //! Webhooks, against a real listener that refuses at first: events come at least once, under ids that
 //! stay the same, signed; entries come in their order and only from where they were taken.
 
-use std::sync::{Arc, Mutex};
-
 use bench::upstream::Upstream;
-use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
+use tests::hook::{Post, listener};
 use tests::world::{DEEP, FAST, chat, script};
 use tests::{Client, Process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::{PROGRAM, caller, config, key};
-
-/// A post as it came, and what it was answered with.
-#[derive(Debug, Clone)]
-struct Post {
-    head: String,
-    body: String,
-    status: u16,
-}
-
-impl Post {
-    fn header(&self, name: &str) -> &str {
-        let start = format!("{name}: ");
-        let line = self.head.lines().find_map(|line| line.strip_prefix(&start));
-        line.unwrap_or_default().trim()
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-}
-
-/// A listener that answers the first `refused` posts with 500.
-async fn listener(refused: usize) -> (String, Arc<Mutex<Vec<Post>>>) {
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/hook", tcp.local_addr().unwrap());
-    let posts: Arc<Mutex<Vec<Post>>> = Arc::default();
-    let kept = Arc::clone(&posts);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = tcp.accept().await.unwrap();
-            let mut bytes = Vec::new();
-            let (head, body) = loop {
-                let mut some = [0; 4096];
-                let read = stream.read(&mut some).await.unwrap();
-                assert!(read > 0, "a post broke off");
-                bytes.extend_from_slice(&some[..read]);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                    continue;
-                };
-                let length = head
-                    .lines()
-                    .find_map(|line| line.strip_prefix("content-length: "));
-                if body.len() == length.unwrap().trim().parse::<usize>().unwrap() {
-                    break (head.to_owned(), body.to_owned());
-                }
-            };
-            let status = if kept.lock().unwrap().len() < refused {
-                500
-            } else {
-                204
-            };
-            kept.lock().unwrap().push(Post { head, body, status });
-            let answer =
-                format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, posts)
-}
-
-fn signed(post: &Post) -> String {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"whisper").unwrap();
-    mac.update(format!("{}.{}", post.header("x-pareto-timestamp"), post.body).as_bytes());
-    let bytes = mac.finalize().into_bytes();
-    format!(
-        "v1={}",
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    )
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_that_fails_at_first_is_told_all_of_it() {
@@ -141,7 +63,7 @@ async fn a_listener_that_fails_at_first_is_told_all_of_it() {
         "{all:#?}"
     );
     for post in &all {
-        assert_eq!(post.header("x-pareto-signature"), signed(post));
+        assert_eq!(post.header("x-pareto-signature"), post.signature());
         assert_eq!(
             post.header("x-pareto-event-id"),
             post.json()["id"].as_str().unwrap()

@@ -5,6 +5,7 @@ pub mod client;
 pub mod errand;
 pub mod fill;
 pub mod golden;
+pub mod hook;
 pub mod memory_log;
 pub mod office;
 pub mod postgres;
@@ -18,3 +19,17 @@ pub use memory_log::MemoryLog;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use world::World;
+
+/// Copies a folder with all that is in it to a place where nothing is.
+pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

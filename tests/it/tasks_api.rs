@@ -19,7 +19,7 @@ fn talking() -> Value {
 }
 
 /// The play of it.
-fn talks(world: &World) {
+pub(crate) fn talks(world: &World) {
     perform(
         world,
         vec![

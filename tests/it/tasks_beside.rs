@@ -1,19 +1,17 @@
 //! Proves what stands beside tasks: tasks as responses of the Responses dialect, signed notices, and
 //! schedules over HTTP.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bench::upstream::Script;
-use hmac::{Hmac, KeyInit, Mac};
 use http::Method;
 use serde_json::{Value, json};
+use tests::hook::listener;
 use tests::world::{FAST, script};
 use tests::{Client, World};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::tasks::{begin, done, office, one_step, perform, scene, status, until};
+use crate::tasks_api::talks;
 
 /// A response once it is neither queued nor in progress.
 async fn over(client: &Client, id: &str) -> Value {
@@ -279,74 +277,9 @@ async fn a_response_that_is_cancelled_cancels_its_task_and_stays_so() {
     assert_eq!(over(&world.client, &id).await["status"], "cancelled");
 }
 
-/// A post as it came.
-#[derive(Debug, Clone)]
-struct Post {
-    head: String,
-    body: String,
-}
-
-impl Post {
-    fn header(&self, name: &str) -> &str {
-        let start = format!("{name}: ");
-        let line = self.head.lines().find_map(|line| line.strip_prefix(&start));
-        line.unwrap_or_default().trim()
-    }
-}
-
-/// A listener that refuses the first post.
-async fn listener() -> (String, Arc<Mutex<Vec<Post>>>) {
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/hook", tcp.local_addr().unwrap());
-    let posts: Arc<Mutex<Vec<Post>>> = Arc::default();
-    let kept = Arc::clone(&posts);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = tcp.accept().await.unwrap();
-            let mut bytes = Vec::new();
-            let (head, body) = loop {
-                let mut some = [0; 4096];
-                let read = stream.read(&mut some).await.unwrap();
-                bytes.extend_from_slice(&some[..read]);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                    continue;
-                };
-                let mut lines = head.lines();
-                let length = lines.find_map(|line| line.strip_prefix("content-length: "));
-                if body.len() == length.unwrap().trim().parse::<usize>().unwrap() {
-                    break (head.to_owned(), body.to_owned());
-                }
-            };
-            let status = if kept.lock().unwrap().is_empty() {
-                500
-            } else {
-                204
-            };
-            kept.lock().unwrap().push(Post { head, body });
-            let answer =
-                format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, posts)
-}
-
-fn signed(post: &Post) -> String {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"whisper").unwrap();
-    mac.update(format!("{}.{}", post.header("x-pareto-timestamp"), post.body).as_bytes());
-    let hex: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("v1={hex}")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_the_brief_names_is_told_by_signed_posts_until_it_takes_them() {
-    let (url, posts) = listener().await;
+    let (url, posts) = listener(1).await;
     let hook = format!("[[webhook]]\nname = \"desk\"\nurl = \"{url}\"\nsecret = \"whisper\"\n");
     let world = World::start("", &hook).await;
     let ask = json!({ "question": "Go on?" });
@@ -384,7 +317,7 @@ async fn whom_the_brief_names_is_told_by_signed_posts_until_it_takes_them() {
     assert_eq!(posts.len(), 3, "{posts:#?}");
     let mut topics = Vec::new();
     for post in &posts {
-        assert_eq!(post.header("x-pareto-signature"), signed(post));
+        assert_eq!(post.header("x-pareto-signature"), post.signature());
         let body: Value = serde_json::from_str(&post.body).unwrap();
         assert_eq!(body["id"], post.header("x-pareto-event-id"));
         assert_eq!(
@@ -408,18 +341,7 @@ async fn whom_the_brief_names_is_told_by_signed_posts_until_it_takes_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_is_made_changed_run_and_removed() {
     let world = World::start("", "").await;
-    perform(
-        &world,
-        vec![
-            scene(
-                &["You plan a task"],
-                None,
-                one_step("summarise", "Sum it up", &[], &[]),
-                &[],
-            ),
-            scene(&["Sum it up"], None, "We stand well.".into(), &[]),
-        ],
-    );
+    talks(&world);
     let new = json!({
         "id": "weekly", "cron": "0 9 * * 1", "zone": "Europe/Berlin",
         "brief": { "objective": "Say where we stand.", "mode": "explore" },

@@ -147,7 +147,7 @@ async fn the_example_is_carried_out_with_the_servers_it_names() {
     }
     let folder = tempfile::tempdir().unwrap();
     let shown = folder.path().join("review");
-    copy(&root().join("config/examples/supplier-review"), &shown);
+    tests::copy_folder(&root().join("config/examples/supplier-review"), &shown);
     let shown = shown.display().to_string();
     let example = tables(&read("config/examples/tasks.toml"));
     let mut servers = BTreeMap::new();
@@ -191,18 +191,5 @@ async fn the_example_is_carried_out_with_the_servers_it_names() {
     assert_eq!(kept.lines().count(), 4, "{kept}");
     for (_, server) in std::mem::take(&mut stage.servers) {
         server.close().await;
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

@@ -23,6 +23,7 @@ use meter::books::statement::Month;
 use proxy::boot::{self, Running};
 use proxy::config::Config;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use store::SqlLedger;
 use tempfile::TempDir;
 use tests::fill::{Fill, TENANTS, fill};
@@ -183,23 +184,35 @@ struct Swapped {
 
 /// Walks `paths`; nothing where the browser is to be skipped.
 async fn walk(filled: &Filled, paths: &[&str]) -> Option<Seen> {
+    let paths = serde_json::to_string(paths).unwrap();
+    let more = [
+        ("PARETO_TOKEN", "finance-secret"),
+        ("PARETO_PATHS", &*paths),
+    ];
+    play("walk.mjs", &filled.running, &more).await
+}
+
+/// Plays a script of this folder in a browser, and reads what it saw; nothing where the browser is to be
+/// skipped.
+async fn play<S: DeserializeOwned>(
+    script: &str,
+    running: &Running,
+    more: &[(&str, &str)],
+) -> Option<S> {
     if std::env::var("PARETO_SKIP").is_ok_and(|skip| skip.contains("browser")) {
         println!("skipped by PARETO_SKIP");
         return None;
     }
     let kit =
         std::env::var("PARETO_BROWSER_KIT").expect("PARETO_BROWSER_KIT is not set; run tests/run");
-    let walk = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages/walk.mjs");
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages");
     let output = tokio::process::Command::new("node")
-        .arg(walk)
-        .env(
-            "PARETO_BASE",
-            format!("http://{}", filled.running.admin_address),
-        )
-        .env("PARETO_TOKEN", "finance-secret")
-        .env("PARETO_PATHS", serde_json::to_string(paths).unwrap())
+        .arg(pages.join(script))
+        .env("PARETO_BASE", format!("http://{}", running.admin_address))
         .env("PARETO_BROWSER_KIT", kit)
+        .envs(more.iter().copied())
         .stdin(Stdio::null())
+        .kill_on_drop(true)
         .output()
         .await
         .unwrap();

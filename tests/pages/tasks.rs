@@ -3,7 +3,6 @@
 //! keyboard, and neither the finance token nor another site's page gets anywhere.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use http::Method;
 use meter::finance::{Filter, Finance};
@@ -100,30 +99,9 @@ struct Seen {
 
 /// Plays `walk_tasks.mjs` over these tasks; nothing where the browser is to be skipped.
 async fn walk(world: &World, tasks: &Value) -> Option<Seen> {
-    if std::env::var("PARETO_SKIP").is_ok_and(|skip| skip.contains("browser")) {
-        println!("skipped by PARETO_SKIP");
-        return None;
-    }
-    let kit =
-        std::env::var("PARETO_BROWSER_KIT").expect("PARETO_BROWSER_KIT is not set; run tests/run");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages/walk_tasks.mjs");
-    let output = tokio::process::Command::new("node")
-        .arg(script)
-        .env(
-            "PARETO_BASE",
-            format!("http://{}", world.running.admin_address),
-        )
-        .env("PARETO_TOKEN", "admin-secret")
-        .env("PARETO_TASKS", tasks.to_string())
-        .env("PARETO_BROWSER_KIT", kit)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    let tasks = tasks.to_string();
+    let more = [("PARETO_TOKEN", "admin-secret"), ("PARETO_TASKS", &*tasks)];
+    crate::play("walk_tasks.mjs", &world.running, &more).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,23 +1,11 @@
 // Walks all finance pages in a real browser, in light and dark, with and without scripts and with the
 // keyboard alone, and prints as JSON what it saw: every figure with its name, what axe says, requests,
 // errors. Reads PARETO_BASE, PARETO_TOKEN, PARETO_PATHS (JSON), PARETO_SCREENSHOTS, PARETO_BROWSER_KIT.
-import { createRequire } from "node:module";
-import { readFileSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { base, browser, examine, open as opened, out, picture } from "./kit.mjs";
 
-const { PARETO_BASE: base, PARETO_TOKEN: token, PARETO_BROWSER_KIT: kit, PARETO_SCREENSHOTS: shots } = process.env;
 const paths = JSON.parse(process.env.PARETO_PATHS);
-const require = createRequire(join(kit, "node_modules", "x.js"));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-if (shots) mkdirSync(shots, { recursive: true });
-
-const browser = await chromium.launch({
-  executablePath: process.env.PARETO_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-const out = { figures: [], violations: [], foreign: [], errors: [], weights: [], unreached: [], scriptless: [], swapped: null };
+Object.assign(out, { figures: [], scriptless: [], swapped: null });
+const open = (scheme, more) => opened("finance", scheme, more);
 
 const figures = () => {
   const named = (element) => {
@@ -38,26 +26,6 @@ const figures = () => {
   }));
 };
 
-const open = async (scheme, more = {}) => {
-  const context = await browser.newContext({
-    colorScheme: scheme, viewport: { width: 1360, height: 900 }, reducedMotion: "reduce",
-    httpCredentials: { username: "finance", password: token }, ...more,
-  });
-  const page = await context.newPage();
-  page.on("request", (request) => {
-    if (!request.url().startsWith(base) && !request.url().startsWith("data:")) out.foreign.push(request.url());
-  });
-  page.on("console", (message) => {
-    if (message.type() === "error") out.errors.push(`${page.url()}: ${message.text()}`);
-  });
-  page.on("pageerror", (error) => out.errors.push(`${page.url()}: ${error}`));
-  await page.addInitScript(() => {
-    window.policy = [];
-    document.addEventListener("securitypolicyviolation", (event) => window.policy.push(event.violatedDirective + " " + event.blockedURI));
-  });
-  return page;
-};
-
 // Both at once: most of the time is spent waiting.
 const look = async (scheme) => {
   const page = await open(scheme);
@@ -71,15 +39,8 @@ const look = async (scheme) => {
     if (scheme === "light") out.weights.push({ path, bytes });
     for (const figure of await page.evaluate(figures)) out.figures.push({ path, ...figure });
     for (const broken of await page.evaluate(() => window.policy)) out.errors.push(`${path}: policy ${broken}`);
-    await page.evaluate(axe);
-    const told = await page.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-    for (const one of told.violations) {
-      out.violations.push(`${scheme} ${path}: ${one.id} (${one.nodes.length}): ${one.nodes[0].target} ${one.nodes[0].failureSummary}`);
-    }
-    if (shots) {
-      const name = path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "").slice(0, 60) || "overview";
-      await page.screenshot({ path: join(shots, `${name}.${scheme}.png`), fullPage: true });
-    }
+    await examine(page, `${scheme} ${path}`);
+    await picture(page, path, scheme);
   }
   await page.context().close();
 };

@@ -1,44 +1,12 @@
 // Looks at the pages of tasks in a real browser and decides by clicks, with and without scripts, and prints
 // as JSON what it saw. Reads PARETO_BASE, PARETO_TOKEN, PARETO_TASKS (JSON: names to ids of tasks that wait),
 // PARETO_SCREENSHOTS, PARETO_BROWSER_KIT.
-import { createRequire } from "node:module";
-import { readFileSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
+import { base, browser, examine, open as opened, out, picture, token } from "./kit.mjs";
 
-const { PARETO_BASE: base, PARETO_TOKEN: token, PARETO_BROWSER_KIT: kit, PARETO_SCREENSHOTS: shots } = process.env;
 const tasks = JSON.parse(process.env.PARETO_TASKS);
-const require = createRequire(join(kit, "node_modules", "x.js"));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-if (shots) mkdirSync(shots, { recursive: true });
-
-const browser = await chromium.launch({
-  executablePath: process.env.PARETO_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-const out = { violations: [], foreign: [], errors: [], unreached: [], weights: [], notes: {} };
-
-const open = async (scheme, more = {}) => {
-  const context = await browser.newContext({
-    colorScheme: scheme, viewport: { width: 1360, height: 900 }, reducedMotion: "reduce",
-    httpCredentials: { username: "ana", password: token }, ...more,
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(30000);
-  page.on("request", (request) => {
-    if (!request.url().startsWith(base) && !request.url().startsWith("data:")) out.foreign.push(request.url());
-  });
-  page.on("console", (message) => {
-    if (message.type() === "error") out.errors.push(`${page.url()}: ${message.text()}`);
-  });
-  page.on("pageerror", (error) => out.errors.push(`${page.url()}: ${error}`));
-  await page.addInitScript(() => {
-    window.policy = [];
-    document.addEventListener("securitypolicyviolation", (event) => window.policy.push(event.violatedDirective + " " + event.blockedURI));
-  });
-  return page;
-};
+Object.assign(out, { notes: {} });
+const open = (scheme, more) => opened("ana", scheme, more);
 
 // What was planted in objectives, arguments and results is text: it has run nothing and made no element.
 const innocent = async (page, path) => {
@@ -56,16 +24,9 @@ const look = async (paths, scheme) => {
     if (response.status() !== 200) out.errors.push(`${path}: ${response.status()}`);
     if (scheme === "light") out.weights.push([path, (await response.body()).length]);
     await innocent(page, path);
-    await page.evaluate(axe);
-    const told = await page.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-    for (const one of told.violations) {
-      out.violations.push(`${scheme} ${path}: ${one.id} (${one.nodes.length}): ${one.nodes[0].target} ${one.nodes[0].failureSummary}`);
-    }
-    if (shots) {
-      const name = path.replace(/task_[0-9a-f]+/g, (id) => Object.keys(tasks).find((key) => tasks[key] === id) ?? id)
-        .replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "").slice(0, 60);
-      await page.screenshot({ path: join(shots, `${name}.${scheme}.png`), fullPage: true });
-    }
+    await examine(page, `${scheme} ${path}`);
+    const named = path.replace(/task_[0-9a-f]+/g, (id) => Object.keys(tasks).find((key) => tasks[key] === id) ?? id);
+    await picture(page, named, scheme);
   }
   await page.context().close();
 };
@@ -128,9 +89,7 @@ await Promise.all([look(paths, "light"), look(paths, "dark")]);
   await page.getByRole("button", { name: "Approve", exact: true }).click();
   const happened = page.getByRole("button", { name: "It happened", exact: true });
   await happened.waitFor();
-  await page.evaluate(axe);
-  const told = await page.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "best-practice"] }));
-  for (const one of told.violations) out.violations.push(`unknown: ${one.id}: ${one.nodes[0].target} ${one.nodes[0].failureSummary}`);
+  await examine(page, "unknown");
   await happened.click();
   await page.waitForSelector("table#acts .mark.good:has-text('succeeded')");
   await innocent(page, "unknown");
