@@ -37,6 +37,10 @@ fn lives(class: u64) {
         let told = std::panic::catch_unwind(|| life::live(seed));
         let told = told.unwrap_or_else(|_| panic!("PARETO_SEED={seed} fails"));
         all.add(&told);
+        // Whoever watches a long run sees that it goes on.
+        if (n + 1) % SEEDS == 0 && n + 1 < seeds() {
+            println!("{} of {} lives", n + 1, seeds());
+        }
     }
     println!("{} lives: {all:?}", seeds());
     // A simulation in which nothing goes wrong proves nothing.
