@@ -63,7 +63,9 @@ pub fn verify(log: &dyn TaskLog, tenant: &str) -> Result<Report, TaskLogError> {
     walk.follow_links()?;
     walk.look_at_rows()?;
     let mut report = walk.report;
-    report.tasks = u64::try_from(walk.tasks.len()).unwrap_or(u64::MAX);
+    let register = TaskId::of_register(tenant);
+    let tasks = walk.tasks.keys().filter(|id| **id != register);
+    report.tasks = u64::try_from(tasks.count()).unwrap_or(u64::MAX);
     report.head = walk.last.1;
     report.ok = report.found == 0;
     Ok(report)
@@ -183,6 +185,8 @@ impl Walk<'_> {
             limit: PAGE,
             ..Filter::default()
         };
+        // It is a log without a task.
+        let register = TaskId::of_register(&self.report.tenant);
         let mut seen = std::collections::BTreeSet::new();
         loop {
             let rows = self.log.list(&filter)?;
@@ -221,7 +225,7 @@ impl Walk<'_> {
             .tasks
             .keys()
             .copied()
-            .filter(|it| !seen.contains(it))
+            .filter(|it| !seen.contains(it) && *it != register)
             .collect();
         for task in gone {
             // It may have begun since the rows were read.

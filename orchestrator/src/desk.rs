@@ -18,7 +18,7 @@ use crate::actor::{self, LoadError, Ports, read_from};
 use crate::commit::commit;
 use crate::event::{Caller, Event};
 use crate::id::TaskId;
-use crate::log::{AppendError, Change, TaskLog, TaskLogError, TaskRow};
+use crate::log::{AppendError, Change, Note, TaskLog, TaskLogError, TaskRow};
 use crate::news::News;
 use crate::state::State;
 use crate::toolbox::Toolbox;
@@ -140,6 +140,28 @@ impl Desk {
     /// When a record is not as expected, or the log does not answer.
     pub async fn change_records(&self, changes: Vec<Change>) -> Result<(), Problem> {
         Ok(self.ports().ask(move |log| log.change(&changes)).await??)
+    }
+
+    /// Changes records as a person wants it, and notes in the tenant's register who did what.
+    ///
+    /// # Errors
+    /// 409 `changed_meanwhile` where a record is not as it is expected.
+    pub(crate) async fn change_by(
+        &self,
+        caller: &Caller,
+        (tenant, kind): (&str, &str),
+        what: &serde_json::Value,
+        changes: Vec<Change>,
+    ) -> Result<(), Problem> {
+        let note = Note {
+            tenant: tenant.to_owned(),
+            actor: caller.actor(),
+            kind: kind.to_owned(),
+            at_ms: self.now_ms(),
+            payload: what.to_string(),
+        };
+        let noted = self.ports().ask(move |log| log.note(&note, &changes));
+        Ok(noted.await??)
     }
 
     /// The task, if `caller` may see it.

@@ -354,6 +354,9 @@ pub enum Event {
         more: Option<Usd>,
         #[serde(default)]
         reason: String,
+        /// The standing approval that was made with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        standing: Option<String>,
     },
     #[serde(rename = "approval.expired")]
     ApprovalExpired { request: String },

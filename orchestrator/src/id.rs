@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// A task's id: a UUIDv7, so that ids sort by time. Written as `task_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -20,6 +22,17 @@ impl TaskId {
     /// The id with these bytes, as [`TaskId::bytes`] gave them.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))
+    }
+
+    /// The id under which a tenant's register stands among the logs of tasks, see [`crate::log::Note`].
+    pub fn of_register(tenant: &str) -> Self {
+        let digest = Digest::of_parts(&[b"register", tenant.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes
+            .iter_mut()
+            .zip(digest.bytes())
+            .for_each(|(to, from)| *to = *from);
+        Self::from_bytes(bytes)
     }
 
     /// Its 16 bytes, which sort as ids do.

@@ -302,12 +302,47 @@ pub enum Expected {
     Any,
 }
 
+/// Something that a person changed beside tasks: a standing approval, a schedule, what a tool may be. It
+/// becomes the next event of the tenant's register, a log without a task, under
+/// [`TaskId::of_register`]; the audit chain holds it as it holds events of tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Empty for what belongs to no tenant.
+    pub tenant: String,
+    pub actor: String,
+    /// A word such as `standing.granted`.
+    pub kind: String,
+    pub at_ms: i64,
+    /// A JSON object.
+    pub payload: String,
+}
+
+impl Note {
+    /// The event that it is behind a register's end, whose last event was written at `after_ms`.
+    pub fn event(&self, head: Head, after_ms: i64) -> Recorded {
+        let mut event = Recorded {
+            seq: head.seq + 1,
+            at_ms: self.at_ms.max(after_ms),
+            epoch: 0,
+            actor: self.actor.clone(),
+            kind: self.kind.clone(),
+            v: 1,
+            payload_hash: Digest::of(self.payload.as_bytes()),
+            payload: Some(self.payload.clone()),
+            hash: Digest::default(),
+        };
+        event.hash = event.chained(head.hash);
+        event
+    }
+}
+
 /// A link of a tenant's audit chain: one for each append, over all tasks, in the order of commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub tenant: String,
     /// From 1, without gaps.
     pub n: u64,
+    /// The task, or the tenant's register.
     pub task: TaskId,
     /// The end of the task's log after the append.
     pub head: Head,
@@ -401,6 +436,9 @@ pub trait TaskLog: Send + Sync + fmt::Debug {
 
     /// Makes all changes, or none.
     fn change(&self, changes: &[Change]) -> Result<(), AppendError>;
+
+    /// Changes records and notes it in the tenant's register, all of it or nothing.
+    fn note(&self, note: &Note, changes: &[Change]) -> Result<(), AppendError>;
 
     /// Links of a tenant's audit chain behind `after`, in order; `tenant` `None`: names of all tenants
     /// are those of [`TaskLog::tenants`].

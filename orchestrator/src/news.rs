@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 use crate::digest::Digest;
 use crate::id::TaskId;
 use crate::log::{
-    Append, AppendError, Change, Claim, Created, Filter, Kind, Link, NewTask, Record, Recorded,
-    Renewed, TaskLog, TaskLogError, TaskRow,
+    Append, AppendError, Change, Claim, Created, Filter, Kind, Link, NewTask, Note, Record,
+    Recorded, Renewed, TaskLog, TaskLogError, TaskRow,
 };
 
 /// Appends that a slow listener may lag behind before it has to look by itself.
@@ -150,6 +150,10 @@ impl TaskLog for Told {
 
     fn due(&self, kind: Kind, now_ms: i64, limit: u32) -> Result<Vec<Record>, TaskLogError> {
         self.log.due(kind, now_ms, limit)
+    }
+
+    fn note(&self, note: &Note, changes: &[Change]) -> Result<(), AppendError> {
+        self.log.note(note, changes)
     }
 
     fn change(&self, changes: &[Change]) -> Result<(), AppendError> {

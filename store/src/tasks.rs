@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use orchestrator::digest::Digest;
 use orchestrator::id::TaskId;
 use orchestrator::log::{
-    Append, AppendError, Change, Claim, Created, Filter, Kind, Link, NewTask, Record, Recorded,
-    Renewed, TaskLog, TaskLogError, TaskRow,
+    Append, AppendError, Change, Claim, Created, Filter, Kind, Link, NewTask, Note, Record,
+    Recorded, Renewed, TaskLog, TaskLogError, TaskRow,
 };
 
 use crate::config::Config;
@@ -286,6 +286,10 @@ impl TaskLog for SqlTaskLog {
         self.read("read due records", |sql| {
             record::due(sql, kind, now_ms, limit)
         })
+    }
+
+    fn note(&self, note: &Note, changes: &[Change]) -> Result<(), AppendError> {
+        self.attempt("note a change", |sql| write::note(sql, note, changes))
     }
 
     fn change(&self, changes: &[Change]) -> Result<(), AppendError> {

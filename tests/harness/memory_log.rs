@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use orchestrator::digest::Digest;
 use orchestrator::id::TaskId;
 use orchestrator::log::{
-    Append, AppendError, Change, Claim, Created, Expected, Filter, Head, Kind, Link, NewTask,
+    Append, AppendError, Change, Claim, Created, Expected, Filter, Head, Kind, Link, NewTask, Note,
     Record, Recorded, Renewed, RowChange, TaskLog, TaskLogError, TaskRow,
 };
 
@@ -28,6 +28,7 @@ struct State {
     keys: HashMap<(String, String), (TaskId, Digest)>,
     records: BTreeMap<Place, Record>,
     chains: BTreeMap<String, Vec<Link>>,
+    registers: BTreeMap<TaskId, Vec<Recorded>>,
 }
 
 #[derive(Debug)]
@@ -190,6 +191,10 @@ impl State {
 
     fn link(&mut self, task: TaskId, head: Head, at_ms: i64) {
         let tenant = self.tasks[&task].row.tenant.clone();
+        self.link_of(tenant, task, head, at_ms);
+    }
+
+    fn link_of(&mut self, tenant: String, task: TaskId, head: Head, at_ms: i64) {
         let chain = self.chains.entry(tenant.clone()).or_default();
         let before = chain.last().map_or_else(Digest::default, |link| link.hash);
         let mut link = Link {
@@ -202,6 +207,22 @@ impl State {
         };
         link.hash = link.chained(before);
         chain.push(link);
+    }
+
+    fn note(&mut self, note: &Note, changes: &[Change]) -> Result<(), AppendError> {
+        self.changed(changes)?;
+        let register = TaskId::of_register(&note.tenant);
+        let events = self.registers.entry(register).or_default();
+        let last = events.last();
+        let head = last.map_or_else(Head::default, |it| Head {
+            seq: it.seq,
+            hash: it.hash,
+        });
+        let event = note.event(head, last.map_or(i64::MIN, |it| it.at_ms));
+        let (seq, hash, at_ms) = (event.seq, event.hash, event.at_ms);
+        events.push(event);
+        self.link_of(note.tenant.clone(), register, Head { seq, hash }, at_ms);
+        Ok(())
     }
 
     /// Makes all changes, in the order of their places, or none.
@@ -310,7 +331,8 @@ impl TaskLog for MemoryLog {
 
     fn events(&self, task: TaskId, after: u64, limit: u32) -> Result<Vec<Recorded>, TaskLogError> {
         let state = self.state();
-        let events = state.tasks.get(&task).map(|task| task.events.iter());
+        let of_task = state.tasks.get(&task).map(|task| &task.events);
+        let events = of_task.or_else(|| state.registers.get(&task));
         let behind = events.into_iter().flatten().skip(after as usize);
         Ok(behind.take(limit as usize).cloned().collect())
     }
@@ -419,6 +441,10 @@ impl TaskLog for MemoryLog {
             .collect();
         found.sort_by_key(|it| (it.due_at_ms, &it.tenant, &it.id));
         Ok(found.into_iter().take(limit as usize).cloned().collect())
+    }
+
+    fn note(&self, note: &Note, changes: &[Change]) -> Result<(), AppendError> {
+        self.state().note(note, changes)
     }
 
     fn change(&self, changes: &[Change]) -> Result<(), AppendError> {

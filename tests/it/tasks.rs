@@ -416,4 +416,25 @@ async fn a_standing_approval_is_shown_before_it_is_made_and_ends_the_asking() {
         let reply = world.client.send(Method::DELETE, &path, &[], "").await;
         assert_eq!(reply.status, expected);
     }
+    // What was granted and taken back stands in the chain, with who did it.
+    let audit = "/v1/audit?types=standing.*,approval.decided";
+    let told = world.client.get(audit).await.json();
+    let told = told["data"].as_array().unwrap();
+    let of = |kind: &str| -> Vec<&Value> { told.iter().filter(|it| it["type"] == kind).collect() };
+    let (granted, withdrawn) = (of("standing.granted"), of("standing.withdrawn"));
+    assert_eq!((granted.len(), withdrawn.len()), (1, 1), "{told:#?}");
+    assert_eq!(granted[0]["data"]["id"], made.json()["id"]);
+    assert_eq!(granted[0]["task"], Value::Null);
+    assert_eq!(withdrawn[0]["data"]["id"], id);
+    let by = granted[0]["actor"].as_str().unwrap();
+    assert!(by.starts_with("key:"), "{by}");
+    let decided = of("approval.decided");
+    assert!(decided.iter().any(|it| it["data"]["standing"] == id));
+    let page = world.client.get("/v1/audit?limit=1&types=standing.*").await;
+    let next = page.json()["next"].as_str().unwrap().to_owned();
+    let path = format!("/v1/audit?limit=1&types=standing.*&after={next}");
+    let second = world.client.get(&path).await.json();
+    assert_eq!(second["data"][0]["type"], "standing.withdrawn");
+    let verified = world.client.get("/v1/audit/verify").await.json();
+    assert_eq!(verified["ok"], true, "{verified:#}");
 }

@@ -358,6 +358,7 @@ impl<'a> Life<'a> {
             approve,
             settle,
             reason: String::new(),
+            standing: None,
             scope: if self.world.draw(|it| it.one_in(3)) {
                 Scope::Task
             } else {

@@ -308,6 +308,10 @@ impl TaskLog for DyingLog {
     fn due(&self, kind: Kind, now_ms: i64, limit: u32) -> Result<Vec<Record>, TaskLogError> {
         self.0.log.due(kind, now_ms, limit)
     }
+    fn note(&self, note: &Note, changes: &[Change]) -> Result<(), AppendError> {
+        self.0.log.note(note, changes)
+    }
+
     fn change(&self, changes: &[Change]) -> Result<(), AppendError> {
         self.0.log.change(changes)
     }

@@ -13,7 +13,7 @@ use crate::desk::{Desk, Kept, Problem, may_see, tenant_of};
 use crate::digest::Digest;
 use crate::event::Caller;
 use crate::id::TaskId;
-use crate::log::{Filter, Kind, Record, Recorded, TaskLog, TaskLogError, TaskRow};
+use crate::log::{Filter, Kind, Record, Recorded, TaskLog, TaskLogError};
 use crate::model::Body;
 use crate::notices;
 use crate::tool::host::{AcceptError, State};
@@ -78,6 +78,9 @@ pub(super) async fn tools(
                 AcceptError::Log(error) => error.into(),
             })?;
             tracing::info!(tool = name, pin = %said.pin, by, "a tool was accepted");
+            let what = json!({ "tool": name, "pin": said.pin });
+            let at = ("", "tool.accepted");
+            desk.change_by(&it.caller, at, &what, Vec::new()).await?;
             let accepted = json!({ "tool": name, "pin": said.pin, "state": State::Accepted });
             Ok(answer::json(200, &accepted))
         }
@@ -160,7 +163,8 @@ struct Page {
     next: Option<(TaskId, u64)>,
 }
 
-/// Events of all tasks, the newest task first, each task's in their order.
+/// Events of all tasks, the newest task first, each task's in their order; at last what people changed beside
+/// tasks.
 pub(super) async fn lines(desk: &Desk, it: &Question) -> Result<Response<Body>, Problem> {
     let wanted = Wanted::of(it)?;
     let caller = it.caller.clone();
@@ -191,16 +195,46 @@ fn page(log: &dyn TaskLog, caller: &Caller, wanted: &Wanted) -> Result<Page, Tas
         let row = log.task(task)?.filter(|row| may_see(caller, &row.tenant));
         let after = wanted.after.map_or(0, |(_, seq)| seq);
         if let Some(row) = row {
-            read(log, wanted, &row, after, &mut page)?;
+            read(log, wanted, (&row.tenant, row.id), after, &mut page)?;
         }
         return Ok(page);
     }
+    let tenants = match &wanted.tenant {
+        Some(tenant) => vec![tenant.clone()],
+        None => log.tenants()?,
+    };
+    let registers = tenants.iter().map(|it| (&**it, TaskId::of_register(it)));
+    let registers: Vec<(&str, TaskId)> = registers.collect();
+    let reached = wanted.after.and_then(|(id, seq)| {
+        let place = registers.iter().position(|it| it.1 == id)?;
+        Some((place, seq))
+    });
+    if reached.is_none() && !tasks(log, caller, wanted, &mut page)? {
+        return Ok(page);
+    }
+    let (first, mut after) = reached.unwrap_or_default();
+    for register in registers.into_iter().skip(first) {
+        if !read(log, wanted, register, after, &mut page)? {
+            break;
+        }
+        after = 0;
+    }
+    Ok(page)
+}
+
+/// Reads events of tasks, from where the last page ended; false where the page is full.
+fn tasks(
+    log: &dyn TaskLog,
+    caller: &Caller,
+    wanted: &Wanted,
+    page: &mut Page,
+) -> Result<bool, TaskLogError> {
     if let Some((task, after)) = wanted.after {
         let row = log.task(task)?.filter(|row| may_see(caller, &row.tenant));
         if let Some(row) = row
-            && !read(log, wanted, &row, after, &mut page)?
+            && !read(log, wanted, (&row.tenant, row.id), after, page)?
         {
-            return Ok(page);
+            return Ok(false);
         }
     }
     let mut filter = Filter {
@@ -212,7 +246,7 @@ fn page(log: &dyn TaskLog, caller: &Caller, wanted: &Wanted) -> Result<Page, Tas
     loop {
         let rows = log.list(&filter)?;
         let Some(last) = rows.last() else {
-            return Ok(page);
+            return Ok(true);
         };
         filter.before = Some(last.id);
         for row in &rows {
@@ -220,29 +254,31 @@ fn page(log: &dyn TaskLog, caller: &Caller, wanted: &Wanted) -> Result<Page, Tas
             if row.updated_at_ms < wanted.from_ms || row.created_at_ms >= wanted.until_ms {
                 continue;
             }
-            if !read(log, wanted, row, 0, &mut page)? {
-                return Ok(page);
+            if !read(log, wanted, (&row.tenant, row.id), 0, page)? {
+                return Ok(false);
             }
         }
     }
 }
 
-/// Reads a task's events behind `after`; false where the page is full.
+/// Reads the events behind `after` of a task, or of a tenant's register, which has none; false where the
+/// page is full.
 fn read(
     log: &dyn TaskLog,
     wanted: &Wanted,
-    row: &TaskRow,
+    (tenant, id): (&str, TaskId),
     mut after: u64,
     page: &mut Page,
 ) -> Result<bool, TaskLogError> {
+    let is_register = id == TaskId::of_register(tenant);
     loop {
-        let events = log.events(row.id, after, PAGE)?;
+        let events = log.events(id, after, PAGE)?;
         if events.is_empty() {
             return Ok(true);
         }
         for event in &events {
             if page.lines.len() >= wanted.limit || page.looked_at >= LOOKED_AT {
-                page.next = Some((row.id, after));
+                page.next = Some((id, after));
                 return Ok(false);
             }
             after = event.seq;
@@ -250,8 +286,9 @@ fn read(
             if wanted.fits(event) {
                 let mut line = events::event(event);
                 if let Some(fields) = line.as_object_mut() {
-                    fields.insert("tenant".to_owned(), row.tenant.clone().into());
-                    fields.insert("task".to_owned(), row.id.to_string().into());
+                    fields.insert("tenant".to_owned(), tenant.into());
+                    let task = (!is_register).then(|| id.to_string());
+                    fields.insert("task".to_owned(), task.into());
                 }
                 page.lines.push(line);
             }

@@ -264,6 +264,7 @@ fn raised(state: &State, caller: &Caller, more: Usd, now_ms: i64) -> Vec<Event> 
         settle: None,
         more: Some(more),
         reason: String::new(),
+        standing: None,
     });
     made
 }

@@ -241,6 +241,7 @@ fn decided(
         settle: decision.settle,
         more: decision.more_usd,
         reason: text("reason", &decision.reason, true)?,
+        standing: standing.map(|change| change.id.clone()),
     }];
     if decision.stop {
         events.push(Event::CancelRequested {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::digest::Digest;
 use crate::event::Caller;
 use crate::id::TaskId;
 use crate::log::{Change, Expected, Kind, Record, To};
@@ -175,6 +176,19 @@ impl Kept {
 /// How often the ends of open tasks are looked for, in milliseconds.
 const LOOK_MS: i64 = 2_000;
 
+/// What the register says of a schedule: its brief by its digest, since it can be long and private.
+fn noted(kept: &Kept) -> Value {
+    let mut noted = serde_json::to_value(NewSchedule::of(&kept.schedule)).unwrap_or_default();
+    if let Some(fields) = noted.as_object_mut() {
+        let brief = fields
+            .get("brief")
+            .map(Value::to_string)
+            .unwrap_or_default();
+        fields.insert("brief".to_owned(), json!(Digest::of(brief.as_bytes())));
+    }
+    noted
+}
+
 impl Desk {
     /// A record of the caller's tenant, or of any for the operator.
     pub(crate) async fn record(
@@ -224,7 +238,10 @@ impl Desk {
             held_back: None,
         };
         let change = kept.change(&caller.tenant, Expected::Absent, now_ms);
-        let made = self.change_records(vec![change]).await;
+        let at = (&*caller.tenant, "schedule.made");
+        let made = self
+            .change_by(caller, at, &noted(&kept), vec![change])
+            .await;
         made.map_err(|problem| match problem.code {
             "changed_meanwhile" => Problem {
                 status: 409,
@@ -335,7 +352,11 @@ impl Desk {
             }
             self.check(&kept.caller, &kept.schedule).await?;
             let change = kept.change(&record.tenant, Expected::Version(record.version), now_ms);
-            match self.change_records(vec![change]).await {
+            let at = (&*record.tenant, "schedule.changed");
+            match self
+                .change_by(caller, at, &noted(&kept), vec![change])
+                .await
+            {
                 Ok(()) => return Ok(kept.shown(&record.tenant)),
                 Err(problem) if problem.code == "changed_meanwhile" => {}
                 Err(problem) => return Err(problem),
@@ -350,6 +371,7 @@ impl Desk {
     /// 404 where the caller has none of this id.
     pub async fn unschedule(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         let (record, _) = self.scheduled(caller, id).await?;
+        let tenant = record.tenant.clone();
         let change = Change {
             kind: Kind::Schedule,
             tenant: record.tenant,
@@ -357,7 +379,8 @@ impl Desk {
             expected: Expected::Any,
             to: None,
         };
-        self.change_records(vec![change]).await
+        let (at, what) = ((&*tenant, "schedule.removed"), json!({ "id": id }));
+        self.change_by(caller, at, &what, vec![change]).await
     }
 
     /// Begins a schedule's task now, whatever its pattern says and whether or not it is switched on.

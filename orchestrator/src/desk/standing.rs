@@ -58,7 +58,9 @@ impl Desk {
             }
             return Ok(shown);
         }
-        self.change_records(vec![kept(caller, &standing)]).await?;
+        let at = (&*caller.tenant, "standing.granted");
+        self.change_by(caller, at, &shown, vec![kept(caller, &standing)])
+            .await?;
         tracing::info!(
             id = standing.id,
             tool = standing.tool,
@@ -223,6 +225,7 @@ impl Desk {
     pub async fn withdraw(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         let record = self.record(caller, Kind::Standing, id).await?;
         let record = record.ok_or_else(|| Problem::missing("standing approval", id))?;
+        let tenant = record.tenant.clone();
         let change = Change {
             kind: Kind::Standing,
             tenant: record.tenant,
@@ -230,7 +233,8 @@ impl Desk {
             expected: Expected::Any,
             to: None,
         };
-        self.change_records(vec![change]).await?;
+        let (at, what) = ((&*tenant, "standing.withdrawn"), json!({ "id": id }));
+        self.change_by(caller, at, &what, vec![change]).await?;
         tracing::info!(id, by = caller.actor(), "a standing approval was withdrawn");
         Ok(())
     }

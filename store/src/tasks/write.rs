@@ -5,7 +5,7 @@
 use orchestrator::digest::Digest;
 use orchestrator::id::TaskId;
 use orchestrator::log::{
-    Append, AppendError, Change, Created, Head, Link, NewTask, Recorded, TaskLogError,
+    Append, AppendError, Change, Created, Head, Link, NewTask, Note, Recorded, TaskLogError,
 };
 
 use super::{Refused, digest_at, digest_value, id_at, id_value, record};
@@ -131,6 +131,37 @@ pub(super) fn append(sql: &mut dyn Sql, append: &Append<'_>) -> Result<(), Refus
     Ok(())
 }
 
+/// Changes records, and notes it in the tenant's register. The turn for the chain is taken last here, too.
+pub(super) fn note(sql: &mut dyn Sql, note: &Note, changes: &[Change]) -> Result<(), Refused> {
+    record::change(sql, changes)?;
+    sql.lock(&turn(&note.tenant))?;
+    let register = TaskId::of_register(&note.tenant);
+    let rows = sql.query(
+        "SELECT seq, hash, at_ms FROM task_event WHERE task_id = $1 ORDER BY seq DESC LIMIT 1",
+        &[id_value(register)],
+    )?;
+    let (head, at_ms) = match rows.first() {
+        Some(row) => {
+            let (seq, hash) = (row.count(0), digest_at(row, 1)?);
+            (Head { seq, hash }, row.int(2))
+        }
+        None => (Head::default(), i64::MIN),
+    };
+    let event = note.event(head, at_ms);
+    let head = Head {
+        seq: event.seq,
+        hash: event.hash,
+    };
+    insert(sql, register, std::slice::from_ref(&event))?;
+    link(sql, &note.tenant, register, head, event.at_ms)?;
+    Ok(())
+}
+
+/// The turn for a tenant's chain.
+fn turn(tenant: &str) -> String {
+    format!("task audit {tenant}")
+}
+
 /// Why no row was there to append to: fenced before behind, because who is fenced must stop.
 fn why_not(sql: &mut dyn Sql, append: &Append<'_>) -> Result<AppendError, SqlError> {
     let rows = sql.query(
@@ -177,7 +208,7 @@ fn link(
     head: Head,
     at_ms: i64,
 ) -> Result<(), SqlError> {
-    sql.lock(&format!("task audit {tenant}"))?;
+    sql.lock(&turn(tenant))?;
     let rows = sql.query(
         "SELECT n, hash FROM task_link WHERE tenant = $1 ORDER BY n DESC LIMIT 1",
         &[tenant.into()],

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use orchestrator::log::{Append, AppendError, Change, Expected, Filter, Head, Kind, TaskLog, To};
+use orchestrator::TaskId;
+use orchestrator::log::{
+    Append, AppendError, Change, Expected, Filter, Head, Kind, Note, TaskLog, To,
+};
 use proptest::prelude::*;
 use store::SqlTaskLog;
 use tests::MemoryLog;
@@ -38,6 +41,7 @@ enum Act {
         release: bool,
     },
     Change(Vec<Edit>),
+    Note(usize, Vec<Edit>),
     Claim {
         node: u8,
         lease_ms: i64,
@@ -95,6 +99,7 @@ fn acts() -> impl Strategy<Value = Act> {
         8 => (0..TASKS, prop::bool::weighted(0.1), prop::option::of(0..4_u64), 0..3_u64, 0..3_usize, option(0..60), edits(), any::<bool>()).prop_map(
             |(task, behind, epoch, events, status, wake, changes, release)| Act::Append { task, behind, epoch, events, status, wake, changes, release }),
         2 => edits().prop_map(Act::Change),
+        2 => (0..2_usize, edits()).prop_map(|(tenant, edits)| Act::Note(tenant, edits)),
         4 => (0..2_u8, lease.clone(), 0..3_u32).prop_map(|(node, lease_ms, limit)| Act::Claim { node, lease_ms, limit }),
         3 => (0..2_u8, prop::collection::vec((0..TASKS + 1, 0..4_u64), 0..4), lease).prop_map(
             |(node, held, lease_ms)| Act::Renew { node, held, lease_ms }),
@@ -181,6 +186,16 @@ fn act(log: &dyn TaskLog, act: &Act) -> String {
             }))
         }
         Act::Change(edits) => told(log.change(&changes(edits))),
+        Act::Note(tenant, edits) => {
+            let note = Note {
+                tenant: TENANTS[*tenant].to_owned(),
+                actor: "operator".to_owned(),
+                kind: "standing.granted".to_owned(),
+                at_ms: log.now_ms().unwrap(),
+                payload: format!("{{\"edits\":{}}}", edits.len()),
+            };
+            told(log.note(&note, &changes(edits)))
+        }
         Act::Claim {
             node,
             lease_ms,
@@ -240,7 +255,8 @@ fn all(log: &dyn TaskLog) -> String {
         ..Filter::default()
     };
     let mut text = format!("{:#?}", log.list(&all).unwrap());
-    for task in (0..TASKS).map(id) {
+    let registers = TENANTS.map(TaskId::of_register);
+    for task in (0..TASKS).map(id).chain(registers) {
         text += &format!("{:#?}", log.events(task, 0, 999).unwrap());
         for byte in 0..3_u8 {
             let blob = log.blob(task, orchestrator::Digest::of(&[byte]));

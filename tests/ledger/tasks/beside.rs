@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orchestrator::digest::Digest;
 use orchestrator::id::TaskId;
-use orchestrator::log::{AppendError, Change, Expected, Head, Kind, Record, To};
+use orchestrator::log::{AppendError, Change, Expected, Head, Kind, Note, Record, To};
 
 use super::{Tested, append, begin, id, look, new, on_all, row};
 use crate::NOW;
@@ -16,6 +16,7 @@ on_all!(
     records_are_paged_and_the_longest_due_come_first,
     one_change_that_is_refused_undoes_the_whole_append,
     the_audit_chain_has_no_gaps_under_many_writers,
+    what_people_change_is_noted_with_it_or_not_at_all,
     an_erased_log_can_still_be_checked,
     blobs_are_kept_once_for_each_task,
 );
@@ -204,7 +205,11 @@ fn the_audit_chain_has_no_gaps_under_many_writers(at: Tested) {
                     if (usize::from(n) + round) % 2 == 0 {
                         both.reverse();
                     }
-                    append(&**log, id(n), None, &row("in_progress", None), &both).unwrap();
+                    if round % 3 == 2 {
+                        log.note(&noted(round), &both).unwrap();
+                    } else {
+                        append(&**log, id(n), None, &row("in_progress", None), &both).unwrap();
+                    }
                 }
             });
         }
@@ -230,6 +235,51 @@ fn the_audit_chain_has_no_gaps_under_many_writers(at: Tested) {
     }
     assert_eq!(at.log.links("beta", 0, 9).unwrap().len(), 1);
     assert_eq!(at.log.tenants().unwrap(), ["acme", "beta"]);
+}
+
+fn noted(n: usize) -> Note {
+    Note {
+        tenant: "acme".into(),
+        actor: "user:ana".into(),
+        kind: "standing.granted".into(),
+        at_ms: NOW + 7 - n as i64,
+        payload: format!("{{\"n\":{n}}}"),
+    }
+}
+
+fn what_people_change_is_noted_with_it_or_not_at_all(at: Tested) {
+    let log = &*at.log;
+    let task = begin(log, 1, 0);
+    let makes = |id: &str| {
+        let expected = Expected::Absent;
+        change(Kind::Standing, "acme", id, expected, to("{}", None))
+    };
+    log.note(&noted(0), &[makes("a")]).unwrap();
+    let refused = log.note(&noted(1), &[makes("b"), makes("a")]);
+    assert!(matches!(refused, Err(AppendError::Changed(Kind::Standing, id)) if id == "a"));
+    append(log, task, None, &row("in_progress", None), &[]).unwrap();
+    at.other().note(&noted(2), &[makes("c")]).unwrap();
+    let register = TaskId::of_register("acme");
+    let events = at.other().events(register, 0, 9).unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .map(|it| (it.seq, &*it.actor, it.payload.as_deref().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [(1, "user:ana", "{\"n\":0}"), (2, "user:ana", "{\"n\":2}")]
+    );
+    assert!(events[0].at_ms <= events[1].at_ms, "time never goes back");
+    let left = log.records(Kind::Standing, Some("acme"), "", 9).unwrap();
+    let left: Vec<_> = left.iter().map(|it| &*it.id).collect();
+    assert_eq!(left, ["a", "c"]);
+    let links = log.links("acme", 0, 9).unwrap();
+    let tasks: Vec<_> = links.iter().map(|it| it.task).collect();
+    assert_eq!(tasks, [task, register, task, register]);
+    assert!(log.task(register).unwrap().is_none(), "it is no task");
+    let report = orchestrator::audit::verify(log, "acme").unwrap();
+    assert!(report.ok && report.links == 4, "{report:?}");
+    assert_eq!((report.tasks, report.events), (1, 4));
 }
 
 fn an_erased_log_can_still_be_checked(at: Tested) {

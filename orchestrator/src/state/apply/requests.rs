@@ -138,6 +138,7 @@ impl State {
             settle,
             more,
             reason,
+            standing: _,
         } = event
         else {
             return Err(Wrong::Not("it is no decision"));
