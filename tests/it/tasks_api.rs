@@ -709,9 +709,10 @@ async fn one_caller_listens_to_so_many_streams_and_no_more() {
             .send(Method::GET, &path, &[("accept", "text/event-stream")], "");
         // A stream that is taken does not end; one that is refused is answered at once.
         let answer = tokio::time::timeout(Duration::from_millis(100), trial).await;
-        if let Ok(reply) = answer
-            && open.iter().all(|it| !it.is_finished())
-        {
+        let Ok(reply) = answer else { continue };
+        // All the others are in only when none of them is refused a while later.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if open.iter().all(|it| !it.is_finished()) {
             refused = reply.status;
             break;
         }
