@@ -58,11 +58,11 @@ pub(crate) async fn rounds(shared: Arc<Shared>, stop: CancellationToken) {
 pub(crate) fn round(shared: &Shared, elapsed: Duration) -> Result<(), meter::LedgerError> {
     let began = Instant::now();
     let elapsed_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-    let now = clock::now_ms();
+    let (now, asked_ms) = (clock::now_ms(), clock::machine_ms());
     let wants = shared.meter.wants(now, elapsed_ms);
     let leased = shared.ledger.lease(&wants, now)?;
     if let Some(ledgers) = leased.now_ms {
-        clock::follow(ledgers);
+        clock::follow(ledgers, asked_ms);
         shared.meter.trust(clock::now_ms());
     }
     let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
