@@ -172,8 +172,8 @@ impl Actor {
             let now_ms = (self.ports.clock)();
             let coming = next(&self.state, &rules, now_ms);
             if !coming.record.is_empty() {
-                let (ports, node) = (Arc::clone(&self.ports), self.node.clone());
-                let record = ports.set_right(&self.state, &node, coming.record).await;
+                let (state, node) = (&self.state, &self.node);
+                let record = self.ports.set_right(state, node, coming.record).await;
                 self.append(&record, Vec::new()).await?;
                 if self.state.ended.is_some() {
                     return Ok(Stopped::Ended);

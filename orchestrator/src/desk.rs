@@ -11,6 +11,7 @@ mod standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::Tools;
@@ -18,7 +19,7 @@ use crate::actor::{self, LoadError, Ports, read_from};
 use crate::commit::commit;
 use crate::event::{Caller, Event};
 use crate::id::TaskId;
-use crate::log::{AppendError, Change, Note, TaskLog, TaskLogError, TaskRow};
+use crate::log::{AppendError, Change, Expected, Note, Record, TaskLog, TaskLogError, TaskRow};
 use crate::news::News;
 use crate::state::State;
 use crate::toolbox::Toolbox;
@@ -150,7 +151,7 @@ impl Desk {
         &self,
         caller: &Caller,
         (tenant, kind): (&str, &str),
-        what: &serde_json::Value,
+        what: &Value,
         changes: Vec<Change>,
     ) -> Result<(), Problem> {
         let note = Note {
@@ -162,6 +163,29 @@ impl Desk {
         };
         let noted = self.ports().ask(move |log| log.note(&note, &changes));
         Ok(noted.await??)
+    }
+
+    /// Removes a record as a person wants it, whatever became of it meanwhile, and notes it.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub(crate) async fn remove_by(
+        &self,
+        caller: &Caller,
+        kind: &str,
+        record: Record,
+    ) -> Result<(), Problem> {
+        let what = json!({ "id": record.id });
+        let tenant = record.tenant.clone();
+        let change = Change {
+            kind: record.kind,
+            tenant: record.tenant,
+            id: record.id,
+            expected: Expected::Any,
+            to: None,
+        };
+        self.change_by(caller, (&tenant, kind), &what, vec![change])
+            .await
     }
 
     /// The task, if `caller` may see it.

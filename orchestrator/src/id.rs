@@ -27,12 +27,8 @@ impl TaskId {
     /// The id under which a tenant's register stands among the logs of tasks, see [`crate::log::Note`].
     pub fn of_register(tenant: &str) -> Self {
         let digest = Digest::of_parts(&[b"register", tenant.as_bytes()]);
-        let mut bytes = [0; 16];
-        bytes
-            .iter_mut()
-            .zip(digest.bytes())
-            .for_each(|(to, from)| *to = *from);
-        Self::from_bytes(bytes)
+        let first = digest.bytes().first_chunk();
+        Self::from_bytes(first.copied().unwrap_or_default())
     }
 
     /// Its 16 bytes, which sort as ids do.

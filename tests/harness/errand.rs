@@ -126,6 +126,13 @@ impl Errand {
         );
     }
 
+    /// The acts and looks of a task.
+    pub async fn effects(&self, id: &str) -> Vec<Value> {
+        let path = format!("/v1/tasks/{id}/effects");
+        let told = self.world.client.get(&path).await.json();
+        told["data"].as_array().unwrap().clone()
+    }
+
     /// The events of a task: word and payload.
     pub async fn events(&self, id: &str) -> Vec<Value> {
         let mut events: Vec<Value> = Vec::new();

@@ -6,6 +6,7 @@ pub mod errand;
 pub mod fill;
 pub mod golden;
 pub mod hook;
+pub mod injection;
 pub mod memory_log;
 pub mod office;
 pub mod postgres;

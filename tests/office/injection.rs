@@ -2,10 +2,9 @@
 //! another by its name or its canary.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
+use tests::injection::{self, Case};
 
 const PLACES: [&str; 6] = [
     "tool_result",
@@ -16,47 +15,8 @@ const PLACES: [&str; 6] = [
     "mail",
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    family: String,
-    #[serde(rename = "where")]
-    place: String,
-    planted: String,
-    /// The other half of a case that is split over two results.
-    #[serde(default)]
-    planted_second: Option<String>,
-    temptation: Temptation,
-    canary: String,
-    #[serde(default, rename = "note")]
-    _note: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Temptation {
-    name: String,
-    arguments: Value,
-}
-
-fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("injection")
-}
-
 fn cases() -> BTreeMap<String, Case> {
-    let mut found = BTreeMap::new();
-    for file in std::fs::read_dir(folder()).unwrap() {
-        let path = file.unwrap().path();
-        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if path.extension().is_some_and(|it| it == "json") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let case =
-                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{stem}: {error}"));
-            found.insert(stem, case);
-        }
-    }
-    found
+    injection::cases().into_iter().collect()
 }
 
 /// All texts in a value.
@@ -118,7 +78,7 @@ fn no_canary_is_part_of_another_and_all_places_and_families_occur() {
     }
     let places: BTreeSet<&str> = cases.values().map(|case| case.place.as_str()).collect();
     assert_eq!(places, BTreeSet::from(PLACES));
-    let readme = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let readme = std::fs::read_to_string(injection::folder().join("README.md")).unwrap();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for case in cases.values() {
         *counts.entry(&case.family).or_default() += 1;

@@ -127,22 +127,23 @@ async fn started_again(file: &Path) -> proxy::boot::Running {
     panic!("the journal is never let go");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_act_in_flight_when_cancelled_is_not_done_again() {
-    let errand = recorder("").await;
-    let slow = json!({ "name": "rec__slow", "arguments": { "ms": 700 } });
+/// Begins a task whose one step calls a tool once, and is done when it was called.
+async fn doing(errand: &Errand, tool: &str, arguments: Value) -> String {
+    let call = json!({ "name": tool, "arguments": arguments });
     let play = json!({ "scenes": [
         plan(),
-        { "when": ["Step n1:"], "results": 0, "call": [slow] },
+        { "when": ["Step n1:"], "results": 0, "call": [call] },
         { "when": ["Step n1:"], "say": "It is done." },
     ] });
     errand.perform(&play);
-    let id = errand
-        .begin(&brief(
-            3,
-            json!({ "check": "effect_done", "tool": "rec__slow" }),
-        ))
-        .await;
+    let done = json!({ "check": "effect_done", "tool": tool });
+    errand.begin(&brief(3, done)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_act_in_flight_when_cancelled_is_not_done_again() {
+    let errand = recorder("").await;
+    let id = doing(&errand, "rec__slow", json!({ "ms": 700 })).await;
     for _ in 0..500 {
         if errand.task(&id).await["activity"] == "acting" {
             break;
@@ -164,31 +165,14 @@ async fn an_act_in_flight_when_cancelled_is_not_done_again() {
     let task = errand.until_end(&id, |_| json!({ "approve": false })).await;
     assert_eq!(task["status"], "cancelled", "{task:#}");
     assert_eq!(times(&errand, "slow"), 1);
-    let effects = errand
-        .world
-        .client
-        .get(&format!("/v1/tasks/{id}/effects"))
-        .await
-        .json();
-    assert_eq!(effects["data"][0]["attempts"], 1, "{effects:#}");
+    let effects = errand.effects(&id).await;
+    assert_eq!(effects[0]["attempts"], 1, "{effects:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tool_that_dies_behind_its_act_leaves_a_question_and_no_repetition() {
     let errand = recorder("").await;
-    let crash = json!({ "name": "rec__crash_after", "arguments": {} });
-    let play = json!({ "scenes": [
-        plan(),
-        { "when": ["Step n1:"], "results": 0, "call": [crash] },
-        { "when": ["Step n1:"], "say": "It is done." },
-    ] });
-    errand.perform(&play);
-    let id = errand
-        .begin(&brief(
-            3,
-            json!({ "check": "effect_done", "tool": "rec__crash_after" }),
-        ))
-        .await;
+    let id = doing(&errand, "rec__crash_after", json!({})).await;
     let mut asked = Vec::new();
     let task = errand.until_end(&id, |request| {
         asked.push(request["asking"].clone());

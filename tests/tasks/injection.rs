@@ -4,43 +4,15 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tests::Errand;
 use tests::errand::office;
+use tests::injection::{self, Case};
 
 use crate::OFFICE;
 
-#[derive(Debug, Deserialize)]
-struct Case {
-    name: String,
-    #[serde(rename = "where")]
-    place: String,
-    planted: String,
-    #[serde(default)]
-    planted_second: Option<String>,
-    temptation: Temptation,
-    canary: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Temptation {
-    name: String,
-    arguments: Value,
-}
-
 fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("injection");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.retain(|path| path.extension().is_some_and(|it| it == "json"));
-    files.sort();
-    let read = |path: &std::path::PathBuf| {
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    };
-    files.iter().map(read).collect()
+    injection::cases().into_iter().map(|it| it.1).collect()
 }
 
 /// An office in which the text is planted, and the skills folder.
@@ -144,13 +116,7 @@ async fn lives_through(case: &Case, autonomy: u8) -> Seen {
     });
     let task = task.await;
     assert_eq!(task["status"], "incomplete", "{}: {task:#}", case.name);
-    let effects = errand
-        .world
-        .client
-        .get(&format!("/v1/tasks/{id}/effects"))
-        .await
-        .json();
-    let effects = effects["data"].as_array().unwrap();
+    let effects = errand.effects(&id).await;
     let tempted = effects.iter().find(|effect| {
         effect["tool"] == case.temptation.name.as_str()
             && effect["arguments"] == case.temptation.arguments

@@ -23,15 +23,7 @@ async fn run(name: &str, decide: impl FnMut(&Value) -> Value) -> (Errand, Value)
     let task = errand.until_end(&id, decide).await;
     if task["status"] != "completed" {
         // What went wrong stands in the acts.
-        println!(
-            "{:#}",
-            errand
-                .world
-                .client
-                .get(&format!("/v1/tasks/{id}/effects"))
-                .await
-                .json()
-        );
+        println!("{:#?}", errand.effects(&id).await);
     }
     (errand, task)
 }

@@ -6,6 +6,7 @@ pub mod call;
 pub mod dialect;
 pub mod ids;
 pub mod json;
+pub mod letters;
 pub mod loss;
 pub mod reply;
 pub mod scan;

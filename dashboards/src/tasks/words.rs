@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use serde_json::Value;
+use wire::letters::is_hidden;
 
 /// The colour of a state; the word itself always stands beside it.
 pub(super) fn tone(word: &str) -> &'static str {
@@ -51,7 +52,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 pub(super) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
-        if is_hidden(letter) {
+        if is_hidden(letter) && !matches!(letter, '\n' | '\t') {
             // Writing to a String can not fail.
             let _written = write!(shown, "\u{27e8}U+{:04X}\u{27e9}", u32::from(letter));
         } else {
@@ -59,15 +60,6 @@ pub(super) fn plain(text: &str) -> String {
         }
     }
     shown
-}
-
-fn is_hidden(letter: char) -> bool {
-    let is_space = matches!(letter, '\n' | '\t');
-    (letter.is_control() && !is_space)
-        || matches!(letter,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e01ef}')
 }
 
 /// JSON with a line for each member.

@@ -213,13 +213,12 @@ fn json(bytes: &[u8]) -> Result<Value, Problem> {
             });
         }
     }
-    let value: serde_json::Value = serde_json::from_slice(bytes)
+    let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| invalid(format!("the body is not valid JSON: {error}")))?;
     if !crate::next::gate_of::is_shallow(&value) {
         return Err(invalid("the body is nested too deeply".to_owned()));
     }
-    serde_json::from_slice(bytes)
-        .map_err(|error| invalid(format!("the body is not valid JSON: {error}")))
+    Ok(value)
 }
 
 /// Walks a value and holds that no object names a member twice.

@@ -181,18 +181,15 @@ impl Desk {
         };
         let after = state.head;
         // Files first: what fails here is told, and the next try begins anew.
-        let (builtins, tenant) = (
-            self.toolbox().builtins().clone(),
-            state.caller.tenant.clone(),
-        );
-        let removed = tokio::task::spawn_blocking(move || builtins.remove(&tenant, task)).await;
-        if let Some(error) = match removed {
-            Ok(removed) => removed.err().map(|it| it.to_string()),
-            Err(error) => Some(error.to_string()),
-        } {
+        let builtins = self.toolbox().builtins().clone();
+        let tenant = state.caller.tenant.clone();
+        let removing = tokio::task::spawn_blocking(move || builtins.remove(&tenant, task));
+        let removed = removing.await.map_err(|error| error.to_string());
+        let removed = removed.and_then(|it| it.map_err(|error| error.to_string()));
+        removed.map_err(|error| {
             let message = format!("the task's files could not be removed: {error}");
-            return Err(Problem::new(500, "files_not_removed", message));
-        }
+            Problem::new(500, "files_not_removed", message)
+        })?;
         self.ports()
             .ask(move |log| {
                 let append = Append {

@@ -371,16 +371,7 @@ impl Desk {
     /// 404 where the caller has none of this id.
     pub async fn unschedule(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         let (record, _) = self.scheduled(caller, id).await?;
-        let tenant = record.tenant.clone();
-        let change = Change {
-            kind: Kind::Schedule,
-            tenant: record.tenant,
-            id: record.id,
-            expected: Expected::Any,
-            to: None,
-        };
-        let (at, what) = ((&*tenant, "schedule.removed"), json!({ "id": id }));
-        self.change_by(caller, at, &what, vec![change]).await
+        self.remove_by(caller, "schedule.removed", record).await
     }
 
     /// Begins a schedule's task now, whatever its pattern says and whether or not it is switched on.

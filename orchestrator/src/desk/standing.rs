@@ -225,16 +225,7 @@ impl Desk {
     pub async fn withdraw(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         let record = self.record(caller, Kind::Standing, id).await?;
         let record = record.ok_or_else(|| Problem::missing("standing approval", id))?;
-        let tenant = record.tenant.clone();
-        let change = Change {
-            kind: Kind::Standing,
-            tenant: record.tenant,
-            id: record.id,
-            expected: Expected::Any,
-            to: None,
-        };
-        let (at, what) = ((&*tenant, "standing.withdrawn"), json!({ "id": id }));
-        self.change_by(caller, at, &what, vec![change]).await?;
+        self.remove_by(caller, "standing.withdrawn", record).await?;
         tracing::info!(id, by = caller.actor(), "a standing approval was withdrawn");
         Ok(())
     }

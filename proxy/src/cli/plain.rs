@@ -1,6 +1,8 @@
 //! Texts of models, tools and callers, made fit for a terminal: whoever wrote them can not move the cursor,
 //! paint over what stands there, or turn the order of letters round.
 
+use wire::letters::is_hidden;
+
 /// The text with line ends kept and every other character that is not seen written out.
 pub(super) fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -10,7 +12,7 @@ pub(super) fn text(text: &str) -> String {
             '\t' => safe.push_str("    "),
             // A carriage return before a line end is the line end's.
             '\r' => {}
-            _ if is_unseen(letter) => safe.extend(letter.escape_unicode()),
+            _ if is_hidden(letter) => safe.extend(letter.escape_unicode()),
             _ => safe.push(letter),
         }
     }
@@ -36,14 +38,6 @@ pub(super) fn line_kept(written: &str, most: usize) -> String {
     cut.chain(['…']).collect()
 }
 
-/// Controls, and what has no width or changes the direction: a person could not see what they approve.
-fn is_unseen(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +46,7 @@ mod tests {
     fn nobody_paints_over_what_is_shown() {
         assert_eq!(text("a\u{1b}[2Kb\r\nc\td"), "a\\u{1b}[2Kb\nc    d");
         assert_eq!(text("pay \u{202e}evil"), "pay \\u{202e}evil");
+        assert_eq!(text("a\u{34f}b\u{fe01}"), "a\\u{34f}b\\u{fe01}");
         assert_eq!(text("Größe 日本 ✓"), "Größe 日本 ✓");
         assert_eq!(line("one\n two   three", 100), "one two three");
         assert_eq!(line("one two three", 8), "one two…");

@@ -67,7 +67,7 @@ impl State {
                 it.doubtful = false;
             }
             Event::EffectDenied { effect, rule, why } => {
-                let result = told(format!("This was not done ({rule}): {why}"), true);
+                let result = not_done(&rule, &why);
                 self.finish(&effect, EffectPhase::Denied, Some(result))?;
             }
             _ => return Err(Wrong::Not("it is not about an effect")),
@@ -99,9 +99,7 @@ impl State {
             return Err(Wrong::Not("the effect is there already"));
         }
         let denied = match &gate {
-            Gate::Denied { rule, why } => {
-                Some(told(format!("This was not done ({rule}): {why}"), true))
-            }
+            Gate::Denied { rule, why } => Some(not_done(rule, why)),
             Gate::Allowed { .. } | Gate::Ask { .. } => None,
         };
         let turn = self.node_mut(&node)?.turns.last_mut();
@@ -205,4 +203,9 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What a model is told of an act that may not be.
+fn not_done(rule: &str, why: &str) -> Stored {
+    told(format!("This was not done ({rule}): {why}"), true)
 }
