@@ -1,20 +1,74 @@
 //! The one way out by HTTP: a service that is handed in, so that nothing here opens a connection by itself.
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
+use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use tower::BoxError;
 use tower::util::BoxCloneSyncService;
+
+use crate::tool::LATE;
+pub use crate::tool::Until;
 
 /// The body of an answer from outside.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Sends a request to wherever its URI points, and gives the answer once it has begun. Redirects are
-/// not followed. What never had a connection fails with [`NotConnected`].
-pub type Outbound = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+/// not followed. What never had a connection fails with [`NotConnected`], and what came too late to be
+/// sent whole with [`RanOut`].
+pub type Outbound = BoxCloneSyncService<Request<Sent>, Response<Body>, BoxError>;
+
+/// The body of a request. It is given out when the connection is there to be written to, and not after
+/// its lease ran out: whoever connects or waits for a connection may stand still for long.
+#[derive(Debug, Default)]
+pub struct Sent {
+    bytes: Option<Bytes>,
+    until: Option<Until>,
+}
+
+impl Sent {
+    /// Bytes that may leave until then, or at any time.
+    pub fn new(bytes: Bytes, until: Option<Until>) -> Self {
+        Self {
+            bytes: Some(bytes),
+            until,
+        }
+    }
+}
+
+impl http_body::Body for Sent {
+    type Data = Bytes;
+    type Error = RanOut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RanOut>>> {
+        if self.until.as_ref().is_some_and(Until::is_over) {
+            return Poll::Ready(Some(Err(RanOut)));
+        }
+        let left = self.bytes.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(left.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.bytes.as_ref().map_or(0, Bytes::len);
+        SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX))
+    }
+}
+
+/// A request was not sent, because another may have its task by now.
+#[derive(Debug, thiserror::Error)]
+#[error("{LATE}")]
+pub struct RanOut;
 
 /// No connection was there, so nobody has seen the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

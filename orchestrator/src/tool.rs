@@ -167,7 +167,7 @@ pub struct Probe {
 }
 
 /// What is said of a call that came too late to leave.
-const LATE: &str = "the lease on its task ran out before it was sent";
+pub(crate) const LATE: &str = "the lease on its task ran out before it was sent";
 
 /// Until when a call may leave. Afterwards another node may have its task, and may look for what it did or
 /// do it again, so that not a byte of it may go out any more.

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -16,7 +15,7 @@ use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, service_fn};
 
-use crate::assemble::outbound::{Body, NotConnected, Outbound, check, literal};
+use crate::assemble::outbound::{Body, NotConnected, Outbound, RanOut, Sent, check, literal};
 use crate::config::Upstream;
 use crate::upstream::{chain, pool};
 
@@ -27,7 +26,7 @@ use crate::upstream::{chain, pool};
 pub fn any(patience: &Upstream) -> Result<Outbound, String> {
     let client = pool(HttpConnector::new(), false, patience)?;
     Ok(BoxCloneSyncService::new(service_fn(
-        move |request: Request<Full<Bytes>>| {
+        move |request: Request<Sent>| {
             let client = client.clone();
             async move {
                 check(request.uri())?;
@@ -44,7 +43,7 @@ pub fn any(patience: &Upstream) -> Result<Outbound, String> {
 pub fn public_only(patience: &Upstream) -> Result<Outbound, String> {
     let client = pool(HttpConnector::new_with_resolver(Public), false, patience)?;
     Ok(BoxCloneSyncService::new(service_fn(
-        move |request: Request<Full<Bytes>>| {
+        move |request: Request<Sent>| {
             let client = client.clone();
             async move {
                 check(request.uri())?;
@@ -56,17 +55,23 @@ pub fn public_only(patience: &Upstream) -> Result<Outbound, String> {
 }
 
 async fn send<R>(
-    client: &Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>,
-    request: Request<Full<Bytes>>,
+    client: &Client<HttpsConnector<HttpConnector<R>>, Sent>,
+    request: Request<Sent>,
 ) -> Result<Response<Body>, BoxError>
 where
     HttpsConnector<HttpConnector<R>>: Connect + Clone + Send + Sync + 'static,
 {
     match client.request(request).await {
         Ok(answer) => Ok(answer.map(|body: Incoming| body.map_err(BoxError::from).boxed_unsync())),
+        Err(error) if ran_out(&error) => Err(RanOut.into()),
         Err(error) if error.is_connect() => Err(NotConnected(chain(&error)).into()),
         Err(error) => Err(chain(&error).into()),
     }
+}
+
+/// Whether a request's own body kept it back.
+fn ran_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |it| it.source()).any(<dyn std::error::Error>::is::<RanOut>)
 }
 
 /// An address that tasks may not reach.
@@ -164,7 +169,13 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use tokio::io::AsyncReadExt;
     use tower::ServiceExt;
+
+    use crate::assemble::outbound::Until;
 
     use super::*;
 
@@ -221,7 +232,7 @@ mod tests {
     }
 
     async fn refusal(outbound: Outbound, uri: &str) -> String {
-        let request = Request::builder().uri(uri).body(Full::default()).unwrap();
+        let request = Request::builder().uri(uri).body(Sent::default()).unwrap();
         let answer = outbound.oneshot(request).await;
         answer.err().map_or_else(String::new, |it| it.to_string())
     }
@@ -256,9 +267,32 @@ mod tests {
         drop(listener);
         let request = Request::builder()
             .uri(format!("http://{address}/"))
-            .body(Full::default())
+            .body(Sent::default())
             .unwrap();
         let error = any(&Upstream::default()).unwrap().oneshot(request).await;
         assert!(error.unwrap_err().is::<NotConnected>());
+    }
+    #[tokio::test]
+    async fn a_body_that_may_not_leave_any_more_never_makes_a_whole_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let until_ms = Arc::new(AtomicI64::new(9));
+        let until = Until::new(Arc::new(|| 5), Arc::clone(&until_ms));
+        let request = Request::post(format!("http://{address}/"))
+            .body(Sent::new("{\"call\": 1}".into(), Some(until)))
+            .unwrap();
+        let sending = any(&Upstream::default()).unwrap().oneshot(request);
+        let server = async {
+            // There is a connection, and the lease is lost before anything is written to it.
+            until_ms.store(0, Ordering::Relaxed);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).await.unwrap();
+            got
+        };
+        let (got, sent) = tokio::join!(server, sending);
+        assert!(sent.unwrap_err().is::<RanOut>());
+        let got = String::from_utf8(got).unwrap();
+        assert!(!got.contains("call"), "{got}");
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use super::files::arguments;
 use super::markup;
-use crate::outbound::{self, Outbound};
+use crate::outbound::{self, Outbound, Sent};
 use crate::tool::{Outcome, ToolResult};
 
 /// Redirects that are followed.
@@ -116,7 +116,7 @@ async fn follow(
             )
             .header(header::ACCEPT_ENCODING, "identity")
             .header(header::USER_AGENT, "pareto")
-            .body(Full::new(Bytes::new()))
+            .body(Sent::default())
             .map_err(|error| FetchError::Address(error.to_string()))?;
         let answer = outbound.clone().oneshot(request).await;
         let answer = answer.map_err(|error| FetchError::Unreached(error.to_string()))?;

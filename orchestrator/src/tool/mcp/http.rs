@@ -2,6 +2,7 @@
 //! put in here and nowhere else, so that no error or log line of the layers above can carry them.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
@@ -18,7 +19,7 @@ use sse_stream::{Sse, SseStream};
 use tower::ServiceExt;
 
 use super::lease;
-use crate::outbound::{Body, NotConnected, Outbound};
+use crate::outbound::{Body, NotConnected, Outbound, RanOut, Sent};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
@@ -47,11 +48,6 @@ fn failed(what: impl Into<String>) -> Failed {
     })
 }
 
-/// The lease on the task of a call ran out before it was sent.
-fn fenced() -> Failed {
-    StreamableHttpError::Io(std::io::Error::other(lease::RanOut))
-}
-
 /// The client of one server.
 #[derive(Debug, Clone)]
 pub(super) struct Web {
@@ -70,9 +66,10 @@ impl Web {
         uri: &str,
         session: Option<&str>,
         custom: HashMap<HeaderName, HeaderValue>,
-        body: Option<Bytes>,
+        body: Option<Sent>,
     ) -> Result<Response<Body>, Failed> {
-        let mut request = Request::new(Full::new(body.clone().unwrap_or_default()));
+        let has_body = body.is_some();
+        let mut request = Request::new(body.unwrap_or_default());
         *request.method_mut() = method;
         *request.uri_mut() = uri
             .parse()
@@ -84,7 +81,7 @@ impl Web {
             ACCEPT,
             HeaderValue::from_static("application/json, text/event-stream"),
         );
-        if body.is_some() {
+        if has_body {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         } else {
             headers.insert(ACCEPT, HeaderValue::from_static(EVENTS));
@@ -96,6 +93,9 @@ impl Web {
         }
         let answer = self.outbound.clone().oneshot(request).await;
         answer.map_err(|error| {
+            if error.is::<RanOut>() {
+                return StreamableHttpError::Io(io::Error::other(RanOut));
+            }
             StreamableHttpError::Client(HttpFailed {
                 is_harmless: error.is::<NotConnected>(),
                 what: error.to_string(),
@@ -129,12 +129,15 @@ impl StreamableHttpClient for Web {
         longest: usize,
     ) -> Result<StreamableHttpPostResponse, Failed> {
         let body = Bytes::from(serde_json::to_vec(&message)?);
-        if lease::until(&message).is_some_and(|it| it.is_over()) {
-            return Err(fenced());
-        }
         let had_session = session.is_some();
         let answer = self
-            .send(Method::POST, &uri, session.as_deref(), custom, Some(body))
+            .send(
+                Method::POST,
+                &uri,
+                session.as_deref(),
+                custom,
+                Some(Sent::new(body, lease::until(&message))),
+            )
             .await?;
         let status = answer.status();
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {

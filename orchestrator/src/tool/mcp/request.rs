@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::handler::{Question, Watch};
 use super::{http, lease};
+use crate::tool::LATE;
 
 /// How long the word that nobody waits any more may take. A server that hangs does not read it.
 const PARTING: Duration = Duration::from_secs(2);
@@ -147,7 +148,7 @@ fn read(error: ServiceError) -> Failed {
         ServiceError::TransportSend(error)
             if lease::ran_out(&*error.error) || http::ran_out(&*error.error) =>
         {
-            Failed::Fenced(lease::RanOut.to_string())
+            Failed::Fenced(LATE.to_owned())
         }
         ServiceError::TransportSend(error) if http::is_harmless(&*error.error) => {
             Failed::NotSent(error.error.to_string())

@@ -17,7 +17,6 @@ use rmcp::service::{
     ClientInitializeError, RoleClient, RunningService, RunningServiceCancellationToken,
 };
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, Peer, serve_client_with_lifecycle};
 use serde_json::Value;
@@ -117,8 +116,7 @@ impl Session {
                 what: format!("its command can not be started: {error}"),
                 may_be_old: false,
             })?;
-            let pipes = AsyncRwTransport::new(stdout, stdin).with_max_line_length(LONGEST_LINE);
-            let pipes = lease::Pipes(pipes);
+            let pipes = lease::Pipes::new(stdout, stdin, LONGEST_LINE);
             let greeted = serve_client_with_lifecycle(handler, pipes, style.mode());
             (greeted.boxed().await, Some(process))
         };
