@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use tower::BoxError;
 use tower::util::BoxCloneSyncService;
@@ -26,7 +27,7 @@ pub type Outbound = BoxCloneSyncService<Request<Sent>, Response<Body>, BoxError>
 /// its lease ran out: whoever connects or waits for a connection may stand still for long.
 #[derive(Debug, Default)]
 pub struct Sent {
-    bytes: Option<Bytes>,
+    bytes: Full<Bytes>,
     until: Option<Until>,
 }
 
@@ -34,7 +35,7 @@ impl Sent {
     /// Bytes that may leave until then, or at any time.
     pub fn new(bytes: Bytes, until: Option<Until>) -> Self {
         Self {
-            bytes: Some(bytes),
+            bytes: Full::new(bytes),
             until,
         }
     }
@@ -46,22 +47,21 @@ impl http_body::Body for Sent {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RanOut>>> {
-        if self.until.as_ref().is_some_and(Until::is_over) {
+        if !self.is_end_stream() && self.until.as_ref().is_some_and(Until::is_over) {
             return Poll::Ready(Some(Err(RanOut)));
         }
-        let left = self.bytes.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(left.map(|bytes| Ok(Frame::data(bytes))))
+        let left = Pin::new(&mut self.bytes).poll_frame(context);
+        left.map_err(|never| match never {})
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
+        self.bytes.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.bytes.as_ref().map_or(0, Bytes::len);
-        SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX))
+        self.bytes.size_hint()
     }
 }
 
@@ -121,7 +121,23 @@ pub fn literal(host: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use http_body_util::BodyExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_has_left_whole_ends_well_whatever_becomes_of_its_lease() {
+        let until_ms = Arc::new(AtomicI64::new(9));
+        let until = Until::new(Arc::new(|| 5), Arc::clone(&until_ms));
+        let mut body = Sent::new("all of it".into(), Some(until));
+        let first = body.frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "all of it");
+        until_ms.store(0, Ordering::Relaxed);
+        assert!(body.frame().await.is_none(), "it is out");
+    }
 
     #[test]
     fn plain_http_is_for_loopback_only() {

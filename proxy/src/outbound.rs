@@ -272,6 +272,7 @@ mod tests {
         let error = any(&Upstream::default()).unwrap().oneshot(request).await;
         assert!(error.unwrap_err().is::<NotConnected>());
     }
+
     #[tokio::test]
     async fn a_body_that_may_not_leave_any_more_never_makes_a_whole_request() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
