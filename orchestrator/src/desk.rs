@@ -143,16 +143,16 @@ impl Desk {
         Ok(self.ports().ask(move |log| log.change(&changes)).await??)
     }
 
-    /// Changes records as a person wants it, and notes in the tenant's register who did what.
+    /// Changes a record as a person wants it, and notes in the tenant's register who did what.
     ///
     /// # Errors
-    /// 409 `changed_meanwhile` where a record is not as it is expected.
+    /// 409 `changed_meanwhile` where the record is not as it is expected.
     pub(crate) async fn change_by(
         &self,
         caller: &Caller,
         (tenant, kind): (&str, &str),
         what: &Value,
-        changes: Vec<Change>,
+        change: Change,
     ) -> Result<(), Problem> {
         let note = Note {
             tenant: tenant.to_owned(),
@@ -161,7 +161,7 @@ impl Desk {
             at_ms: self.now_ms(),
             payload: what.to_string(),
         };
-        let noted = self.ports().ask(move |log| log.note(&note, &changes));
+        let noted = self.ports().ask(move |log| log.note(&note, &[change]));
         Ok(noted.await??)
     }
 
@@ -184,8 +184,7 @@ impl Desk {
             expected: Expected::Any,
             to: None,
         };
-        self.change_by(caller, (&tenant, kind), &what, vec![change])
-            .await
+        self.change_by(caller, (&tenant, kind), &what, change).await
     }
 
     /// The task, if `caller` may see it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use orchestrator::TaskId;
 use orchestrator::tool::config::PinPolicy;
 use orchestrator::tool::host::{AcceptError, State};
 use orchestrator::tool::{Class, Outcome, Tools, Verb};
@@ -53,6 +54,10 @@ async fn drift_by_schema(words: &[&str]) {
         .accept(SEND, withheld.now, "user:ada")
         .await
         .unwrap();
+    // Who did so stands in the register; what was taken on its first use, nobody did.
+    let noted = kit.log.events(TaskId::of_register(""), 0, 9).unwrap();
+    let noted: Vec<_> = noted.iter().map(|it| (&*it.kind, &*it.actor)).collect();
+    assert_eq!(noted, [("tool.accepted", "user:ada")]);
     let offer = kit.offer().await;
     assert_eq!((offer.tools.len(), offer.withheld.len()), (count, 0));
     done(kit.call("record_send", letter()).await);

@@ -78,9 +78,6 @@ pub(super) async fn tools(
                 AcceptError::Log(error) => error.into(),
             })?;
             tracing::info!(tool = name, pin = %said.pin, by, "a tool was accepted");
-            let what = json!({ "tool": name, "pin": said.pin });
-            let at = ("", "tool.accepted");
-            desk.change_by(&it.caller, at, &what, Vec::new()).await?;
             let accepted = json!({ "tool": name, "pin": said.pin, "state": State::Accepted });
             Ok(answer::json(200, &accepted))
         }

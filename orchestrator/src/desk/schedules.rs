@@ -239,9 +239,7 @@ impl Desk {
         };
         let change = kept.change(&caller.tenant, Expected::Absent, now_ms);
         let at = (&*caller.tenant, "schedule.made");
-        let made = self
-            .change_by(caller, at, &noted(&kept), vec![change])
-            .await;
+        let made = self.change_by(caller, at, &noted(&kept), change).await;
         made.map_err(|problem| match problem.code {
             "changed_meanwhile" => Problem {
                 status: 409,
@@ -353,10 +351,7 @@ impl Desk {
             self.check(&kept.caller, &kept.schedule).await?;
             let change = kept.change(&record.tenant, Expected::Version(record.version), now_ms);
             let at = (&*record.tenant, "schedule.changed");
-            match self
-                .change_by(caller, at, &noted(&kept), vec![change])
-                .await
-            {
+            match self.change_by(caller, at, &noted(&kept), change).await {
                 Ok(()) => return Ok(kept.shown(&record.tenant)),
                 Err(problem) if problem.code == "changed_meanwhile" => {}
                 Err(problem) => return Err(problem),

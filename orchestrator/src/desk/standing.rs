@@ -59,7 +59,7 @@ impl Desk {
             return Ok(shown);
         }
         let at = (&*caller.tenant, "standing.granted");
-        self.change_by(caller, at, &shown, vec![kept(caller, &standing)])
+        self.change_by(caller, at, &shown, kept(caller, &standing))
             .await?;
         tracing::info!(
             id = standing.id,

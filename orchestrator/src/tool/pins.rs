@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::Definition;
 use super::config::PinPolicy;
 use crate::digest::Digest;
-use crate::log::{AppendError, Change, Expected, Kind, Record, TaskLog, TaskLogError, To};
+use crate::log::{AppendError, Change, Expected, Kind, Note, Record, TaskLog, TaskLogError, To};
 
 /// For how long offers go by what was read before. Calls always read.
 const FRESH: Duration = Duration::from_secs(30);
 /// Records read at a time.
 const PAGE: u32 = 500;
+/// Who accepts what nobody has looked at.
+const FIRST_USE: &str = "first_use";
 /// Tries of a write against others who write the same.
 const TRIES: usize = 5;
 
@@ -106,7 +109,7 @@ impl Pins {
         }
     }
 
-    /// Accepts a definition, whatever was accepted before.
+    /// Accepts a definition, whatever was accepted before, and notes who did.
     pub(super) async fn accept(
         &self,
         definition: &Definition,
@@ -117,7 +120,7 @@ impl Pins {
                 Some((version, _)) => Expected::Version(version),
                 None => Expected::Absent,
             };
-            if self.write(definition, by, expected).await? {
+            if self.write(definition, Some(by), expected).await? {
                 return Ok(());
             }
         }
@@ -164,10 +167,7 @@ impl Pins {
 
     /// Accepts a definition if none was before.
     async fn first_use(&self, definition: &Definition) -> Result<Standing, TaskLogError> {
-        if self
-            .write(definition, "first_use", Expected::Absent)
-            .await?
-        {
+        if self.write(definition, None, Expected::Absent).await? {
             return Ok(Standing::Accepted);
         }
         // Somebody was faster, perhaps with another definition.
@@ -176,20 +176,21 @@ impl Pins {
         Ok(standing(pin.as_ref(), definition))
     }
 
-    /// Writes a pin; false where the record is not as expected.
+    /// Writes a pin, with a note in the register where it is a person's; false where the record is not as
+    /// expected.
     async fn write(
         &self,
         definition: &Definition,
-        by: &str,
+        by: Option<&str>,
         expected: Expected,
     ) -> Result<bool, TaskLogError> {
-        let (definition, by) = (definition.clone(), by.to_owned());
+        let (definition, by) = (definition.clone(), by.map(str::to_owned));
         let written = self.ask(move |log| {
             let pin = Pin {
                 pin: definition.pin(),
                 accepted_at_ms: log.now_ms()?,
                 definition,
-                by,
+                by: by.clone().unwrap_or_else(|| FIRST_USE.to_owned()),
             };
             let body = serde_json::to_string(&pin).map_err(|error| TaskLogError {
                 what: "write a pin",
@@ -206,7 +207,18 @@ impl Pins {
                     body,
                 }),
             };
-            match log.change(&[change]) {
+            let note = by.map(|actor| Note {
+                tenant: String::new(),
+                actor,
+                kind: "tool.accepted".to_owned(),
+                at_ms: pin.accepted_at_ms,
+                payload: json!({ "tool": pin.definition.name, "pin": pin.pin }).to_string(),
+            });
+            let written = match &note {
+                Some(note) => log.note(note, &[change]),
+                None => log.change(&[change]),
+            };
+            match written {
                 Ok(()) => Ok(Some(pin)),
                 Err(AppendError::Failed(error)) => Err(error),
                 Err(_) => Ok(None),
