@@ -130,14 +130,15 @@ pub(crate) fn label(headers: &HeaderMap) -> Result<&str, Refusal> {
     plain(headers, LABEL)
 }
 
-/// The regions that the caller keeps to, with commas between them; empty where it names none.
+/// The regions that the caller keeps to, which the header names with commas between them; empty: any.
 ///
 /// # Errors
 /// When they are no plain text, or the header is there and names none.
-pub(crate) fn regions(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let regions = plain(headers, REGIONS)?;
-    let names_any = regions.split(',').any(|name| !name.trim().is_empty());
-    if headers.contains_key(REGIONS) && !names_any {
+pub(crate) fn regions(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
+    let names = plain(headers, REGIONS)?.split(',').map(str::trim);
+    let named = names.filter(|name| !name.is_empty());
+    let regions: Vec<String> = named.map(str::to_owned).collect();
+    if headers.contains_key(REGIONS) && regions.is_empty() {
         let what = format!("header `{REGIONS}` names no region; write some, such as `eu,eea`");
         return Err(refusal::invalid(what));
     }

@@ -317,7 +317,7 @@ impl Deciding<'_> {
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let caller = Caller {
             label,
-            regions,
+            regions: &regions,
             step,
             asked: &self.inbound.scan.model,
             ..caller(self.subject, &header)
@@ -427,7 +427,7 @@ pub(crate) fn caller<'a>(
         user: &subject.user,
         workflow: &subject.workflow,
         label: "",
-        regions: "",
+        regions: &[],
         step: Step::default(),
         asked: "",
         header,

@@ -58,8 +58,8 @@ pub struct Caller<'a> {
     pub workflow: &'a str,
     /// The sensitivity label that the call bears; empty where it bears none.
     pub label: &'a str,
-    /// Regions that it may go to, with commas between them; empty where it may go to any.
-    pub regions: &'a str,
+    /// Regions that it may go to; empty: any.
+    pub regions: &'a [String],
     pub step: Step,
     /// What was written as `model`.
     pub asked: &'a str,
@@ -139,15 +139,6 @@ pub struct UnknownLabel {
     pub known: String,
 }
 
-/// The names in a list with commas.
-fn named(list: &str) -> Vec<String> {
-    let names = list.split(',').map(str::trim);
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 impl Rules {
     /// Rules over labels that go from the least to the most sensitive.
     pub fn new(rules: Vec<Rule>, labels: Vec<String>) -> Self {
@@ -161,7 +152,7 @@ impl Rules {
     pub fn judge(&self, caller: &Caller<'_>) -> Result<Ruling, UnknownLabel> {
         let mut ruling = Ruling {
             label: self.place(caller.label)?,
-            regions: named(caller.regions),
+            regions: caller.regions.to_vec(),
             ..Ruling::default()
         };
         for (place, rule) in self.rules.iter().enumerate() {
@@ -214,21 +205,18 @@ impl Rules {
         model: &Model,
         first_byte_ms: Option<u32>,
     ) -> Option<Barred> {
+        let region = model.region.as_deref().unwrap_or_default();
         for rule in ruling.applied.iter().filter_map(|it| self.rules.get(*it)) {
             let is_listed = |list: &[String]| list.iter().any(|it| fits(it, &model.name));
             if (!rule.allow.is_empty() && !is_listed(&rule.allow)) || is_listed(&rule.deny) {
                 return Some(Barred::Rule);
             }
-            let region = model.region.as_deref().unwrap_or_default();
             if !rule.regions.is_empty() && !rule.regions.iter().any(|it| fits(it, region)) {
                 return Some(Barred::Region);
             }
         }
-        if !ruling.regions.is_empty() {
-            let region = model.region.as_deref().unwrap_or_default();
-            if !ruling.regions.iter().any(|it| it == region) {
-                return Some(Barred::Region);
-            }
+        if !ruling.regions.is_empty() && !ruling.regions.iter().any(|it| it == region) {
+            return Some(Barred::Region);
         }
         // Where labels are in use, a model that has none may see the least sensitive calls alone.
         if ruling.label > model.label.unwrap_or(0) {
@@ -331,7 +319,7 @@ mod tests {
             user: "",
             workflow: "",
             label,
-            regions: "",
+            regions: &[],
             step: Step::Plan,
             asked: "auto",
             header,

@@ -64,6 +64,22 @@ async fn world(context: u32) -> World {
     world
 }
 
+/// A conversation that is too long for the small model goes on there under this header, and nothing of it
+/// goes to the fast tier.
+async fn stays_with_small(world: &World, header: (&str, &str)) {
+    let mut talk = long_talk(Tongue::Responses);
+    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
+    let body = talk.body("small").to_string();
+    let (path, post) = (Tongue::Responses.path(), http::Method::POST);
+    let reply = world.client.send(post, path, &[header], body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("x-pareto-model"), "small");
+    assert!(
+        world.fast.bill().is_empty(),
+        "nothing went to the fast tier"
+    );
+}
+
 /// The small model may see what is secret, the fast ones may not: the oldest turns are told by their first
 /// words rather than sent there.
 #[tokio::test(flavor = "multi_thread")]
@@ -73,18 +89,7 @@ async fn a_summary_goes_to_no_model_that_may_not_see_the_conversation() {
         text.replace("context = 32000", "context = 32000\nlabel = \"secret\"")
             + "[policy]\nlabels = [\"open\", \"secret\"]\n"
     });
-    let mut talk = long_talk(Tongue::Responses);
-    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
-    let headers = [("x-pareto-label", "secret")];
-    let body = talk.body("small").to_string();
-    let (path, post) = (Tongue::Responses.path(), http::Method::POST);
-    let reply = world.client.send(post, path, &headers, body).await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(reply.header("x-pareto-model"), "small");
-    assert!(
-        world.fast.bill().is_empty(),
-        "nothing went to the fast tier"
-    );
+    stays_with_small(&world, ("x-pareto-label", "secret")).await;
 }
 
 /// Nor does what must stay in a region leave it by way of a summary.
@@ -97,15 +102,7 @@ async fn a_summary_stays_in_the_regions_that_the_caller_keeps_to() {
             "name = \"small\"\nregion = \"eu\"\ndialect",
         )
     });
-    let mut talk = long_talk(Tongue::Responses);
-    talk.say("user", "And now? <<script {\"say\":\"Now this.\"}>>");
-    let headers = [("x-pareto-residency", "eu")];
-    let body = talk.body("small").to_string();
-    let (path, post) = (Tongue::Responses.path(), http::Method::POST);
-    let reply = world.client.send(post, path, &headers, body).await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(reply.header("x-pareto-model"), "small");
-    assert!(world.fast.bill().is_empty(), "nothing left the region");
+    stays_with_small(&world, ("x-pareto-residency", "eu")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

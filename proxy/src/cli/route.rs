@@ -249,7 +249,7 @@ impl Route {
             user: "",
             workflow: &self.workflow,
             label: &self.label,
-            regions: "",
+            regions: &[],
             step,
             asked: "auto",
             header: &header,

@@ -165,7 +165,7 @@ fn rules_decide_before_the_score() {
         user: "",
         workflow: "",
         label: "",
-        regions: "",
+        regions: &[],
         step: Step::Chat,
         asked,
         header: &|_| None,
