@@ -26,6 +26,15 @@ impl RequestId {
         i64::try_from(u128::from_be_bytes(self.bytes()) >> 80).unwrap_or(i64::MAX)
     }
 
+    /// The id as it is written, for headers.
+    pub fn text(&self) -> [u8; 36] {
+        let mut text = *b"req_00000000000000000000000000000000";
+        if let Some(hex) = text.get_mut(4..) {
+            self.0.as_simple().encode_lower(hex);
+        }
+        text
+    }
+
     /// The id stored as these 16 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))

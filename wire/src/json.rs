@@ -94,6 +94,39 @@ pub fn unescape(raw: &str, mut push: impl FnMut(char) -> bool) {
     }
 }
 
+/// Writes the escaped text `raw` without its escapes to `room`, as far as it fits on a character
+/// boundary: how many bytes that is, and whether it is all of it.
+pub fn unescape_into(raw: &[u8], room: &mut [u8]) -> (usize, bool) {
+    // No character needs more than twelve bytes: a long text is not looked at beyond what can fit.
+    let most = room.len().saturating_mul(12).saturating_add(12);
+    let piece = raw.get(..most).unwrap_or(raw);
+    let mut rest = piece.utf8_chunks().next().map_or("", |it| it.valid());
+    let mut filled = 0;
+    loop {
+        let run = memchr::memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
+        let left = room.len() - filled;
+        let fits = rest.floor_char_boundary(run.min(left));
+        let (plain, behind) = rest.split_at(fits);
+        if let Some(place) = room.get_mut(filled..filled + fits) {
+            place.copy_from_slice(plain.as_bytes());
+        }
+        filled += fits;
+        if fits < run {
+            return (filled, false);
+        }
+        let mut chars = behind.chars();
+        if chars.next().is_none() {
+            return (filled, piece.len() == raw.len());
+        }
+        let c = escaped_char(&mut chars);
+        let Some(place) = room.get_mut(filled..filled + c.len_utf8()) else {
+            return (filled, false);
+        };
+        filled += c.encode_utf8(place).len();
+        rest = chars.as_str();
+    }
+}
+
 /// The escaped text `raw` without its escapes.
 pub fn unescaped(raw: &str) -> Cow<'_, str> {
     let escaped = raw.contains('\\');
@@ -411,9 +444,19 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character, eight at a time:
-/// most strings of a call are too short for a call into a vectorised search to pay.
+/// How many bytes come before the first quote, backslash or control character. Long strings go by
+/// in blocks that the compiler looks at with vectors, what is left eight bytes at a time.
 fn plain(bytes: &[u8]) -> usize {
+    let special =
+        |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+    let (blocks, _) = bytes.as_chunks::<32>();
+    let is_plain = |block: &&[u8; 32]| block.iter().fold(0, |any, byte| any | special(*byte)) == 0;
+    let passed = 32 * blocks.iter().take_while(is_plain).count();
+    passed + plain_words(bytes.get(passed..).unwrap_or_default())
+}
+
+/// The same, eight bytes at a time.
+fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES << 7;
     let (words, rest) = bytes.as_chunks::<8>();

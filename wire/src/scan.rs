@@ -196,21 +196,20 @@ impl Scan {
     /// The last user text, unescaped into `buffer` as far as it fits on a character boundary; the
     /// parts of a multi-part message are joined by line breaks.
     pub fn prompt<'b>(&self, body: &[u8], buffer: &'b mut [u8]) -> &'b str {
-        let (mut filled, mut full) = (0, false);
+        let mut filled = 0;
         for (index, at) in self.prompt_at.iter().enumerate() {
-            let mut put = |c: char| {
-                let room = buffer.get_mut(filled..filled + c.len_utf8());
-                full |= room.is_none();
-                filled += room.map_or(0, |room| c.encode_utf8(room).len());
-                !full
+            let room = buffer.get_mut(filled..).unwrap_or_default();
+            let (room, line) = match room.split_first_mut() {
+                Some((first, rest)) if index > 0 => {
+                    *first = b'\n';
+                    (rest, 1)
+                }
+                _ => (room, 0),
             };
-            let raw = body
-                .get(at.clone())
-                .and_then(|raw| std::str::from_utf8(raw).ok());
-            if index == 0 || put('\n') {
-                json::unescape(raw.unwrap_or_default(), &mut put);
-            }
-            if full {
+            let raw = body.get(at.clone()).unwrap_or_default();
+            let (written, whole) = json::unescape_into(raw, room);
+            filled += line + written;
+            if !whole {
                 break;
             }
         }

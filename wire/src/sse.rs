@@ -119,7 +119,14 @@ pub fn name(event: &[u8]) -> Option<&[u8]> {
 }
 
 fn fields<'a>(event: &'a [u8], label: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
+    let mut rest = Some(event);
+    let lines = std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr2(b'\n', b'\r', text);
+        let (line, behind) = text.split_at(end.unwrap_or(text.len()));
+        rest = end.and_then(|_| behind.get(1..));
+        Some(line)
+    });
     lines.filter_map(move |line| {
         let value = line.strip_prefix(label)?;
         Some(value.strip_prefix(b" ").unwrap_or(value))

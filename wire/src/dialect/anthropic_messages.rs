@@ -8,7 +8,9 @@ mod schema;
 mod thinking;
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use super::{
@@ -97,9 +99,12 @@ impl Dialect for AnthropicMessages {
     }
 
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        let mut seals = strings_behind(answer, "\"signature\"");
-        if memchr::memmem::find(answer, b"redacted_thinking").is_some() {
-            seals.extend(strings_behind(answer, "\"data\""));
+        static NAMES: LazyLock<[Finder<'static>; 3]> =
+            LazyLock::new(|| ["\"signature\"", "redacted_thinking", "\"data\""].map(Finder::new));
+        let [signature, redacted, data] = &*NAMES;
+        let mut seals = strings_behind(answer, signature);
+        if redacted.find(answer).is_some() {
+            seals.extend(strings_behind(answer, data));
         }
         seals
     }

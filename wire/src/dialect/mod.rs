@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use crate::call::Call;
@@ -107,6 +108,11 @@ pub trait Dialect: Sync + Send + fmt::Debug {
 
     /// The usage that a whole reply reports.
     fn usage(&self, reply: &[u8]) -> Option<Usage>;
+
+    /// What a reply says that came in one piece; `None` where it is no JSON object.
+    fn facts(&self, reply: &[u8]) -> Option<Facts> {
+        is_object(reply).then(|| Facts::of_reply(self.usage(reply)))
+    }
 
     /// Reads a call whole. What it does not know is kept, never refused.
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError>;
@@ -334,8 +340,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What a reply says that came in one piece.
-    pub fn of_reply(usage: Option<Usage>) -> Self {
+    /// What is known of a reply that came in one piece.
+    fn of_reply(usage: Option<Usage>) -> Self {
         Self {
             usage,
             finished: true,
@@ -490,15 +496,14 @@ pub fn told(body: &[u8]) -> String {
 
 /// The strings that `json` has under each `name`, which is given with its quotes: those are plain, so it
 /// is never found inside another string. Servers that indent their answers put spaces behind it.
-fn strings_behind(json: &[u8], name: &str) -> Vec<String> {
+fn strings_behind(json: &[u8], name: &Finder<'_>) -> Vec<String> {
     let text_at = |at: usize| {
-        let rest = json.get(at + name.len()..)?.trim_ascii_start();
+        let rest = json.get(at + name.needle().len()..)?.trim_ascii_start();
         let rest = rest.strip_prefix(b":")?.trim_ascii_start();
         let mut texts = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
         texts.next()?.ok().filter(|text| !text.is_empty())
     };
-    let found = memchr::memmem::find_iter(json, name);
-    found.filter_map(text_at).collect()
+    name.find_iter(json).filter_map(text_at).collect()
 }
 
 /// The names under which a tool may be known where its own is too long.
@@ -515,8 +520,8 @@ fn is_json(data: &[u8]) -> bool {
 
 /// Whether `body` is one whole JSON object.
 pub fn is_object(body: &[u8]) -> bool {
-    let is_object = Scanner::new(body).is_ok_and(|mut scanner| scanner.peek() == Ok(Kind::Object));
-    is_object && is_json(body)
+    let first = body.trim_ascii_start().first();
+    first == Some(&b'{') && is_json(body)
 }
 
 /// The `type` that an event's data carries; empty where it carries none.

@@ -6,6 +6,7 @@ mod read;
 mod reply;
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
-    counts, insert, is_json, model_and_cap, schemas, strings_behind,
+    counts, insert, is_json, is_object, model_and_cap, schemas, strings_behind,
 };
 use crate::call::Call;
 use crate::json::{JsonError, Kind, Scanner, quote};
@@ -90,6 +91,14 @@ impl Dialect for OpenAiChat {
         usage_of(reply)
     }
 
+    fn facts(&self, reply: &[u8]) -> Option<Facts> {
+        // One walk says both, but for what is JSON and yet no answer.
+        match chunk(reply) {
+            Ok(chunk) => Some(Facts::of_reply(chunk.usage)),
+            Err(_) => is_object(reply).then(|| Facts::of_reply(None)),
+        }
+    }
+
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
         call::decode(body)
     }
@@ -112,9 +121,10 @@ impl Dialect for OpenAiChat {
 
     /// Reasoning has no signature here; the text itself is what comes back.
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        let names = ["\"reasoning_content\"", "\"reasoning\""];
+        static NAMES: LazyLock<[Finder<'static>; 2]> =
+            LazyLock::new(|| ["\"reasoning_content\"", "\"reasoning\""].map(Finder::new));
+        let names = NAMES.iter();
         names
-            .iter()
             .flat_map(|name| strings_behind(answer, name))
             .collect()
     }

@@ -7,6 +7,9 @@ pub mod made;
 mod read;
 mod write;
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use super::{
@@ -116,9 +119,12 @@ impl Dialect for OpenAiResponses {
     }
 
     fn seals(&self, answer: &[u8]) -> Vec<String> {
-        let mut seals = strings_behind(answer, "\"encrypted_content\"");
+        static NAMES: LazyLock<[Finder<'static>; 2]> =
+            LazyLock::new(|| ["\"encrypted_content\"", "\"id\""].map(Finder::new));
+        let [encrypted, id] = &*NAMES;
+        let mut seals = strings_behind(answer, encrypted);
         // Reasoning that its origin keeps goes by its id alone.
-        let ids = strings_behind(answer, "\"id\"");
+        let ids = strings_behind(answer, id);
         seals.extend(ids.into_iter().filter(|id| id.starts_with(REASONING_ID)));
         seals
     }
