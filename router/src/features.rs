@@ -38,17 +38,16 @@ impl Features<'_> {
     /// there must not matter, but how long it is may.
     pub fn walk(&self, mut bucket: impl FnMut(u32, Gram)) -> Dense {
         let text = truncated(self.text).as_bytes();
+        let kinds = Kinds::of(text);
         let mut counts = Counts::default();
         let mut seen = Seen([0; SEEN]);
         let (mut previous, mut at) = (SEED, 0);
-        while at < text.len() {
-            let byte = text.get(at).copied().unwrap_or(0);
+        while let Some(byte) = text.get(at).copied() {
             if byte == b' ' {
                 at += 1;
                 continue;
             }
-            let token = if byte >= 0x80 || byte.is_ascii_alphanumeric() {
-                let word = Word::at(text, at);
+            let token = if let Some(word) = kinds.word_at(at) {
                 counts.word(text, at, &word);
                 at += word.length;
                 counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, &mut bucket));
@@ -97,13 +96,22 @@ struct Word {
     /// Over its folded bytes.
     hash: u64,
     length: usize,
-    digits: u32,
-    capitals: u32,
-    /// Bytes of longer characters.
-    high: u32,
-    /// The first byte is a capital.
-    begins_capital: bool,
+    /// Not all of it are small letters.
+    is_marked: bool,
     class: u8,
+}
+
+/// One bit for each byte of a text, and a word of none behind them.
+type Mask = [u64; BLOCKS + 1];
+
+const BLOCKS: usize = MOST_BYTES / 64;
+
+/// Which bytes of a text are of words, and the text with letter case folded and nines for digits.
+struct Kinds {
+    folded: [u8; MOST_BYTES + 8],
+    words: Mask,
+    /// Bytes of words that are no small letters.
+    marked: Mask,
 }
 
 /// The top bit of each of eight bytes.
@@ -115,55 +123,133 @@ const fn at_least(x: u64, least: u8) -> u64 {
     (x + (0x80 - least as u64) * ONES) & TOPS
 }
 
-impl Word {
-    /// The word that begins at `at`, eight bytes at a time.
+/// The top bits of eight bytes as eight bits, the first byte's lowest.
+const fn gathered(tops: u64) -> u64 {
+    ((tops & TOPS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// The top bits of those of eight bytes that are letters, small or not, digits, or beyond ASCII.
+struct Tops {
+    capital: u64,
+    small: u64,
+    digit: u64,
+    high: u64,
+}
+
+impl Tops {
     #[inline]
-    fn at(text: &[u8], at: usize) -> Self {
-        let mut word = Self {
-            hash: SEED,
-            length: 0,
-            digits: 0,
-            capitals: 0,
-            high: 0,
-            begins_capital: false,
-            class: 0,
+    const fn of(chunk: u64) -> Self {
+        let (high, low) = (chunk & TOPS, chunk & !TOPS);
+        Self {
+            capital: at_least(low, b'A') & !at_least(low, b'Z' + 1) & !high,
+            small: at_least(low, b'a') & !at_least(low, b'z' + 1) & !high,
+            digit: at_least(low, b'0') & !at_least(low, b'9' + 1) & !high,
+            high,
+        }
+    }
+}
+
+/// The 64 bits of `mask` from `at` on, which lies inside the text.
+#[inline]
+fn window(mask: &Mask, at: usize) -> u64 {
+    let (block, bit) = ((at / 64) % BLOCKS, at % 64);
+    let low = mask.get(block).copied().unwrap_or(0);
+    let high = mask.get(block + 1).copied().unwrap_or(0);
+    (low >> bit) | ((high << 1) << (63 - bit))
+}
+
+impl Kinds {
+    /// Looks at `text`, which has at most [`MOST_BYTES`], eight bytes at a time.
+    fn of(text: &[u8]) -> Self {
+        let mut kinds = Self {
+            folded: [0; MOST_BYTES + 8],
+            words: [0; BLOCKS + 1],
+            marked: [0; BLOCKS + 1],
         };
+        let folded = kinds.folded.chunks_exact_mut(64);
+        let masks = kinds.words.iter_mut().zip(&mut kinds.marked);
+        for ((bytes, (words, marked)), folded) in text.chunks(64).zip(masks).zip(folded) {
+            let to = folded.chunks_exact_mut(8);
+            for (place, (to, at)) in to.zip((0..bytes.len()).step_by(8)).enumerate() {
+                let chunk = eight(bytes, at);
+                let Tops {
+                    capital,
+                    small,
+                    digit,
+                    high,
+                } = Tops::of(chunk);
+                let nines = (digit >> 7) * 0xff;
+                let fold = ((chunk | (capital >> 2)) & !nines) | (nines & (0x39 * ONES));
+                to.copy_from_slice(&fold.to_le_bytes());
+                let others = capital | digit | high;
+                *words |= gathered(small | others) << (8 * place);
+                *marked |= gathered(others) << (8 * place);
+            }
+        }
+        kinds
+    }
+
+    /// The word that begins at `at`, where one does.
+    #[inline]
+    fn word_at(&self, at: usize) -> Option<Word> {
+        let (mut length, mut is_marked) = (0, false);
         loop {
-            let chunk = eight(text, at + word.length);
-            let high = chunk & TOPS;
-            let low = chunk & !TOPS;
-            let capital = at_least(low, b'A') & !at_least(low, b'Z' + 1) & !high;
-            let small = at_least(low, b'a') & !at_least(low, b'z' + 1) & !high;
-            let digit = at_least(low, b'0') & !at_least(low, b'9' + 1) & !high;
-            let stops = !(capital | small | digit | high) & TOPS;
-            let taken = stops.trailing_zeros() / 8;
-            if taken == 0 {
-                break;
-            }
-            let inside = u64::MAX >> (64 - 8 * taken);
-            let nines = (digit >> 7) * 0xff;
-            let folded = ((chunk | (capital >> 2)) & !nines) | (nines & (0x39 * ONES));
-            if word.length == 0 {
-                word.begins_capital = capital & 0x80 != 0;
-            }
-            word.hash = mix(word.hash, folded & inside);
-            // Most words have none of them, and counting bits takes many instructions.
-            if (digit | capital | high) & inside != 0 {
-                word.digits += (digit & inside).count_ones();
-                word.capitals += (capital & inside).count_ones();
-                word.high += (high & inside).count_ones();
-            }
-            word.length += taken as usize;
-            if taken < 8 {
+            let from = at + length;
+            let run = (!window(&self.words, from)).trailing_zeros();
+            let inside = u64::MAX.checked_shr(64 - run).unwrap_or(0);
+            is_marked |= window(&self.marked, from) & inside != 0;
+            length += run as usize;
+            if run < 64 || from + 64 >= MOST_BYTES {
                 break;
             }
         }
-        word.class = class(word.hash);
-        word
+        if length == 0 {
+            return None;
+        }
+        let mut hash = SEED;
+        let (mut from, end) = (at, at + length);
+        while end - from >= 8 {
+            hash = mix(hash, eight(&self.folded, from));
+            from += 8;
+        }
+        if from < end {
+            let inside = u64::MAX >> (64 - 8 * (end - from));
+            hash = mix(hash, eight(&self.folded, from) & inside);
+        }
+        Some(Word {
+            hash,
+            length,
+            is_marked,
+            class: class(hash),
+        })
     }
+}
 
-    fn is_number(&self) -> bool {
-        self.length == self.digits as usize
+/// What a word has that most have not.
+#[derive(Default)]
+struct Marks {
+    digits: u32,
+    capitals: u32,
+    /// Bytes of longer characters.
+    high: u32,
+    /// The first byte is a capital.
+    begins_capital: bool,
+}
+
+impl Marks {
+    /// The marks of `word`.
+    fn of(word: &[u8]) -> Self {
+        let mut marks = Self {
+            begins_capital: word.first().is_some_and(u8::is_ascii_uppercase),
+            ..Self::default()
+        };
+        for at in (0..word.len()).step_by(8) {
+            let tops = Tops::of(eight(word, at));
+            marks.digits += tops.digit.count_ones();
+            marks.capitals += tops.capital.count_ones();
+            marks.high += tops.high.count_ones();
+        }
+        marks
     }
 }
 

@@ -67,15 +67,12 @@ pub fn version() -> String {
 
 /// What the trees see of a call.
 fn seen(header: &Header, features: &Features<'_>) -> [f32; INPUTS] {
-    let mut lanes = Lanes::default();
-    let mut rare = Rarity::default();
-    let dense = features.walk(|bucket, gram| {
-        let row = weights::row(WEIGHTS, bucket);
-        lanes.add(row);
-        if gram == Gram::Word {
-            rare.add(row.to_le_bytes()[HEADS]);
-        }
-    });
+    let mut rows = Rows::default();
+    let dense = features.walk(|bucket, gram| rows.put(bucket, gram));
+    rows.empty();
+    let Rows {
+        mut lanes, rare, ..
+    } = rows;
     let sums = lanes.sums();
     let mut said = header.bias;
     #[expect(
@@ -151,6 +148,54 @@ impl Rarity {
     #[expect(clippy::cast_precision_loss, reason = "at most 2,048 words")]
     fn share(self) -> f32 {
         self.rare as f32 / self.words.max(1) as f32
+    }
+}
+
+/// Rows that are still to be added: they lie all over the weights, and wait for each other less when
+/// nothing else is done between them.
+struct Rows {
+    /// Twice a bucket's number, and one more for a word's.
+    waiting: [u32; WAITING],
+    filled: usize,
+    lanes: Lanes,
+    rare: Rarity,
+}
+
+const WAITING: usize = 256;
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            waiting: [0; WAITING],
+            filled: 0,
+            lanes: Lanes::default(),
+            rare: Rarity::default(),
+        }
+    }
+}
+
+impl Rows {
+    #[inline]
+    fn put(&mut self, bucket: u32, gram: Gram) {
+        if let Some(slot) = self.waiting.get_mut(self.filled) {
+            *slot = bucket << 1 | u32::from(gram == Gram::Word);
+        }
+        self.filled += 1;
+        if self.filled == WAITING {
+            self.empty();
+        }
+    }
+
+    /// Adds what waits.
+    fn empty(&mut self) {
+        for waiting in self.waiting.get(..self.filled).unwrap_or_default() {
+            let row = weights::row(WEIGHTS, waiting >> 1);
+            self.lanes.add(row);
+            if waiting & 1 == 1 {
+                self.rare.add(row.to_le_bytes()[HEADS]);
+            }
+        }
+        self.filled = 0;
     }
 }
 

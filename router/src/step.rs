@@ -7,7 +7,8 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Match, MatchKind, packed};
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 use wire::Shape;
 
@@ -116,9 +117,7 @@ impl Step {
 
 /// Bytes of what the user says, without the reminders that a client puts before it.
 fn own_words(shape: &Shape, text: &str) -> u32 {
-    let reminded = memchr::memmem::rfind(text.as_bytes(), REMINDED);
-    let reminded = reminded.map_or(0, |at| at + REMINDED.len());
-    let reminded = u32::try_from(reminded).unwrap_or(u32::MAX);
+    let reminded = u32::try_from(behind_reminders(text.as_bytes())).unwrap_or(u32::MAX);
     shape.prompt_bytes.saturating_sub(reminded)
 }
 
@@ -203,11 +202,21 @@ const PHRASES: [(&str, Step, bool); 40] = [
     ("traceback (most recent call last)", Step::Repair, false),
 ];
 
+/// Finds phrases in small letters by vectors, on machines that have them.
+static QUICK: LazyLock<Option<packed::Searcher>> = LazyLock::new(|| {
+    let mut builder = packed::Config::new()
+        .match_kind(packed::MatchKind::LeftmostLongest)
+        .builder();
+    builder.extend(PHRASES.iter().map(|(phrase, ..)| phrase));
+    builder.build()
+});
 static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
         .match_kind(MatchKind::LeftmostLongest)
         .kind(Some(AhoCorasickKind::DFA))
+        // Its candidates are everywhere in plain text.
+        .prefilter(false)
         .build(PHRASES.iter().map(|(phrase, ..)| phrase))
         .ok()
 });
@@ -222,25 +231,34 @@ fn said(text: &str, which: Said) -> Option<Step> {
 
 fn phrase(text: &[u8], which: Said) -> Option<Step> {
     // Clients put reminders before the user's words; what they know to say counts there too.
-    let own = memchr::memmem::rfind(text, REMINDED).map_or(0, |at| at + REMINDED.len());
+    let own = behind_reminders(text);
     let inside = |at: Option<usize>| {
         let byte = at.and_then(|at| text.get(at));
         byte.is_some_and(u8::is_ascii_alphanumeric)
     };
-    for found in SEARCH.as_ref()?.find_iter(text) {
-        let Some((_, step, known)) = PHRASES.get(found.pattern().as_usize()) else {
-            continue;
-        };
+    let step = |found: Match| {
+        let (_, step, known) = PHRASES.get(found.pattern().as_usize())?;
         let word = !inside(found.start().checked_sub(1)) && !inside(Some(found.end()));
         let counts = *known || (which == Said::Any && found.start() >= own);
-        if word && counts {
-            return Some(*step);
-        }
+        (word && counts).then_some(*step)
+    };
+    let mut small = [0; HEAD];
+    if let (Some(quick), Some(small)) = (&*QUICK, small.get_mut(..text.len())) {
+        small.copy_from_slice(text);
+        small.make_ascii_lowercase();
+        return quick.find_iter(&*small).find_map(step);
     }
-    None
+    SEARCH.as_ref()?.find_iter(text).find_map(step)
 }
 
 const REMINDED: &[u8] = b"</system-reminder>";
+static REMINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(REMINDED));
+
+/// Where the user's own words begin: behind the last reminder. Most texts have none.
+fn behind_reminders(text: &[u8]) -> usize {
+    let ends = REMINDER.find_iter(text).last();
+    ends.map_or(0, |at| at + REMINDED.len())
+}
 
 /// `[routing] step`: what a step adds to the score, in log-odds; above zero leans to deep. One is a factor
 /// of 2.7 on the odds.

@@ -3,8 +3,8 @@
 
 use wire::Shape;
 
-use super::Word;
 use super::classes::CLASSES;
+use super::{Marks, Word};
 
 /// How many counts there are.
 pub const DENSE: usize = 121;
@@ -22,15 +22,16 @@ pub(super) struct Counts {
     /// Different words, by their hash.
     pub(super) different: u32,
     words: u32,
-    letters: u32,
+    /// Bytes of words.
+    bytes: u32,
     digits: u32,
     capitals: u32,
     high: u32,
     capital_words: u32,
     /// Capitalised words inside a sentence.
     names: u32,
-    /// Words of one letter, up to three, from seven and from ten bytes on.
-    lengths: [u32; 4],
+    /// Words by their bytes, those of ten and more together.
+    lengths: [u32; 11],
     longest_word: u32,
     numbers: u32,
     /// Numbers of one digit, of three and more, and behind a decimal point.
@@ -91,13 +92,13 @@ impl Default for Counts {
             classes: [0; CLASSES],
             different: 0,
             words: 0,
-            letters: 0,
+            bytes: 0,
             digits: 0,
             capitals: 0,
             high: 0,
             capital_words: 0,
             names: 0,
-            lengths: [0; 4],
+            lengths: [0; 11],
             longest_word: 0,
             numbers: 0,
             number_kinds: [0; 3],
@@ -115,38 +116,48 @@ impl Default for Counts {
 
 impl Counts {
     /// Counts the word that stands at `at`.
+    #[inline]
     pub(super) fn word(&mut self, text: &[u8], at: usize, word: &Word) {
         let length = short(word.length);
-        let end = at + word.length;
         let before = at.checked_sub(1).and_then(|at| text.get(at)).copied();
-        let behind = text.get(end).copied().unwrap_or(b' ');
+        let behind = text.get(at + word.length).copied().unwrap_or(b' ');
         self.words += 1;
-        self.letters += length - word.digits;
-        self.digits += word.digits;
-        self.capitals += word.capitals;
-        self.high += word.high;
+        self.bytes += length;
         self.longest_word = self.longest_word.max(length);
         if let Some(count) = self.classes.get_mut(usize::from(word.class)) {
             *count += 1;
         }
-        for (count, is) in
-            self.lengths
-                .iter_mut()
-                .zip([length == 1, length <= 3, length >= 7, length >= 10])
-        {
-            *count += u32::from(is);
+        if let Some(count) = self.lengths.get_mut(word.length.min(10)) {
+            *count += 1;
         }
-        let code = [
-            before == Some(b'.') && self.words > 1,
-            behind == b'(',
-            behind == b'[',
-        ];
-        for (count, is) in self.code.iter_mut().zip(code) {
-            *count += u32::from(is);
+        if before == Some(b'.') || matches!(behind, b'(' | b'[') {
+            let [dot, parenthesis, bracket] = &mut self.code;
+            *dot += u32::from(before == Some(b'.') && self.words > 1);
+            *parenthesis += u32::from(behind == b'(');
+            *bracket += u32::from(behind == b'[');
         }
-        if word.is_number() {
+        if word.is_marked {
+            self.marked(text, at, word.length, (before, behind));
+        }
+        self.options.word(word);
+    }
+
+    /// Counts what the word of `length` bytes at `at` has beside small letters.
+    fn marked(
+        &mut self,
+        text: &[u8],
+        at: usize,
+        length: usize,
+        (before, behind): (Option<u8>, u8),
+    ) {
+        let end = at + length;
+        let marks = Marks::of(text.get(at..end).unwrap_or_default());
+        self.digits += marks.digits;
+        self.capitals += marks.capitals;
+        self.high += marks.high;
+        if marks.digits == short(length) {
             self.number(text, at, end, before);
-        } else if word.begins_capital {
+        } else if marks.begins_capital {
             self.capital_words += 1;
             let after_word = at
                 .checked_sub(2)
@@ -157,7 +168,6 @@ impl Counts {
                 self.option(text, at, before);
             }
         }
-        self.options.word(word);
     }
 
     fn number(&mut self, text: &[u8], at: usize, end: usize, before: Option<u8>) {
@@ -259,15 +269,17 @@ impl Counts {
         sheet.log(self.words);
         sheet.log(self.different);
         sheet.put(ratio(self.different, words));
-        sheet.put(ratio(self.letters + self.digits, words));
+        sheet.put(ratio(self.bytes, words));
         sheet.put(ratio(self.capitals, bytes.max(1)));
         sheet.put(ratio(self.high, bytes.max(1)));
         sheet.put(ratio(self.capital_words, words));
         sheet.log(self.capital_words);
         sheet.log(self.names);
         sheet.log(self.longest_word);
-        for count in self.lengths {
-            sheet.put(ratio(count, words));
+        // Of one letter, up to three, from seven and from ten bytes on.
+        for lengths in [1..2, 1..4, 7..11, 10..11] {
+            let count = self.lengths.get(lengths).unwrap_or_default();
+            sheet.put(ratio(count.iter().sum(), words));
         }
         sheet.log(self.sentences);
         sheet.put(ratio(self.words, self.sentences + 1));
