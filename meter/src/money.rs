@@ -186,6 +186,9 @@ impl PicoSum {
 
     /// The sum times an exact factor.
     pub fn times(self, factor: Ratio) -> Self {
+        if factor == Ratio::ONE {
+            return self;
+        }
         // The parts that cancel go first, so that large sums stay inside an `i128`.
         let (over, factor_under) = reduced(self.over, factor.under);
         let (factor_over, under) = reduced(factor.over, self.under);

@@ -2,7 +2,7 @@
 //! rest. Used where a bound by bytes is too wide, for windows, and where an upstream reports nothing.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use wire::call::{Call, Kind, Media, Part, Source, Tool, Turn};
 
@@ -147,7 +147,11 @@ fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
 /// What a model's own counts are of ours, in thousandths: a ceiling that rises quickly and sinks
 /// slowly, because a prompt that is longer than thought does more harm than one that is shorter.
 #[derive(Debug)]
-pub struct Factor(AtomicU32);
+pub struct Factor {
+    milli: AtomicU32,
+    /// When the next prompt may be counted for it.
+    due_ms: AtomicI64,
+}
 
 /// The factor of a model whose tokenizer is its own: what is left is what templates add.
 const EXACT: u32 = 1_050;
@@ -158,21 +162,43 @@ const UNKNOWN: u32 = 1_400;
 const MOST: u32 = 4_000;
 /// Prompts below this say more about templates than about text.
 const LEAST_SAMPLE: u64 = 256;
+/// Between two prompts that are counted to learn from: a long one takes some milliseconds, which under
+/// load must stay a small share of what calls cost.
+const PAUSE_MS: i64 = 1_000;
 
 impl Factor {
     /// A factor to begin with; `exact` for a model whose tokenizer was named.
     pub fn new(exact: bool) -> Self {
-        Self(AtomicU32::new(if exact { EXACT } else { UNKNOWN }))
+        Self {
+            milli: AtomicU32::new(if exact { EXACT } else { UNKNOWN }),
+            due_ms: AtomicI64::new(0),
+        }
     }
 
     /// Takes up a factor learned earlier, in thousandths.
     pub fn set(&self, milli: u32) {
-        self.0.store(milli.clamp(500, MOST), Ordering::Relaxed);
+        self.milli.store(milli.clamp(500, MOST), Ordering::Relaxed);
     }
 
     /// The factor in thousandths.
     pub fn milli(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.milli.load(Ordering::Relaxed)
+    }
+
+    /// Whether a prompt that was reported as `reported` tokens is to be counted at `now_ms`, to learn
+    /// from it; once a pause for all who ask.
+    pub fn is_due(&self, reported: u64, now_ms: i64) -> bool {
+        let due_ms = self.due_ms.load(Ordering::Relaxed);
+        // A clock that was set back does not stop the learning.
+        let is_due = now_ms >= due_ms || due_ms.saturating_sub(now_ms) > PAUSE_MS;
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        let next = now_ms.saturating_add(PAUSE_MS);
+        reported >= LEAST_SAMPLE
+            && is_due
+            && self
+                .due_ms
+                .compare_exchange(due_ms, next, set, read)
+                .is_ok()
     }
 
     /// Learns that a prompt counted as `counted` tokens was reported as `reported`.
@@ -190,7 +216,7 @@ impl Factor {
         let rise = ratio.saturating_sub(before).div_ceil(4);
         let fall = before.saturating_sub(ratio).div_ceil(32);
         let after = before.saturating_add(rise).saturating_sub(fall);
-        self.0.store(after, Ordering::Relaxed);
+        self.milli.store(after, Ordering::Relaxed);
     }
 
     /// `counted` tokens of ours as the model may count them.
@@ -212,6 +238,16 @@ impl Factor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompts_are_counted_to_learn_from_once_a_pause() {
+        let factor = Factor::new(false);
+        assert!(!factor.is_due(255, 5_000), "it is too short");
+        assert!(factor.is_due(256, 5_000));
+        assert!(!factor.is_due(256, 5_999));
+        assert!(factor.is_due(256, 6_000));
+        assert!(factor.is_due(256, 1_000), "the clock was set back");
+    }
 
     #[test]
     fn text_is_counted_and_special_words_are_text() {

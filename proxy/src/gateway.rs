@@ -1,6 +1,7 @@
 //! The way of a request: check the edge, find the caller, read the call, decide, hold, send, relay,
 //! settle. [`exchange`] is that list; everything it calls is one step.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,10 +34,7 @@ use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{calls, count, edge, refusal, responses, tasks, telemetry};
-
-/// What a call has cost, in decimal USD.
-const COST: &str = "x-pareto-cost-usd";
+use crate::{calls, count, edge, names, refusal, responses, tasks, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -103,9 +101,10 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Respo
         refusal::response(&refused, shown, id)
     });
     billed(&mut response, &trace);
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert("x-request-id", id.clone());
-        response.headers_mut().insert("request-id", id);
+    if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
+        let headers = response.headers_mut();
+        headers.insert(names::X_REQUEST_ID, id.clone());
+        headers.insert(names::REQUEST_ID, id);
     }
     response
 }
@@ -123,19 +122,33 @@ fn billed(response: &mut Response<Body>, trace: &Trace) {
     let kind = response.headers().get(CONTENT_TYPE);
     let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let cost = trace.charged();
-    let is_told = response.headers().contains_key(COST);
+    let is_told = response.headers().contains_key(names::COST);
     if (is_told || (!is_stream && cost != NanoUsd::ZERO))
         && let Ok(cost) = HeaderValue::from_str(&cost.to_usd())
     {
-        response.headers_mut().insert(COST, cost);
+        response.headers_mut().insert(names::COST, cost);
     }
+}
+
+thread_local! {
+    /// Random bytes that no id has used yet: the system is asked for many at a time.
+    static RANDOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An id for a call that arrives now.
 pub(crate) fn new_id() -> RequestId {
-    let mut random = [0; 10];
-    // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
-    let _filled = getrandom::fill(&mut random);
+    let random = RANDOM.with_borrow_mut(|left| {
+        if left.len() < 10 {
+            left.resize(4_096, 0);
+            // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
+            let _filled = getrandom::fill(left);
+        }
+        let mut random = [0; 10];
+        for (to, from) in random.iter_mut().zip(left.drain(left.len() - 10..)) {
+            *to = from;
+        }
+        random
+    });
     RequestId::new(u64::try_from(now_ms()).unwrap_or(0), random)
 }
 

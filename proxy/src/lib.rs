@@ -24,6 +24,7 @@ mod intake;
 mod joined;
 mod learning;
 mod leasing;
+mod names;
 pub mod outbound;
 mod pages;
 mod prepare;

@@ -21,7 +21,7 @@ use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
 use crate::cascade::{Cause, Glimpse, Leg, Verdict};
 use crate::clock::now_ms;
 use crate::gateway::Body;
-use crate::hints;
+use crate::names;
 use crate::refusal;
 use crate::runtime::Target;
 use crate::telemetry;
@@ -45,9 +45,8 @@ pub(crate) async fn whole(
 ) -> Result<Response<Body>, Failed> {
     let target = answered.target;
     let (head, body) = answer.into_parts();
-    let reply = read_whole(call, &answered, body, &mut billing).await?;
+    let (reply, mut facts) = read_whole(call, &answered, body, &mut billing).await?;
     content_is_there(target, &mut billing, trace).await?;
-    let mut facts = Facts::of_reply(target.dialect.usage(&reply));
     let keeper = Keeper::new(call, target);
     let came = reply.clone();
     let (reply, unkept) = match &answered.prepared.asked {
@@ -84,7 +83,7 @@ pub(crate) async fn whole(
     }
     let cost = trace.cost.map(|cost| HeaderValue::from_str(&cost.to_usd()));
     if let Some(Ok(cost)) = cost {
-        head.headers_mut().insert("x-pareto-cost-usd", cost);
+        head.headers_mut().insert(names::COST, cost);
     }
     if let Verdict::Escalated(cause) = verdict {
         let unkept = Box::new(unkept);
@@ -105,7 +104,7 @@ async fn read_whole(
     answered: &Answered<'_>,
     body: Incoming,
     billing: &mut Billing,
-) -> Result<Bytes, Failed> {
+) -> Result<(Bytes, Facts), Failed> {
     let target = answered.target;
     let reading = upstream::read_all(body, call.runtime.upstream.reply_bytes);
     let reply = match timeout_at(answered.deadline, reading).await {
@@ -116,11 +115,11 @@ async fn read_whole(
         }
         Err(_) => return Err(timed_out(target, billing)),
     };
-    if !wire::dialect::is_object(&reply) {
+    let Some(facts) = target.dialect.facts(&reply) else {
         billing.interrupt(&Facts::default());
         return Err(failed(target, "its answer is not of its dialect"));
-    }
-    Ok(reply)
+    };
+    Ok((reply, facts))
 }
 
 /// A whole answer in the caller's dialect; as a stream where the caller wanted one. With what is to be
@@ -295,50 +294,42 @@ fn dressed(
     let mut response = Response::new(());
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
+    headers.reserve(24);
     upstream::returned(&head.headers, headers);
     headers.remove(SERVER);
     if let Ok(model) = HeaderValue::from_str(&target.name) {
-        headers.insert("x-pareto-model", model);
+        headers.insert(names::MODEL, model);
     }
-    headers.insert(
-        "x-pareto-tier",
-        HeaderValue::from_static(target.tier.as_str()),
-    );
-    headers.insert(
-        "x-pareto-route",
-        HeaderValue::from_static(leg.reason(route).as_str()),
-    );
-    headers.insert(hints::HEADER, HeaderValue::from_static(route.step.as_str()));
-    let session = format!("{:016x}", call.context.session.key);
-    for (name, value) in [
-        ("x-pareto-loss", trace.losses.header()),
-        ("x-pareto-session", session),
+    let reason = leg.reason(route).as_str();
+    for (name, word) in [
+        (names::TIER, target.tier.as_str()),
+        (names::ROUTE, reason),
+        (names::STEP, route.step.as_str()),
     ] {
-        if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(&value)) {
+        headers.insert(name, HeaderValue::from_static(word));
+    }
+    let mut put = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
+    };
+    if !trace.losses.is_empty() {
+        put(names::LOSS, &trace.losses.header());
     }
-    let budget = [
-        (
-            "x-pareto-budget-remaining",
-            trace.remaining.map(meter::NanoUsd::to_usd),
-        ),
-        ("x-pareto-output-cap", trace.cap.map(|cap| cap.to_string())),
-        (
-            "x-pareto-cap-reason",
-            trace.cap.map(|_| "budget".to_owned()),
-        ),
-    ];
-    for (name, value) in budget {
-        if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&value)) {
-            headers.insert(name, value);
-        }
+    put(
+        names::SESSION,
+        &format!("{:016x}", call.context.session.key),
+    );
+    if let Some(remaining) = trace.remaining {
+        put(names::REMAINING, &remaining.to_usd());
     }
+    if let Some(cap) = trace.cap {
+        put(names::CAP, &cap.to_string());
+        put(names::CAP_REASON, "budget");
+    }
+    put(names::SERVER_TIMING, &trace.server_timing());
     if let Some(score) = route.score {
-        headers.insert("x-pareto-score", HeaderValue::from(score.milli()));
-    }
-    if let Ok(timing) = HeaderValue::from_str(&trace.server_timing()) {
-        headers.insert("server-timing", timing);
+        headers.insert(names::SCORE, HeaderValue::from(score.milli()));
     }
     response
 }

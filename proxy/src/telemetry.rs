@@ -5,6 +5,7 @@
     reason = "this is the file that may name metrics"
 )]
 
+mod handles;
 mod names;
 mod series;
 
@@ -18,7 +19,7 @@ use meter::{Entry, NanoUsd, Outcome, Standing, Unit};
 use metrics::{Label, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
-use wire::{Losses, Refusal, Tier, UsageSource};
+use wire::{Losses, Refusal, Tier};
 
 pub use names::NAMES;
 
@@ -114,10 +115,8 @@ pub(crate) fn refused(refusal: &Refusal, dialect: &'static str) {
         .increment(1);
 }
 
-pub(crate) fn decided(tenant: &str, tier: Tier, reason: &'static str) {
-    let tenant = tenant.to_owned();
-    counter!("pareto_route_decisions_total", "tenant" => tenant, "tier" => tier.as_str(), "reason" => reason)
-        .increment(1);
+pub(crate) fn decided(tenant: &Arc<str>, tier: Tier, reason: &'static str) {
+    handles::decided(tenant, tier, reason).increment(1);
 }
 
 /// What became of a call that was tried fast first: its answer passed (`kept`), a better one was given
@@ -201,105 +200,42 @@ pub(crate) fn committed(store: &'static str, rows: usize, took: Duration) {
 
 /// One settled attempt.
 pub(crate) fn settled(entry: &Entry) {
-    let held = &entry.held;
-    let labels = vec![
-        Label::new("tenant", Arc::clone(&held.subject.tenant)),
-        Label::new("model", Arc::clone(&held.model)),
-        Label::new("tier", held.tier.as_str()),
-    ];
-    let usage = &entry.usage;
-    for (class, tokens) in [
-        ("input", usage.input),
-        ("cache_read", usage.cache_read),
-        ("cache_write", usage.cache_write()),
-        ("output", usage.output),
-        ("reasoning", usage.reasoning),
-        ("audio", usage.audio()),
-    ] {
-        if tokens > 0 && entry.source != UsageSource::Estimated {
-            let mut labels = labels.clone();
-            labels.push(Label::new("class", class));
-            counter!("pareto_tokens_total", labels).increment(tokens);
-        }
-    }
-    charged(entry, labels);
-    counter!(
-        "pareto_usage_source_total",
-        "source" => entry.source.as_str(), "model" => Arc::clone(&held.model)
-    )
-    .increment(1);
-    let endpoint = Arc::clone(&held.endpoint);
-    counter!("pareto_upstream_attempts_total", "endpoint" => endpoint, "outcome" => entry.outcome.as_str())
-        .increment(1);
+    let (held, series) = (&entry.held, handles::settled(entry));
+    series.tokens(entry);
+    series.money(entry);
+    series.ending(entry);
     if held.price.is_empty() {
-        counter!("pareto_unpriced_calls_total", "model" => Arc::clone(&held.model)).increment(1);
+        series.unpriced();
         return;
     }
     if entry.cost > held.bound {
         let over = entry.cost - held.bound;
         tracing::error!(request = %held.request, %over, "a call cost more than its hold");
-        counter!("pareto_budget_overspend_nanousd_total").increment(nano(over));
+        counter!("pareto_budget_overspend_nanousd_total").increment(handles::nano(over));
     }
     if entry.outcome == Outcome::Completed && held.bound > NanoUsd::ZERO {
-        histogram!("pareto_hold_accuracy_ratio", "tier" => held.tier.as_str())
-            .record(usd(entry.cost) / usd(held.bound));
+        series.accuracy(usd(entry.cost) / usd(held.bound));
     }
-}
-
-/// The money of one settled attempt.
-fn charged(entry: &Entry, labels: Vec<Label>) {
-    let held = &entry.held;
-    let tenant = || Label::new("tenant", Arc::clone(&held.subject.tenant));
-    for (kind, saved) in [
-        ("routing", entry.baseline - entry.cost),
-        ("provider_cache", entry.cache_saved),
-    ] {
-        let labels = vec![tenant(), Label::new("kind", kind)];
-        counter!("pareto_savings_nanousd_total", labels).increment(nano(saved));
-    }
-    counter!("pareto_baseline_nanousd_total", labels.clone()).increment(nano(entry.baseline));
-    let mut labels = labels;
-    labels.push(Label::new("team", Arc::clone(&held.subject.team)));
-    labels.push(Label::new("lane", Arc::clone(&held.lane)));
-    counter!("pareto_sell_nanousd_total", labels.clone()).increment(nano(entry.sell));
-    counter!("pareto_cost_nanousd_total", labels).increment(nano(entry.cost));
-}
-
-/// An amount as counters take it: they can not fall.
-fn nano(amount: NanoUsd) -> u64 {
-    u64::try_from(amount.0).unwrap_or(0)
 }
 
 /// One call that an endpoint answered, at its end.
 pub(crate) fn answered(trace: &Trace, outcome: &'static str) {
-    let (model, tier) = trace
-        .answered_by
-        .as_ref()
-        .map_or((String::new(), ""), |(model, tier, _)| {
-            (model.to_string(), tier.as_str())
-        });
-    let tenant = trace
-        .subject
-        .as_ref()
-        .map_or_else(String::new, |s| s.tenant.to_string());
-    counter!(
-        "pareto_requests_total",
-        "tenant" => tenant, "model" => model, "tier" => tier, "dialect" => trace.dialect.name(), "outcome" => outcome
-    )
-    .increment(1);
-    if let Some(relayed) = trace.relayed() {
-        histogram!("pareto_phase_seconds", "phase" => Phase::Relay.as_str()).record(relayed);
+    handles::answered(trace, outcome).increment(1);
+    if let (Some(relayed), Some(relay)) = (trace.relayed(), handles::phase(Phase::Relay)) {
+        relay.record(relayed);
     }
-    histogram!("pareto_request_seconds").record(trace.arrived.elapsed());
+    handles::request().record(trace.arrived.elapsed());
 }
 
 /// The answer's first byte is about to go out.
 pub(crate) fn first_byte(trace: &Trace) {
     for (phase, spent) in trace.phases().filter(|(phase, _)| *phase != Phase::Relay) {
-        histogram!("pareto_phase_seconds", "phase" => phase.as_str()).record(spent);
+        if let Some(histogram) = handles::phase(phase) {
+            histogram.record(spent);
+        }
     }
-    histogram!("pareto_overhead_seconds").record(trace.overhead());
-    histogram!("pareto_first_byte_seconds").record(trace.arrived.elapsed());
+    handles::overhead().record(trace.overhead());
+    handles::first_byte().record(trace.arrived.elapsed());
 }
 
 /// What one translation could not carry. Names stay out of the labels: callers choose them.

@@ -20,6 +20,7 @@ use wire::{Dialect, RequestId};
 use crate::config;
 use crate::intake::Inbound;
 use crate::joined::Joined;
+use crate::names;
 
 pub(crate) use health::Health;
 pub(crate) use pieces::Pieces;
@@ -248,7 +249,7 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
         }
     }
     if let Some(id) = from.get("request-id").or_else(|| from.get("x-request-id")) {
-        to.insert("x-upstream-request-id", id.clone());
+        to.insert(names::UPSTREAM_ID, id.clone());
     }
 }
 

@@ -1,7 +1,9 @@
 //! Which conversation a call belongs to: by what the caller says, or by what its transcript begins with.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
 
+use foldhash::quality::RandomState;
 use http::HeaderMap;
 use meter::{Entry, Subject};
 use wire::Scan;
@@ -82,7 +84,8 @@ impl Sessions {
                 how: "client",
             };
         }
-        self.by_prefix(key(""), scan, body)
+        let seed = DIGEST.hash_one((&subject.tenant, &subject.key));
+        self.by_prefix(seed, scan, body)
     }
 
     /// A transcript that begins as another one did goes on with it. The longest known one counts.
@@ -90,7 +93,7 @@ impl Sessions {
         let mut digests = Vec::with_capacity(scan.turns_at.len());
         let mut hash = seed;
         for at in &scan.turns_at {
-            hash = mixed(hash, body.get(at.clone()).unwrap_or_default());
+            hash = DIGEST.hash_one((hash, body.get(at.clone()).unwrap_or_default()));
             digests.push(hash);
         }
         let Some((whole, earlier)) = digests.split_last() else {
@@ -149,17 +152,8 @@ impl Sessions {
     }
 }
 
-/// A hash for this process alone, eight bytes at a time: transcripts are long, and nothing is kept.
-fn mixed(seed: u64, bytes: &[u8]) -> u64 {
-    const PRIME: u64 = 0x9fb2_1c65_1e98_df25;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(PRIME).rotate_left(31);
-    let hash = words
-        .iter()
-        .fold(seed, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let tail = rest.iter().fold(1, |sum, byte| sum << 8 | u64::from(*byte));
-    mix(mix(hash, tail), u64::try_from(bytes.len()).unwrap_or(0))
-}
+/// What digests of transcripts begin with: nothing of them is kept, so a quick hash will do.
+static DIGEST: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 #[cfg(test)]
 mod tests {

@@ -203,7 +203,9 @@ impl Billing {
             .bytes()
             .last()
             .is_some_and(|last| last % SAMPLED == 0);
-        if !sampled || !self.teaches || self.sent.len() > COUNTED_BYTES {
+        let reported = reported.prompt();
+        let is_wanted = sampled && self.teaches && self.sent.len() <= COUNTED_BYTES;
+        if !is_wanted || !self.factor.is_due(reported, now_ms()) {
             return;
         }
         let (sent, tokenizer, factor) = (
@@ -211,7 +213,6 @@ impl Billing {
             Arc::clone(&self.tokenizer),
             Arc::clone(&self.factor),
         );
-        let reported = reported.prompt();
         // Counting takes up to milliseconds, which no reactor has to spare.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || {
@@ -288,7 +289,7 @@ impl Billing {
         if outcome != Outcome::Failed && stays {
             telemetry::answered(&self.trace, outcome.as_str());
         }
-        tracing::info!(
+        tracing::debug!(
             target: "pareto::call",
             request = %entry.held.request,
             attempt = entry.held.attempt,
