@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use hyper::body::Incoming;
 use meter::Subject;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::dialect::{Change, Facts};
@@ -28,7 +27,7 @@ use crate::runtime::{Runtime, Target};
 use crate::telemetry;
 use crate::thrift::Thrift;
 use crate::trace::{Phase, Trace};
-use crate::upstream::{self, Pieces};
+use crate::upstream::{self, Answer, Pieces};
 
 /// Attempts at most for one call: two retries, so that an outage is not multiplied.
 const ATTEMPTS: u16 = 3;
@@ -247,7 +246,7 @@ impl Dispatch<'_> {
         &self,
         target: &Target,
         billing: &mut Billing,
-        answer: Response<Incoming>,
+        answer: Response<Answer>,
         prepared: &Prepared,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {

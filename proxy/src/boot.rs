@@ -18,6 +18,7 @@ use crate::config::{Config, Log, LogFormat};
 use crate::gateway::gateway;
 use crate::serve::{self, Listener};
 use crate::telemetry;
+use crate::workers::Workers;
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct Running {
     drain: CancellationToken,
     stop: CancellationToken,
     patience: Duration,
+    workers: Arc<Workers>,
 }
 
 /// The configuration's file and how its last reload went.
@@ -110,7 +112,7 @@ pub(crate) async fn begin(
         CancellationToken::new(),
         CancellationToken::new(),
     );
-    tasks.spawn(upkeep(metrics.clone(), stop.clone()));
+    tasks.spawn(upkeep(metrics.clone(), Arc::clone(&parts), stop.clone()));
     let reloads = Arc::new(Reloads {
         path,
         parts: Arc::clone(&parts),
@@ -135,15 +137,16 @@ pub(crate) async fn begin(
     if let Some(delegated) = &parts.tasks {
         delegated.start(&tasks, &drain);
     }
+    let workers = Arc::new(Workers::start(config.server.workers).context("starting workers")?);
     let listener = Listener {
-        tcp,
         tls,
         limits: config.limits.clone(),
         gateway: gateway(Arc::clone(&parts.shared)),
         tasks: tasks.clone(),
         drain: drain.clone(),
+        workers: Arc::clone(&workers),
     };
-    tasks.spawn(serve::accept(listener));
+    tasks.spawn(serve::accept(tcp, listener));
     tracing::info!(%address, admin = %admin_address, "listening");
     let patience = Duration::from_secs(config.server.drain_s);
     Ok(Running {
@@ -155,6 +158,7 @@ pub(crate) async fn begin(
         drain,
         stop,
         patience,
+        workers,
     })
 }
 
@@ -182,9 +186,12 @@ impl Running {
         let cut = self.parts.shared.calls_in_flight();
         self.stop.cancel();
         self.tasks.close();
-        // Idle connections end at once; whatever else is still open is dropped with the runtime.
+        // Idle connections end at once; whatever else is still open is dropped with its worker, which
+        // settles the calls that are cut.
         let ended = tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await;
         tracing::debug!(all = ended.is_ok(), "connections ended");
+        let workers = Arc::clone(&self.workers);
+        let _ended = tokio::task::spawn_blocking(move || workers.end()).await;
         if let Some(delegated) = delegated {
             delegated.stop().await;
         }
@@ -200,11 +207,15 @@ impl Running {
     }
 }
 
-/// Sorts what histograms were told into their buckets: between two scrapes it takes memory.
-async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+/// Sorts what histograms were told into their buckets: between two scrapes it takes memory. And closes
+/// connections to endpoints that nobody needed for a while.
+async fn upkeep(metrics: PrometheusHandle, parts: Arc<Parts>, stop: CancellationToken) {
     let pause = || tokio::time::sleep(Duration::from_secs(5));
     while stop.run_until_cancelled(pause()).await.is_some() {
         metrics.run_upkeep();
+        for target in &parts.shared.runtime.load().targets {
+            target.endpoint.sweep();
+        }
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Server {
     pub tls_key: Option<PathBuf>,
     /// Seconds that open streams get to end after SIGTERM.
     pub drain_s: u64,
+    /// Threads that serve callers; as many as there are cores for 0.
+    pub workers: usize,
 }
 
 impl Default for Server {
@@ -78,6 +80,7 @@ impl Default for Server {
             tls_cert: None,
             tls_key: None,
             drain_s: 600,
+            workers: 0,
         }
     }
 }
@@ -117,12 +120,22 @@ pub struct Keys {
 pub struct Limits {
     pub body_bytes: usize,
     pub head_bytes: usize,
+    /// Fields of a request head.
+    pub headers: usize,
     pub connections: usize,
+    /// Connections of one address; a quarter of all if absent.
+    pub connections_per_ip: Option<usize>,
+    /// Requests of one connection, after which it closes.
+    pub requests: usize,
     pub in_flight: usize,
-    /// Milliseconds for a connection's first byte, for each request head, and between requests.
+    /// Milliseconds for a connection's first byte, and for each request head.
     pub head_timeout_ms: u64,
-    /// Milliseconds without a byte of a request body.
+    /// Milliseconds for each kilobyte of a request body.
     pub body_timeout_ms: u64,
+    /// Milliseconds between two requests of a connection.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds in which a caller takes nothing of an answer that waits for it.
+    pub write_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -130,10 +143,15 @@ impl Default for Limits {
         Self {
             body_bytes: 10 << 20,
             head_bytes: 32 << 10,
+            headers: 100,
             connections: 10_000,
+            connections_per_ip: None,
+            requests: 1_000,
             in_flight: 4_096,
             head_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
         }
     }
 }

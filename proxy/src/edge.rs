@@ -1,9 +1,15 @@
-//! What the HTTP library lets through and we do not: hosts, framing and methods are checked here,
-//! before anything is read.
+//! What is no request for us whatever protocol it came by: hosts, codings and methods are checked here,
+//! before anything is read. Framing is `http1`'s and the HTTP/2 library's.
 
 use http::header::{CONTENT_ENCODING, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{Method, Request, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
+use wire::dialect;
+
+use crate::gateway::{self, Body};
+use crate::http1::BadRequest;
+use crate::refusal;
+use crate::trace::Trace;
 
 /// A request that is not taken. The connection closes behind the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +26,20 @@ pub(crate) enum Malformed {
     ContentEncoding,
 }
 
+/// Answers a request that could not be read, in the dialect of the path that it seems to have.
+pub(crate) fn refuse(bad: &BadRequest, path: &str) -> Response<Body> {
+    let path = dialect::plain_path(path);
+    let trace = Trace::new(gateway::new_id(), dialect::shown_at(&path, false));
+    let refused = refusal::unread(bad);
+    gateway::told(&refused, &trace);
+    let mut response = refusal::response(&refused, trace.dialect, trace.request);
+    if let Ok(id) = HeaderValue::from_str(&trace.request.to_string()) {
+        response.headers_mut().insert("x-request-id", id.clone());
+        response.headers_mut().insert("request-id", id);
+    }
+    response
+}
+
 /// Checks the head of a request.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     let headers = request.headers();
@@ -31,7 +51,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
             if !is_host(host) {
                 return Err(Malformed::BadHost);
             }
-            // HTTP/2 has :authority, which hyper puts into the URI; both must agree.
+            // A target in absolute form and HTTP/2's :authority stand in the URI; both must agree.
             let named = request.uri().authority().map(Authority::as_str);
             if named.is_some_and(|named| !named.eq_ignore_ascii_case(host)) {
                 return Err(Malformed::TwoHosts);

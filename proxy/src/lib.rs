@@ -19,6 +19,7 @@ mod economy;
 mod edge;
 pub mod gateway;
 mod hints;
+mod http1;
 pub mod identify;
 mod intake;
 mod joined;
@@ -40,6 +41,7 @@ mod thrift;
 mod trace;
 mod upstream;
 mod webhook;
+mod workers;
 mod worth;
 
 pub use config::Config;

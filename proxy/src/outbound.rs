@@ -4,27 +4,29 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, service_fn};
 
 use crate::assemble::outbound::{Body, NotConnected, Outbound, RanOut, Sent, check, literal};
 use crate::config::Upstream;
-use crate::upstream::{chain, pool};
+use crate::upstream::chain;
 
 /// Goes wherever the operator says: servers of tools, webhooks. Plain http goes to loopback only.
 ///
 /// # Errors
 /// What is wrong with the TLS of this machine.
 pub fn any(patience: &Upstream) -> Result<Outbound, String> {
-    let client = pool(HttpConnector::new(), false, patience)?;
+    let client = pool(HttpConnector::new(), patience)?;
     Ok(BoxCloneSyncService::new(service_fn(
         move |request: Request<Sent>| {
             let client = client.clone();
@@ -41,7 +43,7 @@ pub fn any(patience: &Upstream) -> Result<Outbound, String> {
 /// # Errors
 /// What is wrong with the TLS of this machine.
 pub fn public_only(patience: &Upstream) -> Result<Outbound, String> {
-    let client = pool(HttpConnector::new_with_resolver(Public), false, patience)?;
+    let client = pool(HttpConnector::new_with_resolver(Public), patience)?;
     Ok(BoxCloneSyncService::new(service_fn(
         move |request: Request<Sent>| {
             let client = client.clone();
@@ -52,6 +54,47 @@ pub fn public_only(patience: &Upstream) -> Result<Outbound, String> {
             }
         },
     )))
+}
+
+/// Connections to wherever the operator says.
+pub(crate) fn client<B>(
+    patience: &Upstream,
+) -> Result<Client<HttpsConnector<HttpConnector>, B>, String>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    pool(HttpConnector::new(), patience)
+}
+
+/// A pool of connections that are found by `tcp`'s way of resolving names.
+pub(crate) fn pool<R, B>(
+    mut tcp: HttpConnector<R>,
+    patience: &Upstream,
+) -> Result<Client<HttpsConnector<HttpConnector<R>>, B>, String>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+    HttpsConnector<HttpConnector<R>>: Connect + Clone,
+{
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(Duration::from_millis(patience.connect_timeout_ms)));
+    let tls = rustls::ClientConfig::builder_with_provider(crate::serve::crypto())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_webpki_roots()
+        .with_no_client_auth();
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http();
+    let https = https.enable_all_versions().wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(patience.idle_connections)
+        .pool_idle_timeout(Duration::from_mins(1))
+        .http1_max_buf_size(64 << 10)
+        .build(https))
 }
 
 async fn send<R>(

@@ -11,6 +11,7 @@ use wire::{Dialect, Fault, Loss, Refusal, RequestId, ScanError};
 use crate::context::fit::DoesNotFit;
 use crate::edge::Malformed;
 use crate::gateway::Body;
+use crate::http1::BadRequest;
 use crate::identify::Stranger;
 use crate::intake::ReadCallError;
 
@@ -40,6 +41,16 @@ fn refusal(fault: Fault, status: u16, code: &'static str, message: String) -> Re
 
 pub(crate) fn malformed(error: Malformed) -> Refusal {
     refusal(Fault::Caller, 400, "malformed_request", error.to_string())
+}
+
+/// A request of which not even the head could be read.
+pub(crate) fn unread(bad: &BadRequest) -> Refusal {
+    refusal(
+        Fault::Caller,
+        bad.status(),
+        "malformed_request",
+        bad.to_string(),
+    )
 }
 
 pub(crate) fn stranger(error: Stranger) -> Refusal {

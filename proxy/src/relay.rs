@@ -12,7 +12,6 @@ use http::header::{CONTENT_TYPE, SERVER};
 use http::response::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use wire::dialect::{Asked, DecodeError, Facts, Seen};
 use wire::{Dialect, translate};
@@ -26,7 +25,7 @@ use crate::refusal;
 use crate::runtime::Target;
 use crate::telemetry;
 use crate::trace::{Phase, Trace};
-use crate::upstream;
+use crate::upstream::{self, Answer};
 
 pub(crate) use billing::Billing;
 pub(crate) use doubted::Doubted;
@@ -39,7 +38,7 @@ use stream::Stream;
 pub(crate) async fn whole(
     call: &Dispatch<'_>,
     answered: Answered<'_>,
-    answer: Response<Incoming>,
+    answer: Response<Answer>,
     mut billing: Billing,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Failed> {
@@ -102,7 +101,7 @@ pub(crate) async fn whole(
 async fn read_whole(
     call: &Dispatch<'_>,
     answered: &Answered<'_>,
-    body: Incoming,
+    body: Answer,
     billing: &mut Billing,
 ) -> Result<(Bytes, Facts), Failed> {
     let target = answered.target;
@@ -158,7 +157,7 @@ fn translated(
 pub(crate) async fn stream(
     call: &Dispatch<'_>,
     answered: Answered<'_>,
-    answer: Response<Incoming>,
+    answer: Response<Answer>,
     mut billing: Billing,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Failed> {

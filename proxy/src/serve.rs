@@ -1,43 +1,41 @@
-//! Listening: TLS, protocol detection with a deadline, HTTP/1.1 and HTTP/2, and an orderly end.
+//! Listening: connections within their limits, TLS, protocol detection with a deadline, and an orderly end.
 
-use std::convert::Infallible;
-use std::future::Future;
+mod crowd;
+mod http2;
+mod tls;
+
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use crate::config::Limits;
-use crate::gateway::{Body, BodyError, Gateway};
+use crate::edge;
+use crate::gateway::Gateway;
+use crate::http1::{self, Caller, scratch};
 use crate::telemetry;
+use crate::workers::Workers;
+
+use crowd::Crowd;
+pub(crate) use tls::{crypto, tls};
 
 /// How an HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Streams that one HTTP/2 connection may have open.
-const STREAMS: u32 = 100;
 
 /// A listener with what its connections need.
 pub(crate) struct Listener {
-    pub(crate) tcp: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) limits: Limits,
     pub(crate) gateway: Gateway,
@@ -45,34 +43,55 @@ pub(crate) struct Listener {
     pub(crate) tasks: TaskTracker,
     /// Once cancelled: no new connections, and those open end after their call.
     pub(crate) drain: CancellationToken,
+    /// Where connections are served.
+    pub(crate) workers: Arc<Workers>,
+}
+
+/// What the connections of a listener share.
+struct Shared {
+    listener: Listener,
+    crowd: Crowd,
+    /// Looked at before each answer; the token wakes connections that wait.
+    is_closing: AtomicBool,
+    closing: CancellationToken,
 }
 
 /// Accepts connections until the drain begins.
-pub(crate) async fn accept(listener: Listener) {
-    let listener = Arc::new(listener);
-    let free = Arc::new(Semaphore::new(listener.limits.connections));
+pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
+    let limits = &listener.limits;
+    let most = limits.connections;
+    let alone = limits.connections_per_ip.unwrap_or(most / 4).max(1);
+    let free = Arc::new(Semaphore::new(most));
+    let shared = Arc::new(Shared {
+        crowd: Crowd::new(alone),
+        listener,
+        is_closing: AtomicBool::new(false),
+        closing: CancellationToken::new(),
+    });
+    let drain = &shared.listener.drain;
     loop {
         // At the limit nothing is accepted: the backlog is the queue, and the kernel bounds it.
-        let slot = tokio::select! {
-            slot = Arc::clone(&free).acquire_owned() => slot,
-            () = listener.drain.cancelled() => return,
+        let slot = drain.run_until_cancelled(Arc::clone(&free).acquire_owned());
+        let Some(Ok(slot)) = slot.await else { break };
+        let Some(accepted) = drain.run_until_cancelled(tcp.accept()).await else {
+            break;
         };
-        let Ok(slot) = slot else { return };
-        let accepted = tokio::select! {
-            accepted = listener.tcp.accept() => accepted,
-            () = listener.drain.cancelled() => return,
-        };
-        match accepted {
+        let stream = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+        match stream {
             Ok((stream, peer)) => {
-                let for_task = Arc::clone(&listener);
-                let most = listener.limits.connections;
+                let Some(place) = shared.crowd.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "too many connections of one address");
+                    continue;
+                };
                 telemetry::connections(most - free.available_permits());
-                let free = Arc::clone(&free);
-                listener.tasks.spawn(async move {
-                    connection(&for_task, stream, peer).await;
-                    drop(slot);
+                let (served, free) = (Arc::clone(&shared), Arc::clone(&free));
+                let task = async move {
+                    connection(&served, stream, peer).await;
+                    drop((slot, place));
                     telemetry::connections(most - free.available_permits());
-                });
+                };
+                let listener = &shared.listener;
+                listener.workers.spawn(&listener.tasks, task);
             }
             Err(error) => {
                 // Out of descriptors, most likely: those open will free some.
@@ -81,95 +100,79 @@ pub(crate) async fn accept(listener: Listener) {
             }
         }
     }
+    shared.is_closing.store(true, Ordering::Relaxed);
+    shared.closing.cancel();
 }
 
-async fn connection(listener: &Listener, stream: TcpStream, peer: SocketAddr) {
-    let patience = Duration::from_millis(listener.limits.head_timeout_ms);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "no TCP_NODELAY");
-    }
-    let ended = match &listener.tls {
-        None => http(listener, stream, patience).await,
-        Some(tls) => match timeout(patience, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http(listener, stream, patience).await,
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no TLS handshake in time".to_owned()),
-        },
+async fn connection(shared: &Shared, stream: std::net::TcpStream, peer: SocketAddr) {
+    let ended = match TcpStream::from_std(stream) {
+        Ok(stream) => greet(shared, stream, peer).await,
+        Err(error) => Err(error.to_string()),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "a connection ended early");
     }
 }
 
+async fn greet(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "no TCP_NODELAY");
+    }
+    // Asked once: whenever it comes, it wakes this task, which then looks at the flag.
+    let mut closing = pin!(shared.closing.cancelled());
+    poll_fn(|context| Poll::Ready(closing.as_mut().poll(context).is_ready())).await;
+    let Some(tls) = &shared.listener.tls else {
+        return http(shared, stream, peer).await;
+    };
+    let patience = Duration::from_millis(shared.listener.limits.head_timeout_ms);
+    let shaken = Box::pin(timeout(patience, tls.accept(stream))).await;
+    let stream = shaken.map_err(|_| "no TLS handshake in time".to_owned())?;
+    let stream = stream.map_err(|error| error.to_string())?;
+    Box::pin(http(shared, stream, peer)).await
+}
+
 /// Speaks whichever protocol the first bytes announce. A connection that says nothing is closed.
-async fn http<S>(listener: &Listener, mut stream: S, patience: Duration) -> Result<(), String>
+async fn http<S>(shared: &Shared, mut stream: S, peer: SocketAddr) -> Result<(), String>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: http1::Socket + 'static,
 {
-    let mut first = BytesMut::with_capacity(1_024);
-    let is_http2 = timeout(patience, detect(&mut stream, &mut first))
-        .await
-        .map_err(|_| "nothing was said in time".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let io = TokioIo::new(Begun {
-        first: first.freeze(),
-        stream,
-    });
-    let gateway = listener.gateway.clone();
-    let service = hyper::service::service_fn(move |request| call(gateway.clone(), request));
+    let limits = &shared.listener.limits;
+    let patience = Duration::from_millis(limits.head_timeout_ms);
+    let mut first = BytesMut::new();
+    let detecting = timeout(patience, detect(&mut stream, &mut first));
+    let detected = shared.closing.run_until_cancelled(detecting).await;
+    let is_http2 = match detected {
+        None => return Ok(()),
+        Some(Err(_)) => return Err("nothing was said in time".to_owned()),
+        Some(Ok(detected)) => detected.map_err(|error| error.to_string())?,
+    };
+    let gateway = shared.listener.gateway.clone();
     if is_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(1 << 20)
-            .max_header_list_size(u32::try_from(listener.limits.head_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(Some(Duration::from_secs(30)));
-        let connection = builder.serve_connection(io, service);
-        return drive(listener, connection, http2::Connection::graceful_shutdown).await;
+        let serving = http2::serve(stream, first.freeze(), gateway, limits, &shared.closing);
+        return Box::pin(serving).await;
     }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(listener.limits.head_bytes.max(8_192))
-        .serve_connection(io, service);
-    drive(listener, connection, http1::Connection::graceful_shutdown).await
-}
-
-/// Answers one request of a connection. The gateway is always ready: it sheds load by refusing.
-fn call(
-    mut gateway: Gateway,
-    request: Request<Incoming>,
-) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    let mut request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
-    // Who is vouched for inside stands here; nothing that came over the network may.
-    request.extensions_mut().clear();
-    Service::call(&mut gateway, request)
-}
-
-/// Runs a connection; when the drain begins it may finish what it has begun.
-async fn drive<C>(
-    listener: &Listener,
-    connection: C,
-    end: impl FnOnce(Pin<&mut C>),
-) -> Result<(), String>
-where
-    C: Future<Output = Result<(), hyper::Error>>,
-{
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-        () = listener.drain.cancelled() => {}
-    }
-    end(connection.as_mut());
-    connection.await.map_err(|error| error.to_string())
+    let caller = Caller {
+        gateway,
+        limits,
+        closing: &shared.is_closing,
+        // Not all of one client's connections end at once.
+        requests: limits.requests - usize::from(peer.port()) % (limits.requests / 10 + 1),
+        refuse: edge::refuse,
+    };
+    http1::serve(stream, first, caller).await;
+    Ok(())
 }
 
 /// Reads until the bytes are the HTTP/2 preface or can not become it.
-async fn detect<S: AsyncRead + Unpin>(stream: &mut S, first: &mut BytesMut) -> io::Result<bool> {
+async fn detect<S: http1::Socket>(stream: &mut S, first: &mut BytesMut) -> io::Result<bool> {
     loop {
-        if stream.read_buf(first).await? == 0 {
+        let reading = poll_fn(|context| {
+            scratch::poll_read(stream, context, |came| {
+                first.extend_from_slice(came);
+                came.len()
+            })
+        });
+        if reading.await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let known = first.len().min(PREFACE.len());
@@ -180,81 +183,4 @@ async fn detect<S: AsyncRead + Unpin>(stream: &mut S, first: &mut BytesMut) -> i
             return Ok(true);
         }
     }
-}
-
-/// A stream whose first bytes were read before.
-struct Begun<S> {
-    first: Bytes,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let length = self.first.len().min(buffer.remaining());
-        buffer.put_slice(self.first.get(..length).unwrap_or_default());
-        self.first.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-/// The cryptography that all TLS here uses.
-pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Certificate and key as an acceptor that offers HTTP/2 and HTTP/1.1.
-pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, String> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let told = |path: &Path, error: String| format!("{}: {error}", path.display());
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| told(certificate, error.to_string()))?;
-    let key_der =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, error.to_string()))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(crypto())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(chain, key_der)
-        .map_err(|error| told(certificate, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -1,20 +1,24 @@
 //! Model endpoints: connections, the call itself, and what is known of their health.
 
+// Connections and what is said on them.
+mod answer;
+mod client;
+mod dial;
+mod http1;
+mod pool;
+
 mod health;
 mod pieces;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wire::{Dialect, RequestId};
 
 use crate::config;
@@ -22,6 +26,8 @@ use crate::intake::Inbound;
 use crate::joined::Joined;
 use crate::names;
 
+pub(crate) use answer::Answer;
+use client::{Call, Client};
 pub(crate) use health::Health;
 pub(crate) use pieces::Pieces;
 
@@ -38,7 +44,7 @@ pub(crate) struct Endpoint {
     beta_uri: Uri,
     count_uri: Uri,
     key: Option<(HeaderName, HeaderValue)>,
-    client: Client<HttpsConnector<HttpConnector>, Pieces>,
+    client: Arc<Client>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -105,6 +111,7 @@ impl Endpoint {
             value.set_sensitive(true);
             Ok::<_, String>((HeaderName::from_static(name), value))
         });
+        let client = Arc::new(Client::new(&uri, endpoint.http2, patience)?);
         Ok(Self {
             name: std::sync::Arc::from(endpoint.name.as_str()),
             dialect,
@@ -115,7 +122,7 @@ impl Endpoint {
             count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,
             key: key.transpose()?,
-            client: client(endpoint.http2, patience)?,
+            client,
         })
     }
 
@@ -127,18 +134,13 @@ impl Endpoint {
         request: RequestId,
         attempt: u16,
         at_home: bool,
-    ) -> Result<Response<Incoming>, SendError> {
-        let mut call = Request::new(body);
-        *call.method_mut() = Method::POST;
+    ) -> Result<Response<Answer>, SendError> {
         let is_beta = at_home && inbound.is_beta;
-        *call.uri_mut() = if is_beta { &self.beta_uri } else { &self.uri }.clone();
-        self.address(call.headers_mut(), &inbound.headers, request, at_home);
-        call.headers_mut()
-            .insert("x-pareto-attempt", HeaderValue::from(attempt));
-        self.client.request(call).await.map_err(|error| SendError {
-            connected: !error.is_connect(),
-            what: chain(&error),
-        })
+        let uri = if is_beta { &self.beta_uri } else { &self.uri };
+        let mut headers = self.address(&inbound.headers, request, at_home);
+        headers.insert("x-pareto-attempt", HeaderValue::from(attempt));
+        let call = Call::post(uri, headers, body);
+        self.client.send(call).await
     }
 
     /// Asks how many tokens a call's prompt has; providers bill nothing for that. `None` where the
@@ -149,11 +151,9 @@ impl Endpoint {
         body: Pieces,
         request: RequestId,
     ) -> Option<Bytes> {
-        let mut call = Request::new(body);
-        *call.method_mut() = Method::POST;
-        *call.uri_mut() = self.count_uri.clone();
-        self.address(call.headers_mut(), headers, request, true);
-        let answer = self.client.request(call).await.ok()?;
+        let headers = self.address(headers, request, true);
+        let call = Call::post(&self.count_uri, headers, body);
+        let answer = self.client.send(call).await.ok()?;
         if !answer.status().is_success() {
             return None;
         }
@@ -167,13 +167,16 @@ impl Endpoint {
     /// What went wrong, for people.
     pub(crate) async fn delete(&self, id: &str, request: RequestId) -> Result<(), String> {
         let uri = format!("{}/{id}", self.uri).parse::<Uri>();
-        let mut call = Request::new(Pieces::from(Vec::new()));
-        *call.method_mut() = Method::DELETE;
-        *call.uri_mut() = uri.map_err(|error| error.to_string())?;
-        self.address(call.headers_mut(), &HeaderMap::new(), request, true);
-        let answer = tokio::time::timeout(PATIENCE, self.client.request(call)).await;
+        let uri = uri.map_err(|error| error.to_string())?;
+        let call = Call {
+            method: Method::DELETE,
+            uri: &uri,
+            headers: self.address(&HeaderMap::new(), request, true),
+            body: Pieces::from(Vec::new()),
+        };
+        let answer = tokio::time::timeout(PATIENCE, self.client.send(call)).await;
         let answer = answer.map_err(|_| "it did not answer in time".to_owned())?;
-        let status = answer.map_err(|error| chain(&error))?.status();
+        let status = answer.map_err(|error| error.to_string())?.status();
         if status.is_success() || matches!(status.as_u16(), 404 | 405 | 410 | 501) {
             Ok(())
         } else {
@@ -181,8 +184,14 @@ impl Endpoint {
         }
     }
 
-    /// Writes the headers of a call: the caller's that may go on, and our own.
-    fn address(&self, out: &mut HeaderMap, headers: &HeaderMap, request: RequestId, at_home: bool) {
+    /// Closes connections that nobody needed for a while.
+    pub(crate) fn sweep(&self) {
+        self.client.sweep();
+    }
+
+    /// The headers of a call: the caller's that may go on, and our own.
+    fn address(&self, headers: &HeaderMap, request: RequestId, at_home: bool) -> HeaderMap {
+        let mut out = HeaderMap::with_capacity(16);
         for (name, value) in headers {
             let text = name.as_str();
             let is_own =
@@ -210,6 +219,7 @@ impl Endpoint {
         if let Some((name, value)) = &self.key {
             out.insert(name.clone(), value.clone());
         }
+        out
     }
 }
 
@@ -220,6 +230,24 @@ pub(crate) struct SendError {
     /// A connection was there, so the endpoint may have seen the call.
     pub(crate) connected: bool,
     what: String,
+}
+
+impl SendError {
+    /// There was no connection.
+    fn unconnected(what: impl fmt::Display) -> Self {
+        Self {
+            connected: false,
+            what: what.to_string(),
+        }
+    }
+
+    /// There was one, and then not.
+    fn cut(what: impl fmt::Display) -> Self {
+        Self {
+            connected: true,
+            what: what.to_string(),
+        }
+    }
 }
 
 /// An error with its causes; HTTP clients hide the telling part at the bottom.
@@ -253,58 +281,19 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-/// A pool of connections to model endpoints.
-pub(crate) fn client(
-    http2: bool,
-    patience: &config::Upstream,
-) -> Result<Client<HttpsConnector<HttpConnector>, Pieces>, String> {
-    pool(HttpConnector::new(), http2, patience)
-}
-
-/// A pool of connections that are found by `tcp`'s way of resolving names.
-pub(crate) fn pool<R, B>(
-    mut tcp: HttpConnector<R>,
-    http2: bool,
-    patience: &config::Upstream,
-) -> Result<Client<HttpsConnector<HttpConnector<R>>, B>, String>
-where
-    B: Body + Send,
-    B::Data: Send,
-    HttpsConnector<HttpConnector<R>>: Connect + Clone,
-{
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(Duration::from_millis(patience.connect_timeout_ms)));
-    let tls = rustls::ClientConfig::builder_with_provider(crate::serve::crypto())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_webpki_roots()
-        .with_no_client_auth();
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http();
-    let https = if http2 {
-        https.enable_http2().wrap_connector(tcp)
-    } else {
-        https.enable_all_versions().wrap_connector(tcp)
-    };
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(patience.idle_connections)
-        .pool_idle_timeout(Duration::from_mins(1))
-        .http1_max_buf_size(64 << 10)
-        .http2_only(http2)
-        .build(https))
-}
-
 /// Everything of a body up to `limit` bytes; `None` when it is longer or breaks off.
-pub(crate) async fn read_all(mut body: Incoming, limit: usize) -> Option<Bytes> {
+pub(crate) async fn read_all(mut body: Answer, limit: usize) -> Option<Bytes> {
+    let expected = body.size_hint().exact().unwrap_or(0);
+    let expected = usize::try_from(expected).ok()?;
+    if expected > limit {
+        return None;
+    }
     let mut joined = Joined::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else {
             continue;
         };
-        if !joined.push(data, 0, limit) {
+        if !joined.push(data, expected, limit) {
             return None;
         }
     }

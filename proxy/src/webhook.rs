@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::books::export;
 use crate::clock::now_ms;
 use crate::config::{Secret, Upstream, Webhook};
+use crate::outbound;
 use crate::tasks::assemble::{Notice, Notices};
-use crate::upstream::{self, Pieces};
+use crate::upstream::Pieces;
 
 /// How often it is looked for something to tell.
 const EVERY: Duration = Duration::from_millis(500);
@@ -92,7 +93,7 @@ impl Webhooks {
             books,
             notices,
             hooks: config.iter().map(hook).collect::<Result<_, String>>()?,
-            client: upstream::client(false, patience)?,
+            client: outbound::client(patience)?,
         })
     }
 

@@ -16,7 +16,8 @@ use serde_json::Value;
 use wire::sse::{self, Splitter};
 
 use crate::config::Upstream;
-use crate::upstream::{chain, pool};
+use crate::outbound;
+use crate::upstream::chain;
 
 /// The longest answer that is taken, in bytes: an artefact, or a long task.
 const LONGEST: usize = 256 << 20;
@@ -189,7 +190,7 @@ impl Client {
             "`{address}` is no address; write HOST:PORT or https://HOST"
         );
         let patience = Upstream::default();
-        let http = pool(HttpConnector::new(), false, &patience).map_err(anyhow::Error::msg)?;
+        let http = outbound::client(&patience).map_err(anyhow::Error::msg)?;
         Ok(Self {
             http,
             base,

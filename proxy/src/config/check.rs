@@ -143,7 +143,9 @@ fn server(config: &Config, found: &mut Findings) {
     }
     for (key, value) in [
         ("limits.body_bytes", config.limits.body_bytes),
+        ("limits.headers", config.limits.headers),
         ("limits.connections", config.limits.connections),
+        ("limits.requests", config.limits.requests),
         ("limits.in_flight", config.limits.in_flight),
         ("upstream.reply_bytes", config.upstream.reply_bytes),
     ] {

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use wire::dialect::{Asked, Facts, Seen, Watch};
 use wire::sse::Splitter;
 use wire::translate::Translator;
@@ -14,6 +13,7 @@ use super::keeper::Keeper;
 use crate::cascade::Glimpse;
 use crate::runtime::{Target, count};
 use crate::telemetry;
+use crate::upstream::Answer;
 
 /// Frames and what has been seen in them.
 #[derive(Debug)]
@@ -251,10 +251,7 @@ impl Feed {
     }
 
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.
-    pub(super) async fn until_content(
-        &mut self,
-        body: &mut Incoming,
-    ) -> Result<Seen, &'static str> {
+    pub(super) async fn until_content(&mut self, body: &mut Answer) -> Result<Seen, &'static str> {
         loop {
             let frame = body
                 .frame()

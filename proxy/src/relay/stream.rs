@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use wire::Dialect;
 use wire::dialect::Seen;
@@ -18,6 +17,7 @@ use crate::cascade::{Extent, Glimpse};
 use crate::config;
 use crate::gateway::BodyError;
 use crate::refusal;
+use crate::upstream::Answer;
 
 /// How long a caller gets to read the error event before the body breaks off: some clients forget
 /// what they have read when it does.
@@ -40,7 +40,7 @@ enum State {
 /// A streamed answer.
 #[derive(Debug)]
 pub(super) struct Stream {
-    upstream: Incoming,
+    upstream: Answer,
     feed: Feed,
     billing: Billing,
     dialect: &'static dyn Dialect,
@@ -52,7 +52,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(
-        upstream: Incoming,
+        upstream: Answer,
         feed: Feed,
         billing: Billing,
         dialect: &'static dyn Dialect,

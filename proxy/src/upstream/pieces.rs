@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 /// The pieces still to be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pieces {
     queue: VecDeque<Bytes>,
     left: u64,
@@ -25,6 +25,13 @@ impl From<Vec<Bytes>> for Pieces {
             queue: pieces.into(),
             left,
         }
+    }
+}
+
+impl Pieces {
+    /// The pieces themselves.
+    pub(super) fn into_queue(self) -> VecDeque<Bytes> {
+        self.queue
     }
 }
 
