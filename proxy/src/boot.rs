@@ -9,6 +9,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -95,12 +96,7 @@ pub(crate) async fn begin(
     guard: Option<PathBuf>,
 ) -> anyhow::Result<Running> {
     let metrics = telemetry::install();
-    let tls = match (&config.server.tls_cert, &config.server.tls_key) {
-        (Some(certificate), Some(key)) => {
-            Some(serve::tls(certificate, key).map_err(|error| anyhow::anyhow!("TLS: {error}"))?)
-        }
-        _ => None,
-    };
+    let tls = acceptor(&config)?;
     let opened = config.clone();
     let parts = tokio::task::spawn_blocking(move || assemble::parts(&opened, guard)).await??;
     let parts = Arc::new(parts);
@@ -205,6 +201,16 @@ impl Running {
     pub fn reload(&self) -> Result<(), String> {
         self.reloads.reload()
     }
+}
+
+/// What callers' connections are encrypted with, if they are.
+fn acceptor(config: &Config) -> anyhow::Result<Option<TlsAcceptor>> {
+    let (Some(certificate), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) else {
+        return Ok(None);
+    };
+    let made = serve::tls(certificate, key);
+    made.map(Some)
+        .map_err(|error| anyhow::anyhow!("TLS: {error}"))
 }
 
 /// Sorts what histograms were told into their buckets: between two scrapes it takes memory. And closes

@@ -1,6 +1,7 @@
 //! What the tests share: a world of scripted endpoints and a gateway, in this process or as a
 //! program of its own, and clients that speak HTTP and raw bytes.
 
+pub mod bytes;
 pub mod client;
 pub mod errand;
 pub mod fill;

@@ -101,9 +101,7 @@ impl Chunked {
     fn step(&mut self, byte: u8) -> Result<State, BadChunk> {
         let next = match (self.state, byte) {
             (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => return self.digit(byte),
-            (State::Size | State::Extension, b'\r') if self.digits > 0 => {
-                State::SizeEnd
-            }
+            (State::Size | State::Extension, b'\r') if self.digits > 0 => State::SizeEnd,
             (State::Size, b' ' | b'\t') if self.digits > 0 => State::SizeGap,
             (State::SizeGap, b' ' | b'\t') => State::SizeGap,
             (State::Size | State::SizeGap, b';') if self.digits > 0 => State::Extension,

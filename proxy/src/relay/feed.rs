@@ -24,6 +24,8 @@ pub(super) struct Feed {
     beside: Beside,
     /// What goes to the caller next.
     pub(super) queue: VecDeque<Bytes>,
+    /// What came in one frame with the first content, and was not looked at yet.
+    beyond: Bytes,
 }
 
 /// Who looks at the events that go by.
@@ -92,6 +94,7 @@ impl Feed {
             way,
             beside: keeper.map_or(Beside::Nobody, Beside::Keeper),
             queue: VecDeque::with_capacity(4),
+            beyond: Bytes::new(),
         }
     }
 
@@ -118,8 +121,21 @@ impl Feed {
         }
     }
 
-    /// Takes a frame and says what was in it: the end or an error before content before nothing.
+    /// Takes a frame and says what was in it: the end or an error before content before nothing. What
+    /// stands behind the end is nobody's answer, and dropped.
     pub(super) fn push(&mut self, frame: Bytes) -> Seen {
+        self.read(frame, false)
+    }
+
+    /// What came with the first content, to be pushed next.
+    pub(super) fn beyond(&mut self) -> Option<Bytes> {
+        let beyond = std::mem::take(&mut self.beyond);
+        (!beyond.is_empty()).then_some(beyond)
+    }
+
+    /// Reads a frame, up to its first content at most where `stops_there`: how much an endpoint sends at
+    /// once must not decide whether a failure is one before or after that.
+    fn read(&mut self, frame: Bytes, stops_there: bool) -> Seen {
         if self.splitter.push(frame).is_err() {
             return Seen::Broken;
         }
@@ -148,11 +164,18 @@ impl Feed {
                 self.pass(&whole, through);
                 return seen;
             }
-            most = match (most, seen) {
-                (_, Seen::End) | (Seen::End, _) => Seen::End,
-                (_, Seen::Content) | (Seen::Content, _) => Seen::Content,
-                _ => Seen::Quiet,
-            };
+            if seen == Seen::End {
+                self.splitter.rest();
+                most = seen;
+                break;
+            }
+            if seen == Seen::Content {
+                most = seen;
+                if stops_there {
+                    self.beyond = self.splitter.rest();
+                    break;
+                }
+            }
         }
         self.pass(&whole, through);
         most
@@ -261,7 +284,7 @@ impl Feed {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            match self.push(data) {
+            match self.read(data, true) {
                 seen @ (Seen::Content | Seen::End) => return Ok(seen),
                 Seen::Error => return Err("its stream began with an error"),
                 Seen::Broken => return Err("its stream is not of its dialect"),

@@ -73,6 +73,10 @@ impl Stream {
 
     /// Takes what the upstream has: `Ready` when there is something to give out or the state changed.
     fn poll_upstream(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(beyond) = self.feed.beyond() {
+            self.take(beyond);
+            return Poll::Ready(());
+        }
         match Pin::new(&mut self.upstream).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = Instant::now();

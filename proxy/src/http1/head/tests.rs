@@ -107,6 +107,10 @@ fn good_requests_are_read_wherever_they_are_cut() {
             );
         }
     }
+}
+
+#[test]
+fn what_follows_a_head_is_left_and_white_space_around_values_is_not() {
     let two = b"GET / HTTP/1.1\r\n\r\nGET /next";
     let (_, left) = read(two, two.len()).unwrap().unwrap();
     assert_eq!(left, "GET /next".len());
