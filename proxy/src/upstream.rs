@@ -4,6 +4,7 @@
 mod answer;
 mod client;
 mod dial;
+mod fields;
 mod http1;
 mod pool;
 
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use wire::{Dialect, RequestId};
@@ -28,6 +29,7 @@ use crate::names;
 
 pub(crate) use answer::Answer;
 use client::{Call, Client};
+use fields::{Fields, Own};
 pub(crate) use health::Health;
 pub(crate) use pieces::Pieces;
 
@@ -43,7 +45,7 @@ pub(crate) struct Endpoint {
     uri: Uri,
     beta_uri: Uri,
     count_uri: Uri,
-    key: Option<(HeaderName, HeaderValue)>,
+    own: Own,
     client: Arc<Client>,
 }
 
@@ -58,28 +60,6 @@ impl fmt::Debug for Endpoint {
 
 /// How long an endpoint may take to delete what it keeps.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Headers of the caller that go on to an endpoint of the caller's dialect; everything else stays
-/// here, keys above all, and whose account is charged.
-const FORWARDED: [&str; 7] = [
-    "anthropic-version",
-    "anthropic-beta",
-    "openai-beta",
-    "originator",
-    "x-app",
-    "x-claude-code-session-id",
-    "x-client-request-id",
-];
-/// And those that begin like this.
-const PREFIXES: [&str; 2] = ["x-stainless-", "x-codex-"];
-/// Headers that mean the same to every endpoint.
-const NEUTRAL: [&str; 5] = [
-    "session-id",
-    "thread-id",
-    "x-session-id",
-    "traceparent",
-    "tracestate",
-];
 
 /// Headers of the endpoint that go back to the caller, besides rate limits.
 const RETURNED: [&str; 4] = [
@@ -104,13 +84,7 @@ impl Endpoint {
         };
         let uri = at(dialect.upstream_path())?;
         let host = uri.authority().map_or(base, |authority| authority.as_str());
-        let key = endpoint.key.as_ref().map(|key| {
-            let (name, scheme) = dialect.key_header();
-            let mut value = HeaderValue::from_str(&format!("{scheme}{}", key.expose()))
-                .map_err(|_| "the key has characters that no header can carry".to_owned())?;
-            value.set_sensitive(true);
-            Ok::<_, String>((HeaderName::from_static(name), value))
-        });
+        let key = endpoint.key.as_ref().map(config::Secret::expose);
         let client = Arc::new(Client::new(&uri, endpoint.http2, patience)?);
         Ok(Self {
             name: std::sync::Arc::from(endpoint.name.as_str()),
@@ -121,7 +95,7 @@ impl Endpoint {
             beta_uri: at(&format!("{}?beta=true", dialect.upstream_path()))?,
             count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,
-            key: key.transpose()?,
+            own: Own::new(dialect, key)?,
             client,
         })
     }
@@ -137,9 +111,11 @@ impl Endpoint {
     ) -> Result<Response<Answer>, SendError> {
         let is_beta = at_home && inbound.is_beta;
         let uri = if is_beta { &self.beta_uri } else { &self.uri };
-        let mut headers = self.address(&inbound.headers, request, at_home);
-        headers.insert("x-pareto-attempt", HeaderValue::from(attempt));
-        let call = Call::post(uri, headers, body);
+        let fields = Fields {
+            attempt: Some(attempt),
+            ..self.fields(&inbound.headers, request, at_home)
+        };
+        let call = Call::post(uri, fields, body);
         self.client.send(call).await
     }
 
@@ -151,8 +127,8 @@ impl Endpoint {
         body: Pieces,
         request: RequestId,
     ) -> Option<Bytes> {
-        let headers = self.address(headers, request, true);
-        let call = Call::post(&self.count_uri, headers, body);
+        let fields = self.fields(headers, request, true);
+        let call = Call::post(&self.count_uri, fields, body);
         let answer = self.client.send(call).await.ok()?;
         if !answer.status().is_success() {
             return None;
@@ -168,10 +144,11 @@ impl Endpoint {
     pub(crate) async fn delete(&self, id: &str, request: RequestId) -> Result<(), String> {
         let uri = format!("{}/{id}", self.uri).parse::<Uri>();
         let uri = uri.map_err(|error| error.to_string())?;
+        let nothing = HeaderMap::new();
         let call = Call {
             method: Method::DELETE,
             uri: &uri,
-            headers: self.address(&HeaderMap::new(), request, true),
+            fields: self.fields(&nothing, request, true),
             body: Pieces::from(Vec::new()),
         };
         let answer = tokio::time::timeout(PATIENCE, self.client.send(call)).await;
@@ -189,37 +166,19 @@ impl Endpoint {
         self.client.sweep();
     }
 
-    /// The headers of a call: the caller's that may go on, and our own.
-    fn address(&self, headers: &HeaderMap, request: RequestId, at_home: bool) -> HeaderMap {
-        let mut out = HeaderMap::with_capacity(16);
-        for (name, value) in headers {
-            let text = name.as_str();
-            let is_own =
-                FORWARDED.contains(&text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-            if NEUTRAL.contains(&text) || (at_home && is_own) {
-                out.append(name.clone(), value.clone());
-            }
+    fn fields<'a>(
+        &'a self,
+        caller: &'a HeaderMap,
+        request: RequestId,
+        at_home: bool,
+    ) -> Fields<'a> {
+        Fields {
+            own: &self.own,
+            caller,
+            at_home,
+            request,
+            attempt: None,
         }
-        for (name, value) in self.dialect.headers() {
-            if !out.contains_key(*name) {
-                out.insert(*name, HeaderValue::from_static(value));
-            }
-        }
-        let accept = headers.get(ACCEPT).cloned();
-        out.insert(
-            ACCEPT,
-            accept.unwrap_or_else(|| HeaderValue::from_static("*/*")),
-        );
-        out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // A compressed answer could not be followed byte by byte.
-        out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Ok(id) = HeaderValue::from_str(&request.to_string()) {
-            out.insert("x-request-id", id);
-        }
-        if let Some((name, value)) = &self.key {
-            out.insert(name.clone(), value.clone());
-        }
-        out
     }
 }
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod faults;
 mod hostile;
 mod http1;
+mod http2;
 mod json_suite;
 mod keys;
 mod money;

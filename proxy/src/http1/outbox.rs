@@ -1,4 +1,4 @@
-//! Bytes on their way out: what is there leaves together, and nothing of it is copied.
+//! Bytes on their way out: what is there leaves together, and nothing that is long is copied.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -8,8 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use super::scratch;
+
 /// Pieces that one write takes.
 const SLICES: usize = 34;
+/// Bytes that are put together rather than written in pieces: for the kernel that is less work than the copy
+/// is for us.
+const SMALL: usize = 4 << 10;
 
 /// A head, pieces behind it, and what ends them.
 #[derive(Debug, Default)]
@@ -107,10 +112,14 @@ impl Outbox {
             let Some(slices) = slices.get(..count).filter(|it| !it.is_empty()) else {
                 break;
             };
+            let length: usize = slices.iter().map(|slice| slice.len()).sum();
+            let to = Pin::new(&mut *to);
             let written = match slices {
-                [one] => ready!(Pin::new(&mut *to).poll_write(context, one))?,
-                many => ready!(Pin::new(&mut *to).poll_write_vectored(context, many))?,
+                [one] => to.poll_write(context, one),
+                many if length <= SMALL => scratch::joined(many, |one| to.poll_write(context, one)),
+                many => to.poll_write_vectored(context, many),
             };
+            let written = ready!(written)?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -2,7 +2,7 @@
 //! copied once, into as much as it needs.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +15,29 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+fn with<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    scratch.resize(SIZE, 0);
+    let used = use_it(&mut scratch);
+    SCRATCH.set(scratch);
+    used
+}
+
+/// Puts pieces together, as far as they fit, and has `give` see them as one.
+pub(super) fn joined<T>(pieces: &[IoSlice<'_>], give: impl FnOnce(&[u8]) -> T) -> T {
+    with(|scratch| {
+        let mut length = 0;
+        for piece in pieces {
+            let Some(place) = scratch.get_mut(length..length + piece.len()) else {
+                break;
+            };
+            place.copy_from_slice(piece);
+            length += piece.len();
+        }
+        give(scratch.get(..length).unwrap_or_default())
+    })
+}
+
 /// Reads once and has `take` look at what came: nothing, at the end of the stream.
 pub(crate) fn poll_read<S, T>(
     from: &mut S,
@@ -24,15 +47,9 @@ pub(crate) fn poll_read<S, T>(
 where
     S: AsyncRead + Unpin,
 {
-    let mut scratch = SCRATCH.take();
-    scratch.resize(SIZE, 0);
-    let mut buffer = ReadBuf::new(&mut scratch);
-    let read = Pin::new(from).poll_read(context, &mut buffer);
-    let taken = match read {
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(take(buffer.filled_mut()))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => Poll::Pending,
-    };
-    SCRATCH.set(scratch);
-    Poll::Ready(ready!(taken))
+    with(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(from).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(take(buffer.filled_mut())))
+    })
 }

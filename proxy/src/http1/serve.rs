@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -145,7 +145,7 @@ impl Asked {
 
 /// A request whose body begins in `inbox`.
 fn begin(
-    head: RequestHead,
+    mut head: RequestHead,
     inbox: &mut BytesMut,
     limits: &Limits,
 ) -> Result<(Request<Body>, Option<Receiver>, Asked), BadRequest> {
@@ -171,6 +171,9 @@ fn begin(
                 has_options && says("keep-alive") && !says("close")
             },
     };
+    if has_options {
+        drop_nominated(&mut head.headers);
+    }
     let (upload, mut receiver) = upload::begin(framing, inbox, limits.body_bytes)?;
     if inbox.is_empty() {
         // What was read is the request's now; an idle connection keeps nothing.
@@ -185,6 +188,19 @@ fn begin(
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
     Ok((request, receiver, asked))
+}
+
+/// Drops fields that `Connection` says are for this connection alone. Those that say what the request is and
+/// where it ends are not its to take away.
+fn drop_nominated(headers: &mut HeaderMap) {
+    let kept = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
+    let named = headers.get_all(CONNECTION).iter();
+    let named = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let named: Vec<_> = named.filter(|name| !kept.contains(name)).collect();
+    for name in named {
+        headers.remove(name);
+    }
 }
 
 /// The path that a request seems to have; `/` where it has none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, Uri, Version};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::answer::Answer;
 use super::dial::{Dial, Socket};
+use super::fields::Fields;
 use super::http1::{exchange, is_quiet, written};
 use super::pieces::Pieces;
 use super::pool::{Line, Pool};
@@ -33,16 +34,16 @@ const PONG: Duration = Duration::from_secs(10);
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) uri: &'a Uri,
-    pub(super) headers: HeaderMap,
+    pub(super) fields: Fields<'a>,
     pub(super) body: Pieces,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn post(uri: &'a Uri, headers: HeaderMap, body: Pieces) -> Self {
+    pub(super) fn post(uri: &'a Uri, fields: Fields<'a>, body: Pieces) -> Self {
         Self {
             method: Method::POST,
             uri,
-            headers,
+            fields,
             body,
         }
     }
@@ -164,7 +165,7 @@ impl Client {
         *request.method_mut() = call.method;
         *request.uri_mut() = call.uri.clone();
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = call.headers;
+        *request.headers_mut() = call.fields.map();
         for is_last in [false, true] {
             let again = request.clone();
             let sent = match sender.ready().await {

@@ -3,13 +3,12 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use http::header::CONTENT_LENGTH;
 use http::{Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
@@ -46,32 +45,19 @@ impl Unanswered {
     }
 }
 
-/// A request as it goes out.
+/// The head of a request as it goes out.
 pub(super) fn written(call: &Call<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(1_000);
-    let mut line = |parts: &[&[u8]]| {
-        for part in parts {
-            head.extend_from_slice(part);
-        }
-        head.extend_from_slice(b"\r\n");
-    };
     let path = call.uri.path_and_query().map_or("/", |path| path.as_str());
-    line(&[
-        call.method.as_str().as_bytes(),
-        b" ",
-        path.as_bytes(),
-        b" HTTP/1.1",
-    ]);
-    line(&[b"host: ", host(call.uri).as_bytes()]);
-    for (name, value) in &call.headers {
-        line(&[name.as_str().as_bytes(), b": ", value.as_bytes()]);
-    }
+    let host = host(call.uri);
+    // Writing to memory does not fail.
+    let _written = write!(head, "{} {path} HTTP/1.1\r\nhost: {host}\r\n", call.method);
+    call.fields.write(&mut head);
     let length = call.body.size_hint().exact().unwrap_or(0);
     if length > 0 || call.method == Method::POST {
-        let length = length.to_string();
-        line(&[CONTENT_LENGTH.as_str().as_bytes(), b": ", length.as_bytes()]);
+        let _written = write!(head, "content-length: {length}\r\n");
     }
-    line(&[]);
+    head.extend_from_slice(b"\r\n");
     head
 }
 
