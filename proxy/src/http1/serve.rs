@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -193,7 +193,7 @@ fn begin(
 /// Drops fields that `Connection` says are for this connection alone. Those that say what the request is and
 /// where it ends are not its to take away.
 fn drop_nominated(headers: &mut HeaderMap) {
-    let kept = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
+    let kept = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE];
     let named = headers.get_all(CONNECTION).iter();
     let named = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());

@@ -16,7 +16,7 @@ use super::SendError;
 use super::answer::{Answer, Reading};
 use super::client::Call;
 use super::pool::{Line, Pool};
-use crate::http1::head::{self, Bounds, Framing, ResponseHead, Search, connection_says};
+use crate::http1::head::{self, BadHead, Bounds, Framing, ResponseHead, Search, connection_says};
 use crate::http1::{Outbox, scratch};
 
 /// What is taken of an answer's head: vendors send a few kilobytes, proxies before them more.
@@ -109,14 +109,14 @@ pub(super) async fn exchange(
             }
         };
         let head = head::cut(&mut inbox, found);
-        let read = head::response(&head).map_err(Unanswered::broken)?;
+        let read = head::response(&head).map_err(|bad| Unanswered::broken(malformed(bad)))?;
         if read.status.is_informational() {
             if read.status == StatusCode::SWITCHING_PROTOCOLS {
                 break;
             }
             continue;
         }
-        let framing = framing(&read).map_err(Unanswered::broken)?;
+        let framing = framing(&read).map_err(|bad| Unanswered::broken(malformed(bad)))?;
         // What is not out will never be, so the connection is at nobody's disposal.
         is_open &= outbox.is_empty() && failed.is_none();
         is_open &= read.version == Version::HTTP_11 && !connection_says(&read.headers, "close");
@@ -134,8 +134,12 @@ pub(super) async fn exchange(
     ))
 }
 
+fn malformed(bad: BadHead) -> String {
+    format!("the head of its answer is malformed: {bad}")
+}
+
 /// How long the body behind `read` is.
-fn framing(read: &ResponseHead) -> Result<Framing, head::BadHead> {
+fn framing(read: &ResponseHead) -> Result<Framing, BadHead> {
     let framing = head::framing(read.version, &read.headers)?;
     if matches!(
         read.status,
@@ -171,7 +175,7 @@ impl Turn<'_> {
             match search.find(self.inbox, BOUNDS) {
                 Ok(Some(found)) => return Poll::Ready(Ok(found)),
                 Ok(None) => {}
-                Err(bad) => return Poll::Ready(Err(bad.to_string())),
+                Err(bad) => return Poll::Ready(Err(malformed(bad))),
             }
             let inbox = &mut *self.inbox;
             let read = scratch::poll_read(&mut self.line.socket, context, |came| {
