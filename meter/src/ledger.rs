@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 use wire::{RequestId, Usage};
@@ -39,8 +40,51 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// When the write failed, or an earlier write or sync did: a journal that failed once refuses.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
+    /// Takes `record` without writing it yet, so that records that come together share one `write`: it
+    /// survives the death of the process once [`written`] of the returned position is done.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn enter(&self, record: &Record) -> Result<Position, JournalError> {
+        self.append(record)
+    }
+
+    /// Whether everything before `position` is in the file.
+    fn is_written(&self, _position: Position) -> bool {
+        true
+    }
+
+    /// Writes what has been entered, unless everything before `position` is written by now.
+    ///
+    /// # Errors
+    /// When the write failed: none of what was entered and not written counts.
+    fn write(&self, _position: Position) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     /// Waits until everything before `position` is on the disk.
     fn synced(&self, position: Position) -> Synced<'_>;
+}
+
+/// Waits until everything before `position` is in the file of `journal`. Whoever waits lets the other
+/// tasks of its thread have their turn first; then the first to come round again writes for all of them.
+///
+/// # Errors
+/// As [`Journal::write`].
+pub async fn written(journal: &dyn Journal, position: Position) -> Result<(), JournalError> {
+    let mut is_round = false;
+    std::future::poll_fn(|context| {
+        if journal.is_written(position) {
+            return Poll::Ready(Ok(()));
+        }
+        if is_round {
+            return Poll::Ready(journal.write(position));
+        }
+        is_round = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 /// The ledger failed to answer or to take what it was given.

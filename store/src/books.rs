@@ -16,6 +16,7 @@ use crate::ledger::SqlLedger;
 
 impl Books for SqlLedger {
     fn adjust(&self, wanted: &[(RequestId, u16)], plan: Plan<'_>) -> Result<usize, LedgerError> {
+        self.catch_up();
         self.write("correct entries", |sql| {
             let made = correct::adjust(sql, wanted, plan, &self.node)?;
             crate::ledger::bump(sql, "keys")?;
@@ -24,21 +25,21 @@ impl Books for SqlLedger {
     }
 
     fn corrections(&self, request: RequestId) -> Result<Vec<Correction>, LedgerError> {
-        self.read("read corrections", |sql| correct::of_call(sql, request))
+        self.ask("read corrections", |sql| correct::of_call(sql, request))
     }
 
     fn balances(&self, span: &Span, after: i64, limit: u32) -> Result<Vec<Balance>, LedgerError> {
-        self.read("read balances", |sql| {
+        self.ask("read balances", |sql| {
             ask::balances(sql, span, after, limit)
         })
     }
 
     fn events(&self, span: &Span, after: i64, limit: u32) -> Result<Vec<Vec<Cell>>, LedgerError> {
-        self.read("read entries", |sql| ask::events(sql, span, after, limit))
+        self.ask("read entries", |sql| ask::events(sql, span, after, limit))
     }
 
     fn groups(&self, span: &Span) -> Result<Vec<Group>, LedgerError> {
-        self.read("sum entries", |sql| ask::groups(sql, span))
+        self.ask("sum entries", |sql| ask::groups(sql, span))
     }
 
     fn import(&self, bill: &Imported) -> Result<(), LedgerError> {
@@ -63,7 +64,7 @@ impl Books for SqlLedger {
     }
 
     fn own_days(&self, from_ms: i64, until_ms: i64) -> Result<Vec<BillDay>, LedgerError> {
-        self.read("sum days", |sql| bill::own(sql, from_ms, until_ms))
+        self.ask("sum days", |sql| bill::own(sql, from_ms, until_ms))
     }
 
     fn keep_verdict(&self, verdict: &Verdict) -> Result<(), LedgerError> {
@@ -92,7 +93,7 @@ impl Books for SqlLedger {
         month: Month,
         units: Units<'_>,
     ) -> Result<Statement, LedgerError> {
-        self.read("draft a statement", |sql| {
+        self.ask("draft a statement", |sql| {
             statement::facts(sql, tenant, month)
                 .map(|facts| meter::books::statement::draft(tenant, month, &facts, units))
         })
@@ -105,6 +106,7 @@ impl Books for SqlLedger {
         at_ms: i64,
         units: Units<'_>,
     ) -> Result<Statement, LedgerError> {
+        self.catch_up();
         self.write("close a statement", |sql| {
             statement::close(sql, tenant, month, at_ms, units)
         })
@@ -128,7 +130,7 @@ impl Books for SqlLedger {
     }
 
     fn tenants(&self, month: Month) -> Result<Vec<String>, LedgerError> {
-        self.read("read tenants", |sql| statement::tenants(sql, month))
+        self.ask("read tenants", |sql| statement::tenants(sql, month))
     }
 
     fn verify(&self, tenant: Option<&str>) -> Result<Vec<String>, LedgerError> {
@@ -136,7 +138,7 @@ impl Books for SqlLedger {
     }
 
     fn postings(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Posting>, LedgerError> {
-        self.read("read postings", |sql| {
+        self.ask("read postings", |sql| {
             statement::postings(sql, from_ms, until_ms)
         })
     }

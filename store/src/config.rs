@@ -15,6 +15,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// When a hold counts as durable.
     pub journal_sync: Sync,
+    /// How often the disk is asked with `journal_sync = "interval"`, in milliseconds.
+    pub journal_sync_ms: u32,
     /// Bytes after which the journal begins a new file.
     pub journal_segment_bytes: u64,
 }
@@ -25,7 +27,11 @@ pub struct Config {
 pub enum Sync {
     /// Once the hold is on the disk; many calls share one sync. Survives power loss.
     Group,
-    /// Once it is written to the file. Survives the death of the process.
+    /// Once it is written to the file, which is synced every `journal_sync_ms`. Survives the death of the
+    /// process; power loss may take that long of it.
+    Interval,
+    /// Once it is written to the file, which reaches the disk when the system thinks best, a second later
+    /// at most. Survives the death of the process.
     Off,
 }
 
@@ -46,7 +52,8 @@ impl Default for Config {
             postgres: None,
             dir: PathBuf::from("pareto-data"),
             journal_sync: Sync::Group,
-            journal_segment_bytes: 64 << 20,
+            journal_sync_ms: 10,
+            journal_segment_bytes: 16 << 20,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Finance for SqlLedger {
         by: &[Dimension],
         grain: Grain,
     ) -> Result<Vec<Line>, LedgerError> {
-        self.read("sum the use", |sql| {
+        self.ask("sum the use", |sql| {
             sums::lines(sql, filter, (by, grain), sums::SUMS)
         })
     }
@@ -70,21 +70,21 @@ impl Finance for SqlLedger {
         by: &[Dimension],
         grain: Grain,
     ) -> Result<Vec<Line>, LedgerError> {
-        self.read("sum amounts", |sql| {
+        self.ask("sum amounts", |sql| {
             sums::lines(sql, filter, (by, grain), &sums::AMOUNTS)
         })
     }
 
     fn steps(&self, filter: &Filter, by: Option<Dimension>) -> Result<Vec<Step>, LedgerError> {
-        self.read("read calls by cost", |sql| sums::steps(sql, filter, by))
+        self.ask("read calls by cost", |sql| sums::steps(sql, filter, by))
     }
 
     fn tasks(&self, filter: &Filter) -> Result<Vec<Tasks>, LedgerError> {
-        self.read("read tasks", |sql| tasks::by_outcome(sql, filter))
+        self.ask("read tasks", |sql| tasks::by_outcome(sql, filter))
     }
 
     fn bins(&self, filter: &Filter) -> Result<Vec<Bin>, LedgerError> {
-        self.read("read tasks by cost", |sql| tasks::by_cost(sql, filter))
+        self.ask("read tasks by cost", |sql| tasks::by_cost(sql, filter))
     }
 
     fn decisions(
@@ -93,7 +93,7 @@ impl Finance for SqlLedger {
         budget: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Decided>, LedgerError> {
-        self.read("read budgets' decisions", |sql| {
+        self.ask("read budgets' decisions", |sql| {
             let mut all = Where::of(filter, "start_ms", &[Dimension::Tenant]);
             if let Some(budget) = budget {
                 all.and("budget = ", budget);
@@ -120,11 +120,11 @@ impl Finance for SqlLedger {
     }
 
     fn priced(&self, filter: &Filter) -> Result<Vec<Priced>, LedgerError> {
-        self.read("sum by price", |sql| sums::priced(sql, filter))
+        self.ask("sum by price", |sql| sums::priced(sql, filter))
     }
 
     fn history(&self, budget: &str, limit: u32) -> Result<Vec<(i64, i64)>, LedgerError> {
-        self.read("read a budget's windows", |sql| {
+        self.ask("read a budget's windows", |sql| {
             let rows = sql.query(
                 &format!(
                     "SELECT start_ms, CAST(SUM(settled_nano) AS BIGINT) FROM budget_window
@@ -137,7 +137,7 @@ impl Finance for SqlLedger {
     }
 
     fn open(&self) -> Result<Open, LedgerError> {
-        let holds = self.read("count open holds", |sql| {
+        let holds = self.ask("count open holds", |sql| {
             let rows = sql.query("SELECT COUNT(*) FROM hold", &[])?;
             Ok::<_, SqlError>(rows.first().map_or(0, |row| row.int(0)))
         })?;
@@ -150,17 +150,17 @@ impl Finance for SqlLedger {
     }
 
     fn choices(&self, from_ms: i64) -> Result<Choices, LedgerError> {
-        self.read("read what there is to filter by", |sql| {
+        self.ask("read what there is to filter by", |sql| {
             choices::since(sql, from_ms)
         })
     }
 
     fn statements(&self, filter: &Filter) -> Result<Vec<Statement>, LedgerError> {
-        self.read("read statements", |sql| books::statements(sql, filter))
+        self.ask("read statements", |sql| books::statements(sql, filter))
     }
 
     fn reconciled(&self, filter: &Filter) -> Result<Vec<Reconciled>, LedgerError> {
-        self.read("read bills", |sql| books::reconciled(sql, filter))
+        self.ask("read bills", |sql| books::reconciled(sql, filter))
     }
 
     fn captured(&self) -> Result<Vec<Capture>, LedgerError> {
@@ -168,15 +168,15 @@ impl Finance for SqlLedger {
     }
 
     fn changed(&self, filter: &Filter) -> Result<Vec<Changed>, LedgerError> {
-        self.read("read corrections", |sql| books::changed(sql, filter))
+        self.ask("read corrections", |sql| books::changed(sql, filter))
     }
 
     fn routes(&self, filter: &Filter) -> Result<Vec<Routed>, LedgerError> {
-        self.read("sum decisions", |sql| routes::sums(sql, filter))
+        self.ask("sum decisions", |sql| routes::sums(sql, filter))
     }
 
     fn drawn(&self, filter: &Filter, limit: u32) -> Result<Vec<Entry>, LedgerError> {
-        self.read("read the control group", |sql| {
+        self.ask("read the control group", |sql| {
             routes::drawn(sql, filter, limit)
         })
     }

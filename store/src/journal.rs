@@ -1,61 +1,107 @@
 //! The journal: an append-only, checksummed file of this node, in segments.
 //!
 //! A segment `journal-<first position>.log` is a 16-byte header (magic, version, first position) and
-//! records `length u32 | crc32 u32 | payload`, little-endian, the payload a JSON [`Record`]. A
-//! position counts record bytes over all segments; headers do not count. One mutex orders the
-//! writes, one thread syncs: whoever waits shares the next `fdatasync` with all others.
+//! frames (`segment.rs`), whose payloads are records (`record.rs`); all of its blocks are allocated when
+//! it is made, so that a full disk is seen before anything is promised. A position counts bytes of frames
+//! over all segments; headers do not count.
+//!
+//! A record is encoded outside any lock, copied into a buffer under one, and written with whatever else is
+//! in the buffer by whoever comes first ([`FileJournal::write_to`]). One thread syncs (`syncs.rs`). What
+//! was written is handed to the batcher in memory (`inbox.rs`).
 
+mod inbox;
+mod reader;
 mod segment;
+mod syncs;
 
+use std::cell::RefCell;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use meter::ledger::Synced;
 use meter::{Journal, JournalError, Position, Record};
-use tokio::sync::watch;
 
 use crate::config::Sync;
-use segment::Segment;
-pub use segment::{ReadError, Reader};
+use crate::record;
+use inbox::Inbox;
+pub(crate) use inbox::Taken;
+pub use reader::Reader;
+pub(crate) use reader::payloads;
+pub(crate) use segment::FRAME;
+pub use segment::ReadError;
+use segment::{END, Segment, Spare, count};
+use syncs::{Syncs, Work};
+
+/// How far apart syncs begin that nobody waits for yet, where somebody will: most upstreams take longer to
+/// answer, so that their calls find their holds on the disk.
+const GROUP_REST: Duration = Duration::from_millis(10);
+/// And where nobody ever waits.
+const OFF_REST: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// Where a thread encodes its records.
+    static FRAME_OF_THREAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How a journal is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping {
+    pub sync: Sync,
+    /// The longest between two syncs with [`Sync::Interval`].
+    pub interval: Duration,
+    /// The size of a file.
+    pub segment_bytes: u64,
+}
 
 /// The journal of one folder; one process at a time.
 #[derive(Debug)]
 pub struct FileJournal {
     shared: Arc<Shared>,
     syncer: Mutex<Option<JoinHandle<()>>>,
-    sync: Sync,
     /// Held for as long as the journal is open.
     _lock: File,
 }
 
+/// Locks are taken in the order `pen`, `tail`.
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
-    segment_bytes: u64,
-    state: Mutex<State>,
-    /// Tells the syncer that there is something to sync, or that it is to stop.
-    work: Condvar,
-    /// Tells a follower that more is on the disk.
-    moved: Condvar,
-    progress: watch::Sender<Progress>,
+    keeping: Keeping,
+    tail: Mutex<Tail>,
+    pen: Mutex<Pen>,
+    written: AtomicU64,
+    syncs: Syncs,
+    inbox: Inbox,
 }
 
+/// Records that are not written yet.
 #[derive(Debug)]
-struct State {
-    segment: Segment,
+struct Tail {
     buffer: Vec<u8>,
+    /// Just behind the last of them.
+    end: u64,
+    /// Where the segment ends.
+    room: u64,
     failed: Option<String>,
-    stopping: bool,
 }
 
-/// How far the journal has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Progress {
-    synced: u64,
-    failed: Option<String>,
+/// What is needed to write: whoever has it, does.
+#[derive(Debug)]
+struct Pen {
+    segment: Segment,
+    /// Changes places with the tail's buffer.
+    buffer: Vec<u8>,
+    /// Earlier segments, oldest first, by their first positions.
+    earlier: Vec<u64>,
+    spare: Option<Spare>,
+    /// Earlier segments that are not synced to their ends; names that are not.
+    unsynced: Vec<Arc<File>>,
+    renamed: bool,
 }
 
 /// Why a journal can not be opened.
@@ -72,10 +118,12 @@ pub enum OpenJournalError {
 impl FileJournal {
     /// Opens or makes the journal in `dir`; also returns how many bytes of a torn tail were cut.
     /// `applied` is what the ledger has: positions never fall behind it, even if files were lost.
+    ///
+    /// # Errors
+    /// When another process has it open, or it can not be read or written.
     pub fn open(
         dir: &Path,
-        sync: Sync,
-        segment_bytes: u64,
+        keeping: Keeping,
         applied: Position,
     ) -> Result<(Self, u64), OpenJournalError> {
         let io = |error| OpenJournalError::Io {
@@ -88,23 +136,29 @@ impl FileJournal {
             TryLockError::WouldBlock => OpenJournalError::InUse(dir.to_owned()),
             TryLockError::Error(error) => io(error),
         })?;
-        let (segment, cut) = Segment::open_last(dir, applied.0)?;
-        let progress = Progress {
-            synced: segment.end,
-            failed: None,
-        };
+        Spare::clear(dir).map_err(io)?;
+        let found = Segment::open_last(dir, applied.0, keeping.segment_bytes)?;
+        let segments = segment::list(dir)?.into_iter().map(|(start, _)| start);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            segment_bytes,
-            state: Mutex::new(State {
-                segment,
+            keeping,
+            tail: Mutex::new(Tail {
                 buffer: Vec::new(),
+                end: found.end,
+                room: found.segment.room,
                 failed: None,
-                stopping: false,
             }),
-            work: Condvar::new(),
-            moved: Condvar::new(),
-            progress: watch::Sender::new(progress),
+            pen: Mutex::new(Pen {
+                buffer: Vec::new(),
+                earlier: segments.filter(|it| *it != found.segment.start).collect(),
+                segment: found.segment,
+                spare: None,
+                unsynced: Vec::new(),
+                renamed: false,
+            }),
+            written: AtomicU64::new(found.end),
+            syncs: Syncs::new(found.end, keeping.rest()),
+            inbox: Inbox::default(),
         });
         let for_thread = Arc::clone(&shared);
         let syncer = std::thread::Builder::new()
@@ -115,21 +169,20 @@ impl FileJournal {
             Self {
                 shared,
                 syncer: Mutex::new(Some(syncer)),
-                sync,
                 _lock: lock,
             },
-            cut,
+            found.cut,
         ))
     }
 
-    /// Just behind the last record written.
+    /// Just behind the last record taken.
     pub fn written(&self) -> Position {
-        Position(self.shared.lock().segment.end)
+        Position(lock(&self.shared.tail).end)
     }
 
     /// Everything before this is on the disk.
     pub fn synced_to(&self) -> Position {
-        Position(self.shared.progress.borrow().synced)
+        Position(self.shared.syncs.synced())
     }
 
     /// A reader of the records from `from` on.
@@ -137,30 +190,67 @@ impl FileJournal {
         Reader::new(&self.shared.dir, from)
     }
 
-    /// Waits, blocking, until more than `position` is synced or `patience` is over.
-    pub fn wait_beyond(&self, position: Position, patience: std::time::Duration) {
-        let state = self.shared.lock();
-        if self.shared.progress.borrow().synced > position.0 {
-            return;
-        }
-        // A spurious wake costs the caller one look.
-        let _woken = self.shared.moved.wait_timeout(state, patience);
+    /// Hands over in memory, through [`FileJournal::take`], what is written from the returned position on.
+    pub(crate) fn hand_over(&self) -> Position {
+        let _nobody_writes = lock(&self.shared.pen);
+        let position = self.shared.written.load(Ordering::Acquire);
+        self.shared.inbox.resume(position);
+        Position(position)
     }
 
-    /// Removes segments that end before `position`.
+    /// Waits for frames of records, gathered for `linger` unless somebody waits; see [`Taken`].
+    pub(crate) fn take(&self, frames: &mut Vec<u8>, linger: Duration) -> Taken {
+        self.shared.inbox.take(frames, linger)
+    }
+
+    /// Has whoever waits in [`FileJournal::take`] get at once what there is.
+    pub(crate) fn urge(&self) {
+        // A failure is told to those whose records they are.
+        let _written = self.shared.write_to(u64::MAX);
+        self.shared.inbox.urge();
+    }
+
+    /// Waits, blocking, until `position` is as safe as the configuration asks for before the ledger may
+    /// have it; `false` when it never will be.
+    pub(crate) fn settle(&self, position: Position) -> bool {
+        self.shared.keeping.sync != Sync::Group || self.shared.syncs.wait(position.0)
+    }
+
+    /// Lets go of segments that end before `position`; one is kept to be used again.
+    ///
+    /// # Errors
+    /// When a file can not be removed or renamed.
     pub fn forget_before(&self, position: Position) -> io::Result<()> {
-        segment::remove_before(&self.shared.dir, position.0)
+        let (old, mut wants_spare) = {
+            let mut pen = lock(&self.shared.pen);
+            let next = pen.earlier.iter().skip(1).chain([&pen.segment.start]);
+            let ends = next.zip(&pen.earlier);
+            let done = ends.take_while(|(end, _)| **end <= position.0).count();
+            let kept = pen.earlier.split_off(done);
+            let old = std::mem::replace(&mut pen.earlier, kept);
+            (old, pen.spare.is_none())
+        };
+        for start in old {
+            let path = segment::path(&self.shared.dir, start);
+            if wants_spare {
+                let bytes = self.shared.keeping.segment_bytes;
+                let spare = Spare::reuse(&self.shared.dir, &path, bytes)?;
+                wants_spare = spare.is_none();
+                if let Some(spare) = spare {
+                    self.shared.keep_spare(spare)?;
+                }
+            } else {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Syncs what is written and stops the thread.
     pub fn close(&self) {
-        self.shared.lock().stopping = true;
-        self.shared.work.notify_all();
-        let thread = self
-            .syncer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let _written = self.shared.write_to(u64::MAX);
+        self.shared.syncs.stop();
+        let thread = lock(&self.syncer).take();
         if let Some(thread) = thread {
             // A panic of that thread has been told by the panic hook.
             let _ended = thread.join();
@@ -176,62 +266,182 @@ impl Drop for FileJournal {
 
 impl Journal for FileJournal {
     fn append(&self, record: &Record) -> Result<Position, JournalError> {
-        let mut state = self.shared.lock();
-        let State {
-            segment,
-            buffer,
-            failed,
-            ..
-        } = &mut *state;
-        if let Some(what) = failed {
-            return Err(self.shared.error(what.clone()));
-        }
-        buffer.clear();
-        segment::encode(record, buffer).map_err(|e| self.shared.error(e.to_string()))?;
-        if segment.end - segment.start >= self.shared.segment_bytes {
-            match segment.next(&self.shared.dir) {
-                Ok(next) => *segment = next,
-                Err(error) => return Err(self.shared.poison(failed, &error)),
-            }
-        }
-        if let Err(error) = segment.append(buffer) {
-            // The disk may be full: give back the half record, and refuse until there is room.
-            return match segment.give_back() {
-                Ok(()) => Err(self.shared.error(error.to_string())),
-                Err(worse) => Err(self.shared.poison(failed, &worse)),
-            };
-        }
-        let end = segment.end;
-        drop(state);
-        self.shared.work.notify_one();
-        Ok(Position(end))
+        let position = self.shared.put(record)?;
+        self.shared.write_to(position)?;
+        Ok(Position(position))
+    }
+
+    fn enter(&self, record: &Record) -> Result<Position, JournalError> {
+        self.shared.put(record).map(Position)
+    }
+
+    fn is_written(&self, position: Position) -> bool {
+        self.shared.written.load(Ordering::Acquire) >= position.0
+    }
+
+    fn write(&self, position: Position) -> Result<(), JournalError> {
+        self.shared.write_to(position.0)
     }
 
     fn synced(&self, position: Position) -> Synced<'_> {
-        if self.sync == Sync::Off {
+        if self.shared.keeping.sync != Sync::Group || self.synced_to() >= position {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let mut progress = self.shared.progress.subscribe();
         Box::pin(async move {
-            let reached = |p: &Progress| p.synced >= position.0 || p.failed.is_some();
-            let found = progress
-                .wait_for(reached)
-                .await
-                .map(|p| p.clone())
-                .unwrap_or_default();
-            if found.synced >= position.0 {
-                return Ok(());
-            }
-            Err(self
-                .shared
-                .error(found.failed.unwrap_or_else(|| "closed".to_owned())))
+            self.shared.write_to(position.0)?;
+            let reached = self.shared.syncs.until(position.0).await;
+            reached.map_err(|what| self.shared.error(what))
         })
     }
 }
 
+impl Keeping {
+    /// How far apart syncs begin that nobody waits for.
+    fn rest(&self) -> Duration {
+        match self.sync {
+            Sync::Group => GROUP_REST,
+            Sync::Interval => self.interval,
+            Sync::Off => OFF_REST,
+        }
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Adds `record` to the buffer; the position is just behind it.
+    fn put(&self, record: &Record) -> Result<u64, JournalError> {
+        FRAME_OF_THREAD.with_borrow_mut(|frame| {
+            segment::frame(frame, |to| record::encode(record, to))
+                .map_err(|error| self.error(error.to_string()))?;
+            loop {
+                {
+                    let mut tail = lock(&self.tail);
+                    if let Some(what) = &tail.failed {
+                        return Err(self.error(what.clone()));
+                    }
+                    let end = tail.end + count(frame.len());
+                    if end <= tail.room {
+                        segment::seal(frame, tail.end);
+                        tail.buffer.extend_from_slice(frame);
+                        tail.end = end;
+                        return Ok(end);
+                    }
+                }
+                self.turn(frame.len())?;
+            }
+        })
+    }
+
+    /// Writes what is in the buffer, unless what lies before `position` has been written meanwhile.
+    fn write_to(&self, position: u64) -> Result<(), JournalError> {
+        let mut pen = lock(&self.pen);
+        if self.written.load(Ordering::Acquire) >= position {
+            return Ok(());
+        }
+        let mut tail = lock(&self.tail);
+        if let Some(what) = &tail.failed {
+            return Err(self.error(what.clone()));
+        }
+        std::mem::swap(&mut tail.buffer, &mut pen.buffer);
+        drop(tail);
+        self.write(&mut pen).map_err(|error| self.poison(&error))
+    }
+
+    /// Writes the pen's buffer, with an end behind it, and hands it over.
+    fn write(&self, pen: &mut Pen) -> io::Result<()> {
+        if pen.buffer.is_empty() {
+            return Ok(());
+        }
+        let position = self.written.load(Ordering::Acquire);
+        let length = pen.buffer.len();
+        pen.buffer.extend_from_slice(&END);
+        let done = pen.segment.write(&pen.buffer, position);
+        pen.buffer.truncate(length);
+        if let Err(error) = done {
+            // Nobody will be told that these records were taken, so they must not be found again.
+            let _ended = pen.segment.write(&END, position);
+            return Err(error);
+        }
+        self.inbox.put(&pen.buffer, position);
+        pen.buffer.clear();
+        self.written
+            .store(position + count(length), Ordering::SeqCst);
+        self.syncs.written();
+        Ok(())
+    }
+
+    /// Begins the next segment, with room for a frame of `length`.
+    fn turn(&self, length: usize) -> Result<(), JournalError> {
+        let mut pen = lock(&self.pen);
+        let mut tail = lock(&self.tail);
+        if tail.failed.is_some() || tail.end + count(length) <= tail.room {
+            return Ok(());
+        }
+        std::mem::swap(&mut tail.buffer, &mut pen.buffer);
+        if let Err(error) = self.write(&mut pen) {
+            tail.failed = Some(error.to_string());
+            return Err(self.error(error.to_string()));
+        }
+        let bytes = segment::size_for(length, self.keeping.segment_bytes);
+        let spare = pen.spare.take_if(|spare| spare.bytes >= bytes);
+        let made = match spare {
+            Some(spare) => Segment::of(spare, &self.dir, tail.end),
+            None => Segment::make(&self.dir, tail.end, bytes),
+        };
+        // Where the disk is full, this record is refused, and the next may find room.
+        let next = made.map_err(|error| self.error(error.to_string()))?;
+        tail.room = next.room;
+        let before = std::mem::replace(&mut pen.segment, next);
+        pen.earlier.push(before.start);
+        pen.unsynced.push(before.file);
+        pen.renamed = true;
+        Ok(())
+    }
+
+    /// The syncer's life: take the files and their end, sync outside the locks, tell everyone.
+    fn sync_until_stopped(&self) {
+        let written = || self.written.load(Ordering::SeqCst);
+        while matches!(self.syncs.next(written), Work::Sync) {
+            let (end, files, renamed) = {
+                let mut pen = lock(&self.pen);
+                let mut files = std::mem::take(&mut pen.unsynced);
+                files.push(Arc::clone(&pen.segment.file));
+                (written(), files, std::mem::take(&mut pen.renamed))
+            };
+            let mut synced = files.iter().try_for_each(|file| file.sync_data());
+            if renamed {
+                synced = synced.and_then(|()| File::open(&self.dir)?.sync_all());
+            }
+            if let Err(error) = synced {
+                // After a failed sync the kernel may have dropped the pages: never try again.
+                let what = format!("sync failed: {error}");
+                lock(&self.tail).failed = Some(what.clone());
+                self.syncs.fail(what);
+                return;
+            }
+            self.syncs.reached(end);
+            self.prepare(end);
+        }
+        self.syncs.stopped();
+    }
+
+    /// Makes a spare file when the segment is half full, so that no call waits for one.
+    fn prepare(&self, end: u64) {
+        let is_due = {
+            let pen = lock(&self.pen);
+            pen.spare.is_none()
+                && end > pen.segment.room - (pen.segment.room - pen.segment.start) / 2
+        };
+        if is_due {
+            // Should it fail, the turn tries again and tells.
+            let spare = Spare::make(&self.dir, self.keeping.segment_bytes);
+            let _kept = spare.and_then(|spare| self.keep_spare(spare));
+        }
+    }
+
+    /// Keeps one spare file; there may be one by now.
+    fn keep_spare(&self, spare: Spare) -> io::Result<()> {
+        let other = lock(&self.pen).spare.replace(spare);
+        other.map_or(Ok(()), Spare::remove)
     }
 
     fn error(&self, what: String) -> JournalError {
@@ -241,41 +451,14 @@ impl Shared {
         }
     }
 
-    fn poison(&self, failed: &mut Option<String>, error: &io::Error) -> JournalError {
-        *failed = Some(error.to_string());
+    fn poison(&self, error: &io::Error) -> JournalError {
+        lock(&self.tail).failed = Some(error.to_string());
         self.error(error.to_string())
     }
+}
 
-    /// The syncer's life: take the file and its end, sync outside the lock, tell everyone.
-    fn sync_until_stopped(&self) {
-        loop {
-            let mut state = self.lock();
-            while !state.stopping && state.segment.end <= self.progress.borrow().synced {
-                state = self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            let end = state.segment.end;
-            if end <= self.progress.borrow().synced {
-                return;
-            }
-            let file = state.segment.file.try_clone();
-            drop(state);
-            let synced = file.and_then(|file| file.sync_data());
-            if let Err(error) = synced {
-                // After a failed sync the kernel may have dropped the pages: never try again.
-                let what = format!("sync failed: {error}");
-                self.lock().failed = Some(what.clone());
-                self.progress
-                    .send_modify(|progress| progress.failed = Some(what));
-                return;
-            }
-            self.progress
-                .send_modify(|progress| progress.synced = progress.synced.max(end));
-            self.moved.notify_all();
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A journal that takes nothing: for commands that only look.

@@ -6,7 +6,8 @@ pub(crate) mod sums;
 mod windows;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use meter::hold::Decision;
 use meter::lease::{Leased, Want};
@@ -14,6 +15,11 @@ use meter::ledger::{KeyRow, Known, Node, Spent, Tell, UsageQuery, UsageRow};
 use meter::{Entry, Held, Ledger, LedgerError, Override, Past, Position, Record};
 use wire::RequestId;
 
+use apply::Group;
+
+use crate::journal;
+use crate::record::{self, DecodeError};
+use crate::recorder::Follower;
 use crate::sql::postgres::Postgres;
 use crate::sql::sqlite::Sqlite;
 use crate::sql::{self, Engine, SqlError, Value};
@@ -26,6 +32,7 @@ const SQLITE: &[&str] = &[
     include_str!("../migrations/sqlite/0004_pages.sql"),
     include_str!("../migrations/sqlite/0005_routing.sql"),
     include_str!("../migrations/sqlite/0006_tasks.sql"),
+    include_str!("../migrations/sqlite/0007_packed.sql"),
 ];
 const POSTGRES: &[&str] = &[
     include_str!("../migrations/postgres/0001_ledger.sql"),
@@ -33,11 +40,14 @@ const POSTGRES: &[&str] = &[
     include_str!("../migrations/postgres/0003_pages.sql"),
     include_str!("../migrations/postgres/0004_routing.sql"),
     include_str!("../migrations/postgres/0005_tasks.sql"),
+    include_str!("../migrations/postgres/0006_packed.sql"),
 ];
 /// The table that says how many of them were applied.
 const VERSIONS: &str = "schema_version";
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
+/// How long a question waits for the batcher.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The name of this node in a ledger that is not shared.
 pub const ALONE: &str = "local";
 
@@ -46,6 +56,8 @@ pub const ALONE: &str = "local";
 pub struct SqlLedger {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) node: String,
+    /// Whoever applies this process's journal to it.
+    follower: OnceLock<Weak<Follower>>,
 }
 
 /// The ledger can not be opened.
@@ -82,6 +94,7 @@ impl SqlLedger {
         Ok(Self {
             engine: Arc::new(engine),
             node: ALONE.to_owned(),
+            follower: OnceLock::new(),
         })
     }
 
@@ -98,6 +111,7 @@ impl SqlLedger {
         Ok(Self {
             engine: Arc::new(engine),
             node: node.to_owned(),
+            follower: OnceLock::new(),
         })
     }
 
@@ -106,13 +120,28 @@ impl SqlLedger {
     /// # Errors
     /// When the ledger does not take them; nothing has changed then.
     pub fn apply(&self, records: &[Record], cursor: Position) -> Result<(), LedgerError> {
-        self.write("append entries", |sql| {
-            apply::records(sql, records, &self.node)?;
-            let position = sql::count(cursor.0);
+        let payloads = encoded(records);
+        self.apply_payloads(&mut payloads.iter().map(Vec::as_slice), cursor)
+    }
+
+    /// The same for frames of the journal.
+    pub(crate) fn apply_frames(&self, frames: &[u8], cursor: Position) -> Result<(), LedgerError> {
+        self.apply_payloads(&mut journal::payloads(frames), cursor)
+    }
+
+    fn apply_payloads(
+        &self,
+        payloads: &mut dyn Iterator<Item = &[u8]>,
+        cursor: Position,
+    ) -> Result<(), LedgerError> {
+        let what = "append entries";
+        let group = Group::of(payloads).map_err(|error| SqlError::from(error).during(what))?;
+        self.write(what, |sql| {
+            apply::group(sql, &group, &self.node)?;
             sql.execute(
                 "INSERT INTO journal_cursor (node, position) VALUES ($1, $2)
                  ON CONFLICT (node) DO UPDATE SET position = excluded.position",
-                &[self.node.as_str().into(), position],
+                &[self.node.as_str().into(), sql::count(cursor.0)],
             )
             .map(|_| ())
         })
@@ -132,6 +161,30 @@ impl SqlLedger {
         })
     }
 
+    /// Lets questions wait for what `follower` has yet to apply.
+    pub(crate) fn follow(&self, follower: &Arc<Follower>) {
+        // A ledger has one journal.
+        let _first = self.follower.set(Arc::downgrade(follower));
+    }
+
+    /// Brings in what was written before now, so that an answer has it; after [`PATIENCE`] it is given
+    /// without.
+    pub(crate) fn catch_up(&self) {
+        if let Some(follower) = self.follower.get().and_then(Weak::upgrade) {
+            let _all = follower.flush(PATIENCE);
+        }
+    }
+
+    /// Asks something that calls just ended have a part in.
+    pub(crate) fn ask<T>(
+        &self,
+        what: &'static str,
+        ask: impl FnMut(&mut dyn sql::Sql) -> Result<T, SqlError>,
+    ) -> Result<T, LedgerError> {
+        self.catch_up();
+        self.read(what, ask)
+    }
+
     pub(crate) fn read<T>(
         &self,
         what: &'static str,
@@ -149,6 +202,22 @@ impl SqlLedger {
     }
 }
 
+/// Each record in the journal's words.
+pub(crate) fn encoded(records: &[Record]) -> Vec<Vec<u8>> {
+    let encode = |it: &Record| {
+        let mut payload = Vec::new();
+        record::encode(it, &mut payload);
+        payload
+    };
+    records.iter().map(encode).collect()
+}
+
+impl From<DecodeError> for SqlError {
+    fn from(error: DecodeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// Tells other processes that keys have changed.
 pub(crate) fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
     sql.execute(
@@ -161,11 +230,11 @@ pub(crate) fn bump(sql: &mut dyn sql::Sql, name: &str) -> Result<(), SqlError> {
 
 impl Past for SqlLedger {
     fn spent(&self, from_ms: i64) -> Result<Vec<Spent>, LedgerError> {
-        self.read("sum what was spent", |sql| ask::spent(sql, from_ms))
+        self.ask("sum what was spent", |sql| ask::spent(sql, from_ms))
     }
 
     fn windows(&self, from_ms: i64) -> Result<Vec<Known>, LedgerError> {
-        self.read("read budget windows", |sql| windows::known(sql, from_ms))
+        self.ask("read budget windows", |sql| windows::known(sql, from_ms))
     }
 
     fn begin_windows(&self, begun: &[Known]) -> Result<(), LedgerError> {
@@ -175,23 +244,23 @@ impl Past for SqlLedger {
 
 impl Ledger for SqlLedger {
     fn open_holds(&self) -> Result<Vec<Held>, LedgerError> {
-        self.read("read open holds", |sql| ask::open_holds(sql, &self.node))
+        self.ask("read open holds", |sql| ask::open_holds(sql, &self.node))
     }
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
-        self.read("read usage", |sql| ask::usage(sql, query))
+        self.ask("read usage", |sql| ask::usage(sql, query))
     }
 
     fn call(&self, request: RequestId) -> Result<(Vec<Entry>, Vec<Held>), LedgerError> {
-        self.read("read a call", |sql| ask::call(sql, request))
+        self.ask("read a call", |sql| ask::call(sql, request))
     }
 
     fn latest(&self, limit: u32) -> Result<Vec<Entry>, LedgerError> {
-        self.read("read the latest entries", |sql| ask::latest(sql, limit))
+        self.ask("read the latest entries", |sql| ask::latest(sql, limit))
     }
 
     fn latest_ms(&self) -> Result<i64, LedgerError> {
-        self.read("read the latest moment", ask::latest_ms)
+        self.ask("read the latest moment", ask::latest_ms)
     }
 
     fn version(&self) -> Result<u64, LedgerError> {

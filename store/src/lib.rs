@@ -7,6 +7,7 @@ pub mod config;
 mod finance;
 pub mod journal;
 pub mod ledger;
+mod record;
 pub mod recorder;
 pub mod sql;
 pub mod tasks;

@@ -1,24 +1,29 @@
-//! The batcher: it follows the journal and applies it to the ledger, group by group. Starting up is
-//! the same loop run until nothing is left.
+//! The batcher: it follows the journal and applies it to the ledger, group by group. What was written lately
+//! is handed over in memory; at the start, and where the batcher fell behind, it is read from the files.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meter::{LedgerError, Position};
 
-use crate::config::{Config, Sync};
-use crate::journal::{FileJournal, OpenJournalError, ReadError};
+use crate::config::Config;
+use crate::journal::{self, FRAME, FileJournal, Keeping, OpenJournalError, ReadError, Taken};
 use crate::ledger::{OpenLedgerError, SqlLedger};
 use crate::tasks::OpenTaskLogError;
 
-/// Records in one transaction: large enough that a sync is shared, small enough to stay brief.
-const GROUP: usize = 512;
-/// How long the batcher waits for more before it looks again.
-const LINGER: Duration = Duration::from_millis(20);
+/// Records in one transaction at most: large enough that a commit, and each row of a sum, are shared by
+/// thousands of calls, small enough to stay well below a second.
+const GROUP: usize = 4_096;
+/// How long records are gathered, unless somebody waits for them: pages that are looked at ask, see
+/// [`Follower::flush`], so this is how old a ledger may be that another process reads.
+const LINGER: Duration = Duration::from_millis(150);
+/// How far the batcher steps back behind the calls. It needs a small part of a processor, and what it does
+/// not get, the journal keeps.
+const NICE: i32 = 5;
 /// Commits remembered for [`Store::take_commits`]: a minute of them at the most that happens. Where nobody
 /// asks, the oldest are forgotten.
 const COMMITS: usize = 4_096;
@@ -87,17 +92,31 @@ pub enum ReplayError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("the journal does not reach the disk")]
+    Unsynced,
 }
 
+/// Applies what the journal takes; shared by the batcher's thread and those who wait for it.
 #[derive(Debug)]
-struct Follower {
+pub(crate) struct Follower {
     journal: Arc<FileJournal>,
     ledger: Arc<SqlLedger>,
-    sync: Sync,
     applied: AtomicU64,
+    /// Tells those who wait that more is applied.
+    moved: (Mutex<()>, Condvar),
     committed_ms: AtomicI64,
     commits: Mutex<VecDeque<Commit>>,
     stopping: AtomicBool,
+}
+
+/// What the batcher has in its hands.
+#[derive(Debug, Default)]
+struct Batch {
+    /// The files are to be read up to here.
+    files_until: u64,
+    /// What was handed over, and how much of it is applied.
+    frames: Vec<u8>,
+    used: usize,
 }
 
 /// The ledger's file in the store's folder.
@@ -144,32 +163,36 @@ pub fn open(config: &Config) -> Result<Store, OpenError> {
     let applied = ledger.cursor().map_err(ReplayError::from)?;
     let (journal, cut_bytes) = FileJournal::open(
         &config.dir.join("journal"),
-        config.journal_sync,
-        config.journal_segment_bytes,
+        Keeping {
+            sync: config.journal_sync,
+            interval: Duration::from_millis(config.journal_sync_ms.into()),
+            segment_bytes: config.journal_segment_bytes,
+        },
         applied,
     )?;
     let journal = Arc::new(journal);
     let follower = Arc::new(Follower {
         journal: Arc::clone(&journal),
         ledger: Arc::clone(&ledger),
-        sync: config.journal_sync,
         applied: AtomicU64::new(applied.0),
+        moved: (Mutex::default(), Condvar::new()),
         committed_ms: AtomicI64::new(now_ms()),
         commits: Mutex::default(),
         stopping: AtomicBool::new(false),
     });
+    let mut batch = Batch {
+        files_until: journal.hand_over().0,
+        ..Batch::default()
+    };
     let mut replayed = 0;
-    loop {
-        let group = follower.apply_group()?;
-        replayed += group;
-        if group == 0 {
-            break;
-        }
+    while follower.lags(batch.files_until) {
+        replayed += follower.apply_files(&batch)?;
     }
+    ledger.follow(&follower);
     let for_thread = Arc::clone(&follower);
     let thread = std::thread::Builder::new()
         .name("ledger-batcher".to_owned())
-        .spawn(move || for_thread.follow())
+        .spawn(move || for_thread.follow(&mut batch))
         .map_err(|error| OpenError::Folder {
             path: "a thread".to_owned(),
             error,
@@ -209,21 +232,13 @@ impl Store {
 
     /// Waits, blocking, until all that is written now is applied; `false` when `patience` is over.
     pub fn flush(&self, patience: Duration) -> bool {
-        let goal = self.journal.written().0;
-        let until = Instant::now() + patience;
-        while self.follower.applied.load(Ordering::Acquire) < goal {
-            if Instant::now() >= until {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        true
+        self.follower.flush(patience)
     }
 
     /// Applies what is left and stops the threads.
     pub fn close(&self) {
         let _applied = self.flush(Duration::from_secs(30));
-        self.follower.stopping.store(true, Ordering::Release);
+        self.follower.stop();
         let thread = self
             .thread
             .lock()
@@ -240,20 +255,18 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // No flush: a drop must not wait for a ledger that fails. The journal has it all.
-        self.follower.stopping.store(true, Ordering::Release);
+        self.follower.stop();
     }
 }
 
 impl Follower {
-    fn follow(&self) {
+    fn follow(&self, batch: &mut Batch) {
+        // Where the system does not let it, it competes with the calls as before.
+        let _stepped_back = rustix::process::nice(NICE);
         let mut pause = FIRST_PAUSE;
         while !self.stopping.load(Ordering::Acquire) {
-            match self.apply_group() {
-                Ok(0) => {
-                    let applied = Position(self.applied.load(Ordering::Acquire));
-                    self.journal.wait_beyond(applied, LINGER);
-                }
-                Ok(_) => pause = FIRST_PAUSE,
+            match self.step(batch) {
+                Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     tracing::warn!(%error, "the ledger does not take entries; the journal keeps them");
                     std::thread::sleep(pause);
@@ -263,32 +276,95 @@ impl Follower {
         }
     }
 
-    /// Applies one group and returns its size.
-    fn apply_group(&self) -> Result<usize, ReplayError> {
-        let from = Position(self.applied.load(Ordering::Acquire));
-        let until = match self.sync {
-            Sync::Group => self.journal.synced_to(),
-            Sync::Off => self.journal.written(),
-        };
-        if until <= from {
-            return Ok(0);
+    /// Applies one group, or waits for one.
+    fn step(&self, batch: &mut Batch) -> Result<(), ReplayError> {
+        if self.lags(batch.files_until) {
+            return self.apply_files(batch).map(|_| ());
         }
-        let mut reader = self.journal.reader(from);
-        let records = reader.read(until, GROUP)?;
-        let cursor = reader.position();
-        if !records.is_empty() {
-            let began = Instant::now();
-            self.ledger.apply(&records, cursor)?;
-            self.committed(Commit {
-                rows: records.len(),
-                took: began.elapsed(),
-            });
-            self.applied.store(cursor.0, Ordering::Release);
-            if let Err(error) = self.journal.forget_before(cursor) {
-                tracing::warn!(%error, "an old journal segment can not be removed");
+        if batch.used == batch.frames.len() {
+            batch.used = 0;
+            match self.journal.take(&mut batch.frames, LINGER) {
+                Taken::Nothing => return Ok(()),
+                Taken::Missed => {
+                    batch.files_until = self.journal.hand_over().0;
+                    return Ok(());
+                }
+                Taken::From(start) => debug_assert_eq!(start, self.applied()),
             }
         }
-        Ok(records.len())
+        let rest = batch.frames.get(batch.used..).unwrap_or_default();
+        let group = journal::payloads(rest).take(GROUP);
+        let (count, bytes) = group.fold((0, 0), |(count, bytes), payload| {
+            (count + 1, bytes + FRAME + payload.len())
+        });
+        let group = rest.get(..bytes).unwrap_or_default();
+        let cursor = self.applied() + u64::try_from(bytes).unwrap_or(0);
+        if !self.journal.settle(Position(cursor)) {
+            return Err(ReplayError::Unsynced);
+        }
+        self.apply(group, count, Position(cursor))?;
+        batch.used += bytes;
+        Ok(())
+    }
+
+    /// Applies one group from the files and returns its size.
+    fn apply_files(&self, batch: &Batch) -> Result<usize, ReplayError> {
+        let until = Position(batch.files_until);
+        if !self.journal.settle(until) {
+            return Err(ReplayError::Unsynced);
+        }
+        let mut reader = self.journal.reader(Position(self.applied()));
+        let mut frames = Vec::new();
+        let count = reader.frames(until, GROUP, &mut frames)?;
+        self.apply(&frames, count, reader.position())?;
+        Ok(count)
+    }
+
+    /// Applies `count` records and goes on to `cursor`.
+    fn apply(&self, frames: &[u8], count: usize, cursor: Position) -> Result<(), ReplayError> {
+        let began = Instant::now();
+        self.ledger.apply_frames(frames, cursor)?;
+        self.committed(Commit {
+            rows: count,
+            took: began.elapsed(),
+        });
+        let (lock, moved) = &self.moved;
+        {
+            let _nobody_looks = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.applied.store(cursor.0, Ordering::Release);
+        }
+        moved.notify_all();
+        if let Err(error) = self.journal.forget_before(cursor) {
+            tracing::warn!(%error, "an old journal segment can not be removed");
+        }
+        Ok(())
+    }
+
+    /// Waits, blocking, until all that is written now is applied; `false` when `patience` is over.
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
+        let goal = self.journal.written().0;
+        if !self.lags(goal) {
+            return true;
+        }
+        self.journal.urge();
+        let (lock, moved) = &self.moved;
+        let looking = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = moved.wait_timeout_while(looking, patience, |()| self.lags(goal));
+        drop(waited);
+        !self.lags(goal)
+    }
+
+    fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    fn lags(&self, position: u64) -> bool {
+        self.applied() < position
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.journal.urge();
     }
 
     fn committed(&self, commit: Commit) {

@@ -45,9 +45,63 @@ impl From<&[u8]> for Value {
     }
 }
 
+/// What goes into a column of one of many rows, without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Field<'a> {
+    Null,
+    Int(i64),
+    Text(&'a str),
+    Blob(&'a [u8]),
+}
+
+impl<'a> From<&'a Value> for Field<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Int(int) => Self::Int(*int),
+            Value::Text(text) => Self::Text(text),
+            Value::Blob(bytes) => Self::Blob(bytes),
+        }
+    }
+}
+
+impl From<i64> for Field<'_> {
+    fn from(int: i64) -> Self {
+        Self::Int(int)
+    }
+}
+
+impl From<Option<i64>> for Field<'_> {
+    fn from(int: Option<i64>) -> Self {
+        int.map_or(Self::Null, Self::Int)
+    }
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Field<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Blob(bytes)
+    }
+}
+
+/// Rows one behind the other, as [`Sql::insert`] takes them.
+pub(crate) fn flat(rows: &[Vec<Value>]) -> Vec<Field<'_>> {
+    rows.iter().flatten().map(Field::from).collect()
+}
+
 /// A count as a column: ledgers' integers are signed, and counts never come near the sign.
 pub fn count(count: u64) -> Value {
-    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
+    Value::Int(signed(count))
+}
+
+/// The same as a number.
+pub(crate) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// One row of an answer.
@@ -129,7 +183,7 @@ pub enum Kind {
 pub struct Insert<'a> {
     pub table: &'a str,
     pub columns: &'a [(&'a str, Kind)],
-    /// What stands behind the rows: `ON CONFLICT ...`, and what of each new row comes back.
+    /// What stands behind the rows: `ON CONFLICT ...`.
     pub rest: &'a str,
 }
 
@@ -147,11 +201,33 @@ pub trait Sql {
     /// As [`Sql::query`].
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, SqlError>;
 
-    /// Writes `rows`, each with a value for each column, and returns what the statement returns.
+    /// Writes `rows`, one behind the other, each with a field for each column.
     ///
     /// # Errors
     /// As [`Sql::query`].
-    fn insert(&mut self, insert: &Insert<'_>, rows: &[Vec<Value>]) -> Result<Vec<Row>, SqlError>;
+    fn insert(&mut self, insert: &Insert<'_>, rows: &[Field<'_>]) -> Result<(), SqlError>;
+
+    /// Writes those of `rows` that conflict with none that is there, and tells of each whether it was
+    /// new. The first two columns, bytes and a number, tell these rows apart; `rest` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Sql::query`].
+    fn insert_new(
+        &mut self,
+        insert: &Insert<'_>,
+        rows: &[Field<'_>],
+    ) -> Result<Vec<bool>, SqlError>;
+
+    /// Removes the rows of `table` that have these values in `columns`.
+    ///
+    /// # Errors
+    /// As [`Sql::query`].
+    fn delete(
+        &mut self,
+        table: &str,
+        columns: &[(&str, Kind)],
+        rows: &[Field<'_>],
+    ) -> Result<(), SqlError>;
 
     /// Runs statements without values, for migrations.
     ///

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use meter::Entry;
 use meter::books::change::Change;
 use meter::books::{Balance, Cell, Correction, EVENT_COLUMNS, Group, Span};
 use wire::RequestId;
 
 use super::correct::{self, read_change, sum_columns};
+use crate::ledger::ask::entry;
 use crate::sql::{Row, Sql, SqlError, Value};
 
 /// Rows that begin a balance: entries, and first late rows of calls without one.
@@ -27,7 +27,7 @@ pub(super) fn balances(
     let place = asked.place(correct::limit(limit));
     let rows = sql.query(
         &format!(
-            "SELECT kind, entry, seq FROM usage_event WHERE {BEGINS} AND {} ORDER BY seq LIMIT {place}",
+            "SELECT kind, seq, entry, packed FROM usage_event WHERE {BEGINS} AND {} ORDER BY seq LIMIT {place}",
             asked.text
         ),
         &asked.values,
@@ -47,7 +47,7 @@ pub(super) fn of_requests(
         let (places, values) = these(some);
         let rows = sql.query(
             &format!(
-                "SELECT kind, entry, seq FROM usage_event
+                "SELECT kind, seq, entry, packed FROM usage_event
                  WHERE (at_ms BETWEEN $1 AND $2 OR at_ms = 0) AND request_id IN ({places})
                  AND {BEGINS} ORDER BY seq"
             ),
@@ -77,10 +77,10 @@ fn these(requests: &[RequestId]) -> (String, Vec<Value>) {
 
 fn balance(row: &Row) -> Result<Balance, SqlError> {
     let settled = row.text(0) == "settle";
-    let entry: Entry = if settled {
-        row.json(1)?
+    let entry = if settled {
+        entry(row, 2)?
     } else {
-        let late: Correction = row.json(1)?;
+        let late: Correction = row.json(2)?;
         let held = late
             .held
             .as_ref()
@@ -89,7 +89,7 @@ fn balance(row: &Row) -> Result<Balance, SqlError> {
     };
     Ok(Balance {
         settled,
-        seq: row.int(2),
+        seq: row.int(1),
         now: Change::of(&entry),
         price: entry.held.price.to_string(),
         source: entry.source,

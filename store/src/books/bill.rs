@@ -9,7 +9,7 @@ use wire::RequestId;
 use super::{correct, statement};
 use crate::ledger::apply::json;
 use crate::sql::Kind::{Blob, Int, Text};
-use crate::sql::{Insert, Row, Sql, SqlError, Value};
+use crate::sql::{Insert, Row, Sql, SqlError, Value, flat};
 
 pub(super) fn import(sql: &mut dyn Sql, bill: &Imported) -> Result<(), SqlError> {
     sql.execute(
@@ -90,7 +90,7 @@ fn import_rows(sql: &mut dyn Sql, bill: &Imported) -> Result<(), SqlError> {
                 ]
             })
             .collect();
-        sql.insert(&insert, &rows)?;
+        sql.insert(&insert, &flat(&rows))?;
     }
     Ok(())
 }

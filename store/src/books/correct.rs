@@ -9,8 +9,9 @@ use wire::{RequestId, UsageSource};
 
 use super::ask;
 use crate::ledger::apply::{self, EVENT, json};
-use crate::ledger::sums::Sums;
-use crate::sql::{Insert, Sql, SqlError, Value, count};
+use crate::ledger::sums::{Amounts, SUMS, Sums};
+use crate::record::{self, EntryView};
+use crate::sql::{Field, Insert, Sql, SqlError, Value, count};
 
 /// Reads, asks the plan, writes. The lock keeps anybody from changing a balance in between.
 pub(super) fn adjust(
@@ -28,19 +29,16 @@ pub(super) fn adjust(
         .into_iter()
         .map(|it| ((it.entry.held.request, it.entry.held.attempt), it))
         .collect();
-    let mut sums = Sums::default();
+    let entries = corrections.iter().map(|it| bytes(it, &balances));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let mut sums = Sums::of(node);
     let mut written = 0;
-    for correction in &corrections {
+    for (correction, entry) in corrections.iter().zip(&entries) {
         let key = (correction.request, correction.attempt);
-        if !balances.contains_key(&key) && correction.held.is_none() {
-            return Err(SqlError(format!(
-                "there is no attempt {} of call {} to correct",
-                correction.attempt, correction.request
-            )));
-        }
         if let Some(rev) = number(sql, correction)? {
             let before = balances.remove(&key);
-            write(sql, &mut sums, correction, rev, before.as_ref(), node)?;
+            let entry = EntryView::of(entry)?;
+            write(sql, &mut sums, (correction, rev), &entry, before.as_ref())?;
             written += 1;
             if let Some(mut now) = before {
                 now.now = now.now.plus(&correction.change);
@@ -58,11 +56,31 @@ pub(super) fn adjust(
     Ok(written)
 }
 
+/// The entry that is corrected, as a record.
+fn bytes(
+    correction: &Correction,
+    balances: &HashMap<(RequestId, u16), Balance>,
+) -> Result<Vec<u8>, SqlError> {
+    let mut bytes = Vec::new();
+    let key = (correction.request, correction.attempt);
+    match (balances.get(&key), &correction.held) {
+        (Some(balance), _) => record::encode_entry(&balance.entry, &mut bytes),
+        (None, Some(held)) => record::encode_entry(&stranger(held, correction), &mut bytes),
+        (None, None) => {
+            return Err(SqlError(format!(
+                "there is no attempt {} of call {} to correct",
+                correction.attempt, correction.request
+            )));
+        }
+    }
+    Ok(bytes)
+}
+
 fn open(sql: &mut dyn Sql, requests: &[RequestId]) -> Result<Vec<Held>, SqlError> {
     let mut open = Vec::new();
     for row in sql.query("SELECT request_id, held FROM hold", &[])? {
         if requests.iter().any(|it| it.bytes() == row.bytes(0)) {
-            open.push(row.json(1)?);
+            open.push(record::held(row.bytes(1))?);
         }
     }
     Ok(open)
@@ -106,31 +124,24 @@ fn number(sql: &mut dyn Sql, correction: &Correction) -> Result<Option<i64>, Sql
     Ok(Some(rev))
 }
 
-fn write(
+fn write<'a>(
     sql: &mut dyn Sql,
-    sums: &mut Sums,
-    correction: &Correction,
-    rev: i64,
+    sums: &mut Sums<'a>,
+    (correction, rev): (&Correction, i64),
+    entry: &EntryView<'a>,
     before: Option<&Balance>,
-    node: &str,
 ) -> Result<(), SqlError> {
-    let made;
-    let entry = match (before, &correction.held) {
-        (Some(before), _) => &before.entry,
-        (None, Some(held)) => {
-            made = stranger(held, correction);
-            &made
-        }
-        (None, None) => return Ok(()),
-    };
     sql.partitions(&mut std::iter::once(correction.request.unix_ms()))?;
-    let row = row(entry, correction, rev, node)?;
+    let mut kept = correction.clone();
+    kept.rev = u32::try_from(rev).unwrap_or(u32::MAX);
+    let kept = json(&kept)?;
+    let row = row(entry, (correction, rev), &kept, sums.node());
     let insert = Insert {
         table: "usage_event",
         columns: EVENT,
         rest: "",
     };
-    sql.insert(&insert, &[row])?;
+    sql.insert(&insert, &row)?;
     // A bill ends what was only counted: nothing is in suspense any more.
     let is_first = before.is_some_and(|it| !it.kinds.contains(&Kind::Reconcile));
     let released = if is_first && correction.kind == Kind::Reconcile {
@@ -138,8 +149,7 @@ fn write(
     } else {
         NanoUsd::ZERO
     };
-    let mut change = change(entry, correction, before);
-    change.push((-released).0);
+    let change = change(entry, correction, before, released);
     let money = (correction.change.cost, correction.change.sell);
     sums.correct(entry, &change, money, released);
     Ok(())
@@ -166,13 +176,14 @@ pub(super) fn stranger(held: &Held, correction: &Correction) -> Entry {
 }
 
 /// The entry's row with differences in place of amounts, and the correction in place of the entry.
-fn row(
-    entry: &Entry,
-    correction: &Correction,
-    rev: i64,
-    node: &str,
-) -> Result<Vec<Value>, SqlError> {
-    let mut row = apply::event(entry, node)?;
+fn row<'a>(
+    entry: &EntryView<'a>,
+    (correction, rev): (&'a Correction, i64),
+    kept: &'a str,
+    node: &'a str,
+) -> Vec<Field<'a>> {
+    let mut row = Vec::with_capacity(EVENT.len());
+    apply::event(entry, node, &mut row);
     let Change {
         counts,
         cost,
@@ -181,9 +192,7 @@ fn row(
         baseline,
         cache_saved,
     } = correction.change;
-    let mut kept = correction.clone();
-    kept.rev = u32::try_from(rev).unwrap_or(u32::MAX);
-    let mut set = |name: &str, value: Value| {
+    let mut set = |name: &str, value: Field<'a>| {
         let place = EVENT.iter().position(|(column, _)| *column == name);
         if let Some(cell) = place.and_then(|place| row.get_mut(place)) {
             *cell = value;
@@ -205,9 +214,10 @@ fn row(
     ] {
         set(name, amount.into());
     }
-    set("first_byte_ms", Value::Null);
+    set("first_byte_ms", Field::Null);
+    set("packed", Field::Null);
     set("kind", correction.kind.as_str().into());
-    set("entry", json(&kept)?.into());
+    set("entry", kept.into());
     if !correction.price.is_empty() {
         set("price", correction.price.as_str().into());
         set("book", correction.book.as_str().into());
@@ -215,11 +225,16 @@ fn row(
     if let Some(source) = correction.source {
         set("source", source.as_str().into());
     }
-    Ok(row)
+    row
 }
 
-/// What it changes in the rollups, in the order of [`apply::SUMS`].
-fn change(entry: &Entry, correction: &Correction, before: Option<&Balance>) -> Vec<i64> {
+/// What it changes in the rollups, in the order of [`SUMS`].
+fn change(
+    entry: &EntryView<'_>,
+    correction: &Correction,
+    before: Option<&Balance>,
+    released: NanoUsd,
+) -> Amounts {
     let Change { counts, cost, .. } = correction.change;
     let was = before.map(|it| it.source);
     let will = correction.source.or(was);
@@ -232,7 +247,7 @@ fn change(entry: &Entry, correction: &Correction, before: Option<&Balance>) -> V
     };
     let priced = before.is_some_and(|it| it.price.is_empty()) && !correction.price.is_empty();
     let when = |is: bool| if is { cost.0 } else { 0 };
-    let mut sums = vec![
+    let begun = [
         i64::from(before.is_none()),
         0,
         moves(UsageSource::Counted),
@@ -240,8 +255,7 @@ fn change(entry: &Entry, correction: &Correction, before: Option<&Balance>) -> V
         -i64::from(priced),
         0,
     ];
-    sums.extend(counts);
-    sums.extend([
+    let money = [
         cost.0,
         correction.change.list.0,
         correction.change.sell.0,
@@ -251,7 +265,13 @@ fn change(entry: &Entry, correction: &Correction, before: Option<&Balance>) -> V
         when(entry.held.attempt > 0),
         when(entry.outcome != Outcome::Completed),
         cost.0,
-    ]);
+        (-released).0,
+    ];
+    let mut sums = [0; SUMS.len()];
+    let all = begun.into_iter().chain(counts).chain(money);
+    for (sum, change) in sums.iter_mut().zip(all) {
+        *sum = change;
+    }
     sums
 }
 

@@ -7,6 +7,7 @@ use meter::ledger::Dimension;
 
 use super::Where;
 use crate::ledger::DAY_MS;
+use crate::ledger::ask::entry;
 use crate::sql::{Row, Sql, SqlError};
 
 pub(super) fn sums(sql: &mut dyn Sql, filter: &Filter) -> Result<Vec<Routed>, SqlError> {
@@ -48,11 +49,11 @@ pub(super) fn drawn(
     let all = Where::of(filter, "held_at_ms", &[Dimension::Tenant]);
     let rows = sql.query(
         &format!(
-            "SELECT entry FROM usage_event {} AND reason = 'control' AND kind = 'settle'
+            "SELECT entry, packed FROM usage_event {} AND reason = 'control' AND kind = 'settle'
              ORDER BY held_at_ms DESC, request_id LIMIT {limit}",
             all.text
         ),
         &all.values,
     )?;
-    rows.iter().map(|row| row.json(0)).collect()
+    rows.iter().map(|row| entry(row, 0)).collect()
 }

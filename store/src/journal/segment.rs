@@ -1,18 +1,32 @@
-//! One file of the journal: its header, its records, and what is left of them after a crash.
+//! One file of the journal: its header, its frames, and what is left of them after a crash.
+//!
+//! A frame is `length u32 | checksum u32 | payload`. The checksum is that of the payload, and of the
+//! frame's position: a file is used again when its records are in the ledger, and what it held before
+//! must not pass for what stands there now. A length of nothing ends the records.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use meter::{Position, Record};
+use rustix::fs::FallocateFlags;
 
-const MAGIC: &[u8; 4] = b"PARJ";
-const VERSION: u32 = 1;
-const HEADER: u64 = 16;
+const MAGIC: [u8; 4] = *b"PARJ";
+/// The version with JSON payloads, checksums of the payload alone, and nothing allocated ahead.
+const JSON: u32 = 1;
+const VERSION: u32 = 2;
+pub(super) const HEADER: u64 = 16;
 /// Length and checksum in front of each payload.
-const FRAME: usize = 8;
+pub(crate) const FRAME: usize = 8;
+/// What stands behind the last record.
+pub(super) const END: [u8; FRAME] = [0; FRAME];
 /// No record comes near this; a longer length is a torn or foreign file.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
+/// Files that wait for their turn are named so, with a number of their own.
+const SPARE: &str = "spare-";
+static SPARES: AtomicU64 = AtomicU64::new(0);
 
 /// The journal can not be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,137 +44,299 @@ pub enum ReadError {
 /// The segment that is written to.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) file: File,
-    /// Position of its first record, and just behind its last.
+    pub(super) file: Arc<File>,
+    /// Position of its first record.
     pub(super) start: u64,
+    /// Records end here at the latest: what lies before has its place on the disk.
+    pub(super) room: u64,
+}
+
+/// What was found of the last segment.
+pub(super) struct Found {
+    pub(super) segment: Segment,
+    /// Just behind its last record.
     pub(super) end: u64,
+    /// Bytes of a torn record that were cut.
+    pub(super) cut: u64,
 }
 
 impl Segment {
-    /// Opens the last segment of `dir`, cutting a torn tail, or makes one at `floor`.
-    pub(super) fn open_last(dir: &Path, floor: u64) -> Result<(Self, u64), ReadError> {
-        let fresh = || {
-            Self::make(dir, floor).map_err(|error| ReadError::Io {
-                path: dir.to_owned(),
+    /// Opens the last segment of `dir`, cutting a torn tail, or makes one of `bytes` at `floor`.
+    pub(super) fn open_last(dir: &Path, floor: u64, bytes: u64) -> Result<Found, ReadError> {
+        let fresh = |start: u64, cut: u64| {
+            Self::make(dir, start, bytes)
+                .and_then(|segment| File::open(dir)?.sync_all().map(|()| segment))
+                .map(|segment| Found {
+                    segment,
+                    end: start,
+                    cut,
+                })
+                .map_err(|error| ReadError::Io {
+                    path: dir.to_owned(),
+                    error,
+                })
+        };
+        loop {
+            let Some((start, path)) = list(dir)?.pop() else {
+                return fresh(floor, 0);
+            };
+            let io = |error| ReadError::Io {
+                path: path.clone(),
                 error,
-            })
-        };
-        let Some((start, path)) = list(dir)?.pop() else {
-            return Ok((fresh()?, 0));
-        };
-        let io = |error| ReadError::Io {
-            path: path.clone(),
-            error,
-        };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() < usize::try_from(HEADER).unwrap_or(16) {
-            // The process died while it made the file: nothing can be in it.
-            drop(file);
-            std::fs::remove_file(&path).map_err(io)?;
-            return Ok((Self::make(dir, start.max(floor)).map_err(io)?, 0));
-        }
-        let whole = whole_records(&bytes);
-        let cut = u64::try_from(bytes.len()).unwrap_or(0) - HEADER - whole;
-        file.set_len(HEADER + whole).map_err(io)?;
-        file.seek(SeekFrom::End(0)).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        if start + whole < floor {
-            return Ok((fresh()?, cut));
-        }
-        Ok((
-            Self {
-                file,
+            };
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(io)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(io)?;
+            let Some(header) = Header::of(&bytes) else {
+                // The process died while it made the file: nothing can be in it.
+                std::fs::remove_file(&path).map_err(io)?;
+                if start > floor && list(dir)?.is_empty() {
+                    return fresh(start, 0);
+                }
+                continue;
+            };
+            if header.start != start {
+                // Its new name was not on the disk yet, so nothing in it was either; what it held under
+                // the old one had been applied.
+                std::fs::remove_file(&path).map_err(io)?;
+                continue;
+            }
+            let (whole, torn) = header.whole(&bytes);
+            let end = start + whole;
+            if header.version == JSON {
+                file.set_len(HEADER + whole).map_err(io)?;
+                file.sync_all().map_err(io)?;
+                return fresh(end.max(floor), torn);
+            }
+            if end < floor {
+                return fresh(floor, torn);
+            }
+            file.write_all_at(&END, HEADER + whole).map_err(io)?;
+            file.sync_all().map_err(io)?;
+            let segment = Self {
+                room: start + room(count(bytes.len())),
+                file: Arc::new(file),
                 start,
-                end: start + whole,
-            },
-            cut,
-        ))
+            };
+            return Ok(Found {
+                segment,
+                end,
+                cut: torn,
+            });
+        }
     }
 
-    fn make(dir: &Path, start: u64) -> io::Result<Self> {
-        let path = dir.join(format!("journal-{start:020}.log"));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
-        let mut header = Vec::with_capacity(16);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&VERSION.to_le_bytes());
-        header.extend_from_slice(&start.to_le_bytes());
-        file.write_all(&header)?;
-        file.sync_all()?;
-        // The name itself must survive, or the records in it would be lost with it.
-        File::open(dir)?.sync_all()?;
+    /// Makes a segment of `bytes` with its place on the disk. The folder is to be synced before anything
+    /// in it counts as synced.
+    pub(super) fn make(dir: &Path, start: u64, bytes: u64) -> io::Result<Self> {
+        let spare = Spare::make(dir, bytes)?;
+        Self::of(spare, dir, start)
+    }
+
+    /// Gives a spare file its turn.
+    pub(super) fn of(spare: Spare, dir: &Path, start: u64) -> io::Result<Self> {
+        let mut first = Vec::with_capacity(16 + FRAME);
+        first.extend_from_slice(&MAGIC);
+        first.extend_from_slice(&VERSION.to_le_bytes());
+        first.extend_from_slice(&start.to_le_bytes());
+        first.extend_from_slice(&END);
+        spare.file.write_all_at(&first, 0)?;
+        std::fs::rename(&spare.path, path(dir, start))?;
         Ok(Self {
-            file,
+            file: Arc::new(spare.file),
             start,
-            end: start,
+            room: start + room(spare.bytes),
         })
     }
 
-    /// Syncs this segment for good and makes the one behind it.
-    pub(super) fn next(&mut self, dir: &Path) -> io::Result<Self> {
-        self.file.sync_all()?;
-        Self::make(dir, self.end)
-    }
-
-    /// Writes one encoded record.
-    pub(super) fn append(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.file.write_all(frame)?;
-        self.end += u64::try_from(frame.len()).unwrap_or(0);
-        Ok(())
-    }
-
-    /// Cuts off what a failed write may have left.
-    pub(super) fn give_back(&mut self) -> io::Result<()> {
-        self.file.set_len(HEADER + self.end - self.start)?;
-        self.file.seek(SeekFrom::End(0)).map(|_| ())
+    /// Writes encoded frames, with an end behind them, at `position`.
+    pub(super) fn write(&self, frames: &[u8], position: u64) -> io::Result<()> {
+        self.file
+            .write_all_at(frames, HEADER + position - self.start)
     }
 }
 
-/// Appends the frame of `record` to `buffer`.
-pub(super) fn encode(record: &Record, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; FRAME]);
-    serde_json::to_writer(&mut *buffer, record)?;
-    let payload = buffer.get(start + FRAME..).unwrap_or_default();
+/// A file of the right size, in the folder under a name of its own.
+#[derive(Debug)]
+pub(super) struct Spare {
+    file: File,
+    path: PathBuf,
+    pub(super) bytes: u64,
+}
+
+impl Spare {
+    pub(super) fn make(dir: &Path, bytes: u64) -> io::Result<Self> {
+        let path = spare_path(dir);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        let made = allocate(&file, bytes).and_then(|()| file.sync_all());
+        if let Err(error) = made {
+            // A full disk is told here, before anything is promised.
+            let _half_made = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Self { file, path, bytes })
+    }
+
+    /// Takes a segment whose records are all in the ledger, if it is of this size.
+    pub(super) fn reuse(dir: &Path, old: &Path, bytes: u64) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().read(true).write(true).open(old)?;
+        if file.metadata()?.len() != bytes {
+            std::fs::remove_file(old)?;
+            return Ok(None);
+        }
+        let path = spare_path(dir);
+        std::fs::rename(old, &path)?;
+        Ok(Some(Self { file, path, bytes }))
+    }
+
+    /// Removes what an earlier process left.
+    pub(super) fn clear(dir: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SPARE) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes it.
+    pub(super) fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(self.path)
+    }
+}
+
+/// Has the filesystem give the file its blocks, or writes them where it can not say so.
+fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            io::copy(&mut io::repeat(0).take(bytes), &mut file).map(|_| ())?;
+            file.flush()
+        }
+        done => Ok(done?),
+    }
+}
+
+/// How many bytes of records fit a file of `bytes`.
+fn room(bytes: u64) -> u64 {
+    bytes.saturating_sub(HEADER + count(FRAME))
+}
+
+/// The size of a file for a record of `length`, where `usual` is not enough.
+pub(super) fn size_for(length: usize, usual: u64) -> u64 {
+    usual.max(HEADER + count(length) + count(FRAME))
+}
+
+pub(super) fn path(dir: &Path, start: u64) -> PathBuf {
+    dir.join(format!("journal-{start:020}.log"))
+}
+
+fn spare_path(dir: &Path) -> PathBuf {
+    let number = SPARES.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!("{SPARE}{number}.log"))
+}
+
+pub(super) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Makes a frame of what `write` appends, in `frame`. It is sealed when its position is known.
+pub(super) fn frame(frame: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    frame.clear();
+    frame.extend_from_slice(&END);
+    write(frame);
+    let payload = frame.get(FRAME..).unwrap_or_default();
+    if payload.len() > LONGEST {
+        return Err(io::Error::other("a record is too long"));
+    }
     let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let checksum = crc32fast::hash(payload);
-    if let Some(frame) = buffer.get_mut(start..start + FRAME) {
-        frame.copy_from_slice(&(u64::from(length) | u64::from(checksum) << 32).to_le_bytes());
+    if let Some(head) = frame.first_chunk_mut() {
+        *head = (u64::from(length) | u64::from(checksum) << 32).to_le_bytes();
     }
     Ok(())
 }
 
-/// The first record of `bytes`, and its length with its frame. `None` for one that is not whole.
-fn decode(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let frame: [u8; FRAME] = bytes.get(..FRAME)?.try_into().ok()?;
-    let frame = u64::from_le_bytes(frame);
-    let length = usize::try_from(frame & u64::from(u32::MAX)).ok()?;
-    let payload = bytes.get(FRAME..FRAME + length)?;
-    let sound = length <= LONGEST && u64::from(crc32fast::hash(payload)) == frame >> 32;
-    sound.then_some((payload, FRAME + length))
+/// Ties a frame to its position.
+pub(super) fn seal(frame: &mut [u8], position: u64) {
+    if let Some(head) = frame.first_chunk_mut::<FRAME>() {
+        let sealed = u64::from_le_bytes(*head) ^ u64::from(place(position)) << 32;
+        *head = sealed.to_le_bytes();
+    }
 }
 
-/// Bytes of whole records behind the header.
-fn whole_records(bytes: &[u8]) -> u64 {
-    let mut rest = bytes.get(16..).unwrap_or_default();
-    let all = rest.len();
-    while let Some((_, length)) = decode(rest) {
-        rest = rest.get(length..).unwrap_or_default();
+fn place(position: u64) -> u32 {
+    crc32fast::hash(&position.to_le_bytes())
+}
+
+/// What the first bytes of a segment say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    version: u32,
+    start: u64,
+}
+
+impl Header {
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        let (magic, rest) = bytes.split_first_chunk::<4>()?;
+        let (version, rest) = rest.split_first_chunk()?;
+        let (start, _) = rest.split_first_chunk()?;
+        let version = u32::from_le_bytes(*version);
+        (*magic == MAGIC && (version == JSON || version == VERSION)).then_some(Self {
+            version,
+            start: u64::from_le_bytes(*start),
+        })
     }
-    u64::try_from(all - rest.len()).unwrap_or(0)
+
+    /// The first payload of `bytes`, which begin at `position`, if it is whole.
+    pub(super) fn decode<'a>(&self, bytes: &'a [u8], position: u64) -> Option<&'a [u8]> {
+        let (head, rest) = bytes.split_first_chunk::<FRAME>()?;
+        let head = u64::from_le_bytes(*head);
+        let length = usize::try_from(head & u64::from(u32::MAX)).ok()?;
+        let payload = rest.get(..length)?;
+        let place = if self.version == JSON {
+            0
+        } else {
+            place(position)
+        };
+        let is_sound = (1..=LONGEST).contains(&length)
+            && u64::from(crc32fast::hash(payload) ^ place) == head >> 32;
+        is_sound.then_some(payload)
+    }
+
+    /// Bytes of whole records in a file, and of a torn one behind them.
+    fn whole(&self, file: &[u8]) -> (u64, u64) {
+        let mut rest = file.get(16..).unwrap_or_default();
+        let mut whole = 0;
+        while let Some(payload) = self.decode(rest, self.start + whole) {
+            let length = FRAME + payload.len();
+            rest = rest.get(length..).unwrap_or_default();
+            whole += count(length);
+        }
+        if self.version == JSON {
+            return (whole, count(rest.len()));
+        }
+        // Behind the last record stands an end, or the beginning of one that was not written whole.
+        let torn = match rest.first_chunk::<4>() {
+            Some([0, 0, 0, 0]) => 0,
+            Some(length) => u32::from_le_bytes(*length).saturating_add(8).into(),
+            None => count(rest.len()),
+        };
+        (whole, torn.min(count(rest.len())))
+    }
 }
 
 /// Segments of `dir` with their first positions, in order.
-fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
+pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
     let io = |error| ReadError::Io {
         path: dir.to_owned(),
         error,
@@ -181,105 +357,4 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Removes segments whose records all lie before `position`.
-pub(super) fn remove_before(dir: &Path, position: u64) -> io::Result<()> {
-    let segments = list(dir).map_err(io::Error::other)?;
-    for pair in segments.windows(2) {
-        if let [(_, path), (next, _)] = pair
-            && *next <= position
-        {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Reads records in order, over segments.
-#[derive(Debug)]
-pub struct Reader {
-    dir: PathBuf,
-    at: u64,
-    open: Option<(u64, PathBuf, File)>,
-    /// Bytes read from the file and not yet given out; begin at `at`.
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    pub(super) fn new(dir: &Path, from: Position) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            at: from.0,
-            open: None,
-            buffer: Vec::new(),
-        }
-    }
-
-    /// Just behind the last record given out.
-    pub fn position(&self) -> Position {
-        Position(self.at)
-    }
-
-    /// Up to `most` records that lie wholly before `until`.
-    ///
-    /// # Errors
-    /// When a file can not be read, or a record before `until` is damaged.
-    pub fn read(&mut self, until: Position, most: usize) -> Result<Vec<Record>, ReadError> {
-        let mut records = Vec::new();
-        while self.at < until.0 && records.len() < most {
-            if self.buffer.is_empty() && !self.fill(until)? {
-                break;
-            }
-            let mut used = 0;
-            while records.len() < most {
-                let rest = self.buffer.get(used..).unwrap_or_default();
-                let Some((payload, length)) = decode(rest) else {
-                    break;
-                };
-                let record = serde_json::from_slice(payload)
-                    .map_err(|_| self.damaged("a record of another format"))?;
-                records.push(record);
-                used += length;
-                self.at += u64::try_from(length).unwrap_or(0);
-            }
-            if used == 0 {
-                return Err(self.damaged("a record is not whole or its checksum is wrong"));
-            }
-            self.buffer.drain(..used);
-        }
-        Ok(records)
-    }
-
-    /// Reads up to `until` or the segment's end; `false` when there is nothing.
-    fn fill(&mut self, until: Position) -> Result<bool, ReadError> {
-        let segments = list(&self.dir)?;
-        let Some((start, path)) = segments.iter().rev().find(|(start, _)| *start <= self.at) else {
-            return Err(self.damaged("the segment of this position is gone"));
-        };
-        let io = |error| ReadError::Io {
-            path: path.clone(),
-            error,
-        };
-        if self.open.as_ref().is_none_or(|(open, ..)| open != start) {
-            self.open = Some((*start, path.clone(), File::open(path).map_err(io)?));
-        }
-        let Some((start, _, file)) = &mut self.open else {
-            return Ok(false);
-        };
-        file.seek(SeekFrom::Start(HEADER + self.at - *start))
-            .map_err(io)?;
-        file.take(until.0 - self.at)
-            .read_to_end(&mut self.buffer)
-            .map_err(io)?;
-        Ok(!self.buffer.is_empty())
-    }
-
-    fn damaged(&self, what: &'static str) -> ReadError {
-        let (path, offset) = match &self.open {
-            Some((start, path, _)) => (path.clone(), HEADER + self.at - start),
-            None => (self.dir.clone(), self.at),
-        };
-        ReadError::Damaged { path, offset, what }
-    }
 }

@@ -5,8 +5,16 @@ use std::sync::Barrier;
 use super::*;
 use crate::recorder::tests::{held, settle};
 
+fn keeping(segment_bytes: u64) -> Keeping {
+    Keeping {
+        sync: Sync::Group,
+        interval: Duration::from_millis(10),
+        segment_bytes,
+    }
+}
+
 fn open(dir: &Path, bytes: u64) -> (FileJournal, u64) {
-    FileJournal::open(dir, Sync::Group, bytes, Position(0)).expect("opens")
+    FileJournal::open(dir, keeping(bytes), Position(0)).expect("opens")
 }
 
 fn all(journal: &FileJournal) -> Vec<Record> {
@@ -20,7 +28,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|ext| ext == "log"))
+        .filter(|path| path.to_string_lossy().contains("journal-0"))
         .collect();
     files.sort();
     files
@@ -34,19 +42,28 @@ fn a_torn_tail_is_cut_wherever_it_tore() {
         .collect();
     let mut ends = vec![0];
     {
-        let (journal, _) = open(dir.path(), 1 << 20);
+        let (journal, _) = open(dir.path(), 1 << 16);
         for record in &records {
             ends.push(journal.append(record).expect("appends").0);
         }
     }
     let file = segments(dir.path()).remove(0);
     let whole = std::fs::read(&file).expect("reads");
-    let (kept, last) = (usize::try_from(ends[2]).expect("small") + 16, whole.len());
+    assert_eq!(whole.len(), 1 << 16, "it is allocated ahead");
+    let [kept, last] = [ends[2], ends[3]].map(|it| usize::try_from(it).expect("small") + 16);
     for length in kept..last {
-        std::fs::write(&file, &whole[..length]).expect("writes");
-        let (journal, cut) = open(dir.path(), 1 << 20);
+        let mut torn = whole.clone();
+        torn[length..].fill(0);
+        if torn == whole {
+            // What was missing were zeros.
+            continue;
+        }
+        std::fs::write(&file, &torn).expect("writes");
+        let (journal, cut) = open(dir.path(), 1 << 16);
         assert_eq!(all(&journal), records[..2], "torn at {length}");
-        assert_eq!(cut, u64::try_from(length - kept).expect("small"));
+        // What begins with an end was not begun; its length may be torn as well.
+        let is_begun = torn[kept..kept + 4] != [0; 4];
+        assert_eq!(cut > 0, is_begun, "torn at {length}");
         journal.append(&records[2]).expect("goes on");
         assert_eq!(all(&journal), records);
     }
@@ -55,11 +72,84 @@ fn a_torn_tail_is_cut_wherever_it_tore() {
         flipped[at] ^= 1;
         std::fs::write(&file, &flipped).expect("writes");
         assert_eq!(
-            all(&open(dir.path(), 1 << 20).0),
+            all(&open(dir.path(), 1 << 16).0),
             records[..2],
             "a bit flipped at {at}"
         );
     }
+}
+
+#[test]
+fn what_a_file_held_before_its_new_turn_is_not_found_in_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let record = |n| Record::Hold(Box::new(held(n, 10)));
+    let (journal, _) = open(dir.path(), 4_096);
+    let mut turned = std::collections::BTreeSet::new();
+    for n in 0..200 {
+        let end = journal.append(&record(n)).expect("appends");
+        journal.forget_before(end).expect("lets go");
+        let [only] = &segments(dir.path())[..] else {
+            panic!("all but the last are let go")
+        };
+        turned.insert(only.clone());
+    }
+    let start = journal.shared.pen.lock().expect("no panic").segment.start;
+    assert!(turned.len() > 5, "files had their turn again");
+    let before = journal
+        .reader(Position(start))
+        .read(journal.written(), usize::MAX)
+        .expect("reads");
+    let end = journal.written();
+    drop(journal);
+    let (journal, cut) = open(dir.path(), 4_096);
+    assert_eq!((journal.written(), cut), (end, 0));
+    let after = journal
+        .reader(Position(start))
+        .read(journal.written(), usize::MAX)
+        .expect("reads");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn where_there_is_no_room_a_record_is_refused_and_the_next_may_find_some() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (journal, _) = open(dir.path(), 4_096);
+    let record = Record::Hold(Box::new(held(1, 10)));
+    // No file can be made where the folder is gone.
+    let away = dir.path().with_extension("away");
+    std::fs::rename(dir.path(), &away).expect("renames");
+    let mut taken = 0;
+    while journal.append(&record).is_ok() {
+        taken += 1;
+        assert!(taken < 1_000, "it was full at last");
+    }
+    assert!(taken > 3, "what was allocated could be used");
+    std::fs::rename(&away, dir.path()).expect("renames");
+    journal.append(&record).expect("there is room again");
+    assert_eq!(all(&journal).len(), taken + 1);
+}
+
+#[test]
+fn records_that_enter_together_are_written_by_one_for_all() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (journal, _) = open(dir.path(), 1 << 16);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let first = journal
+            .enter(&Record::Hold(Box::new(held(1, 10))))
+            .expect("enters");
+        let last = journal
+            .enter(&Record::Hold(Box::new(held(2, 10))))
+            .expect("enters");
+        assert!(!journal.is_written(first));
+        meter::ledger::written(&journal, first)
+            .await
+            .expect("writes");
+        assert!(journal.is_written(last), "the other was written with it");
+    });
+    assert_eq!(all(&journal).len(), 2);
 }
 
 #[test]
@@ -131,7 +221,7 @@ fn many_threads_append_and_each_record_stands_once() {
 fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let (_journal, _) = open(dir.path(), 1 << 20);
-    let second = FileJournal::open(dir.path(), Sync::Group, 1 << 20, Position(0));
+    let second = FileJournal::open(dir.path(), keeping(1 << 20), Position(0));
     assert!(matches!(second, Err(OpenJournalError::InUse(_))));
 }
 
@@ -139,7 +229,7 @@ fn a_second_process_is_refused() {
 fn positions_never_fall_behind_the_ledger() {
     let dir = tempfile::tempdir().expect("a folder");
     let (journal, _) =
-        FileJournal::open(dir.path(), Sync::Group, 1 << 20, Position(77)).expect("opens");
+        FileJournal::open(dir.path(), keeping(1 << 20), Position(77)).expect("opens");
     assert_eq!(
         journal.written(),
         Position(77),

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use meter::{Entry, Held, Record};
 use wire::RequestId;
 
-use super::sums::{Sums, lane};
-use crate::sql::{Insert, Kind, Sql, SqlError, Value, count};
+use super::sums::Sums;
+use crate::record::{self, EntryView, Head};
+use crate::sql::{Field, Insert, Kind, Sql, SqlError, Value, signed};
 
 use Kind::{Blob, Int, Text};
 
@@ -62,78 +62,105 @@ pub(crate) const EVENT: &[(&str, Kind)] = &[
     ("class", Text),
     ("step", Text),
     ("session", Int),
+    // A correction's JSON, or that of an entry from before there were bytes.
     ("entry", Text),
+    ("packed", Blob),
 ];
+/// Rows in one statement, where the engine takes many.
+const AT_ONCE: usize = 512;
 
-/// Applies `records` in their order, as `node`.
-pub(super) fn records(sql: &mut dyn Sql, records: &[Record], node: &str) -> Result<(), SqlError> {
-    // A hold that the same group settles never touches the table of open holds.
-    let mut settled: HashMap<(RequestId, u16), &Entry> = HashMap::new();
-    for record in records {
-        if let Record::Settle(entry) = record {
-            let at = (entry.held.request, entry.held.attempt);
-            settled.entry(at).or_insert(entry);
+/// What a group of the journal's records comes to, whatever their order.
+pub(crate) struct Group<'a> {
+    /// Entries by request and attempt, each once.
+    entries: Vec<EntryView<'a>>,
+    /// Which of them have their hold here as well.
+    is_paired: Vec<bool>,
+    /// Holds that nothing here settles, with their records.
+    open: Vec<(Head, &'a [u8])>,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn of(
+        payloads: &mut dyn Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, crate::record::DecodeError> {
+        let mut entries = Vec::new();
+        let mut held: HashMap<(RequestId, u16), (Head, &'a [u8])> = HashMap::new();
+        for payload in payloads {
+            let head = Head::of(payload)?;
+            match head.kind {
+                record::Kind::Settle => entries.push(EntryView::of(payload)?),
+                record::Kind::Hold => {
+                    held.insert((head.request, head.attempt), (head, payload));
+                }
+            }
         }
+        let key = |entry: &EntryView<'_>| (entry.held.request, entry.held.attempt);
+        // Of several for one attempt the first counts: the order of equals is kept.
+        entries.sort_by_key(key);
+        entries.dedup_by_key(|entry| key(entry));
+        let is_paired = entries
+            .iter()
+            .map(|entry| held.remove(&key(entry)).is_some())
+            .collect();
+        let mut open: Vec<_> = held.into_values().collect();
+        open.sort_by_key(|(head, _)| (head.request, head.attempt));
+        Ok(Self {
+            entries,
+            is_paired,
+            open,
+        })
     }
-    let mut open = Vec::new();
-    for record in records {
-        if let Record::Hold(held) = record
-            && !settled.contains_key(&(held.request, held.attempt))
-        {
-            open.push(&**held);
-        }
-    }
+}
+
+/// Applies a group as `node`.
+pub(super) fn group(sql: &mut dyn Sql, group: &Group<'_>, node: &str) -> Result<(), SqlError> {
     // One writer at a time: sequence numbers are committed in order, and no two writers meet in the
     // rollups' rows in different orders.
     sql.lock("ledger")?;
-    holds(sql, &open, node)?;
-    let entries: Vec<&Entry> = settled.values().copied().collect();
-    settle(sql, entries, node)
+    for open in group.open.chunks(AT_ONCE) {
+        holds(sql, open, node)?;
+    }
+    settle(sql, &group.entries, node)?;
+    close(sql, group)
 }
 
-fn holds(sql: &mut dyn Sql, open: &[&Held], node: &str) -> Result<(), SqlError> {
-    if open.is_empty() {
-        return Ok(());
-    }
+const HOLD_KEY: [(&str, Kind); 2] = [("request_id", Blob), ("attempt", Int)];
+
+fn holds(sql: &mut dyn Sql, open: &[(Head, &[u8])], node: &str) -> Result<(), SqlError> {
     let done = settled_before(sql, open)?;
-    let mut rows = Vec::with_capacity(open.len());
-    for held in open {
-        let request = held.request.bytes().to_vec();
-        let attempt = i64::from(held.attempt);
-        if !done.contains(&(request.clone(), attempt)) {
-            rows.push(vec![
-                Value::Blob(request),
-                attempt.into(),
-                json(held)?.into(),
-                node.into(),
+    let mut rows = Vec::with_capacity(4 * open.len());
+    for (head, payload) in open {
+        let id = record::id(payload);
+        let attempt = i64::from(head.attempt);
+        if !done.contains(&(id.to_vec(), attempt)) {
+            rows.extend([
+                Field::Blob(id),
+                Field::Int(attempt),
+                Field::Blob(payload),
+                Field::Text(node),
             ]);
         }
     }
-    let columns = [
-        ("request_id", Blob),
-        ("attempt", Int),
-        ("held", Text),
-        ("node", Text),
-    ];
+    let [request, attempt] = HOLD_KEY;
     let insert = Insert {
         table: "hold",
-        columns: &columns,
+        columns: &[request, attempt, ("held", Blob), ("node", Text)],
         rest: "ON CONFLICT DO NOTHING",
     };
-    sql.insert(&insert, &rows).map(|_| ())
+    sql.insert(&insert, &rows)
 }
 
 /// Which of these are settled already: a settlement may come before its hold.
-fn settled_before(sql: &mut dyn Sql, open: &[&Held]) -> Result<HashSet<(Vec<u8>, i64)>, SqlError> {
-    let at = || open.iter().map(|held| held.request.unix_ms());
+fn settled_before(
+    sql: &mut dyn Sql,
+    open: &[(Head, &[u8])],
+) -> Result<HashSet<(Vec<u8>, i64)>, SqlError> {
+    let at = || open.iter().map(|(head, _)| head.request.unix_ms());
     let mut values: Vec<Value> = vec![
         at().min().unwrap_or(0).into(),
         at().max().unwrap_or(0).into(),
     ];
-    values.extend(
-        open.iter()
-            .map(|held| Value::from(held.request.bytes().as_slice())),
-    );
+    values.extend(open.iter().map(|(_, payload)| record::id(payload).into()));
     // A few lengths only, so that statements stay prepared.
     let last = values.last().cloned().unwrap_or(Value::Null);
     values.resize(2 + open.len().next_power_of_two(), last);
@@ -151,86 +178,84 @@ fn settled_before(sql: &mut dyn Sql, open: &[&Held]) -> Result<HashSet<(Vec<u8>,
 }
 
 /// Writes entries; those that were there before change nothing.
-fn settle(sql: &mut dyn Sql, mut entries: Vec<&Entry>, node: &str) -> Result<(), SqlError> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    entries.sort_by_key(|entry| (entry.held.request, entry.held.attempt));
+fn settle(sql: &mut dyn Sql, entries: &[EntryView<'_>], node: &str) -> Result<(), SqlError> {
     sql.partitions(&mut entries.iter().map(|entry| entry.held.request.unix_ms()))?;
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in &entries {
-        rows.push(event(entry, node)?);
-    }
     let insert = Insert {
         table: "usage_event",
         columns: EVENT,
-        rest: "ON CONFLICT DO NOTHING RETURNING request_id, attempt",
+        rest: "",
     };
-    let new: HashSet<(Vec<u8>, i64)> = sql
-        .insert(&insert, &rows)?
-        .iter()
-        .map(|row| (row.bytes(0).to_vec(), row.int(1)))
-        .collect();
-    entries.retain(|entry| {
-        let key = (
-            entry.held.request.bytes().to_vec(),
-            i64::from(entry.held.attempt),
-        );
-        new.contains(&key)
-    });
-    let mut sums = Sums::default();
-    for entry in &entries {
-        sums.add(entry, node);
-    }
-    sums.write(sql)?;
-    close(sql, &rows)
-}
-
-/// Removes the open holds of entries. Few are open at any time, so they are all looked at.
-fn close(sql: &mut dyn Sql, rows: &[Vec<Value>]) -> Result<(), SqlError> {
-    let settled: HashSet<(&Value, &Value)> = rows
-        .iter()
-        .filter_map(|row| Some((row.first()?, row.get(1)?)))
-        .collect();
-    for row in sql.query("SELECT request_id, attempt FROM hold", &[])? {
-        if let [request, attempt] = row.0.as_slice()
-            && settled.contains(&(request, attempt))
-        {
-            sql.execute(
-                "DELETE FROM hold WHERE request_id = $1 AND attempt = $2",
-                &row.0,
-            )?;
+    let mut sums = Sums::of(node);
+    let mut rows = Vec::with_capacity(EVENT.len() * AT_ONCE.min(entries.len()));
+    for some in entries.chunks(AT_ONCE) {
+        rows.clear();
+        for entry in some {
+            event(entry, node, &mut rows);
+        }
+        let new = sql.insert_new(&insert, &rows)?;
+        for (entry, _) in some.iter().zip(new).filter(|(_, is_new)| *is_new) {
+            sums.add(entry);
         }
     }
-    Ok(())
+    sums.write(sql)
 }
 
-/// The row of an entry.
-pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
-    let Entry { held, usage, .. } = entry;
-    let subject = &held.subject;
-    let text = |text: &str| Value::from(text);
-    Ok(vec![
-        held.request.bytes().as_slice().into(),
+/// Removes the open holds of entries. That of an entry whose hold is in the same group is in the table only
+/// if the group was applied before, so these are looked for in one go; they lie side by side there.
+fn close(sql: &mut dyn Sql, group: &Group<'_>) -> Result<(), SqlError> {
+    let (mut paired, mut alone) = (HashSet::new(), Vec::new());
+    for (entry, is_paired) in group.entries.iter().zip(&group.is_paired) {
+        let (id, attempt) = (entry.held.id, i64::from(entry.held.attempt));
+        if *is_paired {
+            paired.insert((id, attempt));
+        } else {
+            alone.extend([Field::Blob(id), Field::Int(attempt)]);
+        }
+    }
+    let ids = || paired.iter().map(|(id, _)| *id);
+    let found = match (ids().min(), ids().max()) {
+        (Some(first), Some(last)) => sql.query(
+            "SELECT request_id, attempt FROM hold WHERE request_id BETWEEN $1 AND $2",
+            &[first.into(), last.into()],
+        )?,
+        _ => Vec::new(),
+    };
+    for row in &found {
+        let (id, attempt) = (row.bytes(0), row.int(1));
+        if paired.contains(&(id, attempt)) {
+            alone.extend([Field::Blob(id), Field::Int(attempt)]);
+        }
+    }
+    sql.delete("hold", &HOLD_KEY, &alone)
+}
+
+/// Appends the row of an entry.
+pub(crate) fn event<'a>(entry: &EntryView<'a>, node: &'a str, row: &mut Vec<Field<'a>>) {
+    let EntryView { held, usage, .. } = entry;
+    let (class, step) = held.class_and_step();
+    let text = Field::Text;
+    let count = |count: u64| Field::Int(signed(count));
+    row.extend([
+        Field::Blob(held.id),
         i64::from(held.attempt).into(),
         text("settle"),
-        Value::Int(0),
+        Field::Int(0),
         held.request.unix_ms().into(),
         text(node),
-        text(&subject.tenant),
-        text(&subject.team),
-        text(&subject.project),
-        text(&subject.key),
-        text(&subject.user),
-        text(&subject.task),
-        text(&subject.workflow),
-        text(&held.dialect),
-        text(&held.requested),
-        text(&held.model),
-        text(&held.endpoint),
+        text(held.tenant),
+        text(held.team),
+        text(held.project),
+        text(held.key),
+        text(held.user),
+        text(held.task),
+        text(held.workflow),
+        text(held.dialect),
+        text(held.requested),
+        text(held.model),
+        text(held.endpoint),
         text(held.tier.as_str()),
-        text(lane(held)),
-        text(&held.reason),
+        text(held.summed_lane()),
+        text(held.reason),
         held.score_milli.map(i64::from).into(),
         i64::from(held.stream).into(),
         held.held_at_ms.into(),
@@ -248,8 +273,8 @@ pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
         count(usage.audio_input),
         count(usage.audio_output),
         count(usage.web_searches),
-        text(&held.price),
-        text(&held.book),
+        text(held.price),
+        text(held.book),
         count(entry.context_tier),
         held.bound.0.into(),
         entry.cost.0.into(),
@@ -258,11 +283,12 @@ pub(crate) fn event(entry: &Entry, node: &str) -> Result<Vec<Value>, SqlError> {
         entry.baseline.0.into(),
         entry.cache_saved.0.into(),
         entry.suspense.0.into(),
-        text(held.routing.as_ref().map_or("", |it| &it.class)),
-        text(held.routing.as_ref().map_or("", |it| &it.step)),
+        text(class),
+        text(step),
         held.session.cast_signed().into(),
-        json(entry)?.into(),
-    ])
+        text(""),
+        Field::Blob(entry.payload),
+    ]);
 }
 
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, SqlError> {

@@ -10,6 +10,7 @@ use meter::{Entry, Held, NanoUsd};
 use wire::{RequestId, Usage};
 
 use super::{DAY_MS, HOUR_MS};
+use crate::record::{self, EntryView};
 use crate::sql::{Row, Sql, SqlError, Value};
 
 /// Whole hours come from the rollups; what lies before the first of them, from the entries.
@@ -54,7 +55,12 @@ pub(super) fn spent(sql: &mut dyn Sql, from_ms: i64) -> Result<Vec<Spent>, SqlEr
 
 pub(super) fn open_holds(sql: &mut dyn Sql, node: &str) -> Result<Vec<Held>, SqlError> {
     let rows = sql.query("SELECT held FROM hold WHERE node = $1", &[node.into()])?;
-    rows.iter().map(|row| row.json(0)).collect()
+    rows.iter().map(held).collect()
+}
+
+/// The hold in the first column.
+fn held(row: &Row) -> Result<Held, SqlError> {
+    Ok(record::held(row.bytes(0))?)
 }
 
 pub(super) fn call(
@@ -64,7 +70,7 @@ pub(super) fn call(
     let id = Value::from(request.bytes().as_slice());
     // Ledgers from before ids were looked at have 0 as the moment of arrival.
     let entries = sql.query(
-        "SELECT entry FROM usage_event
+        "SELECT entry, packed FROM usage_event
          WHERE request_id = $1 AND at_ms IN ($2, 0) AND kind = 'settle' ORDER BY attempt",
         &[id.clone(), request.unix_ms().into()],
     )?;
@@ -72,20 +78,26 @@ pub(super) fn call(
     Ok((
         entries
             .iter()
-            .map(|row| row.json(0))
+            .map(|row| entry(row, 0))
             .collect::<Result<_, _>>()?,
-        open.iter()
-            .map(|row| row.json(0))
-            .collect::<Result<_, _>>()?,
+        open.iter().map(held).collect::<Result<_, _>>()?,
     ))
 }
 
 pub(super) fn latest(sql: &mut dyn Sql, limit: u32) -> Result<Vec<Entry>, SqlError> {
     let rows = sql.query(
-        "SELECT entry FROM usage_event WHERE kind = 'settle' ORDER BY seq DESC LIMIT $1",
+        "SELECT entry, packed FROM usage_event WHERE kind = 'settle' ORDER BY seq DESC LIMIT $1",
         &[i64::from(limit).into()],
     )?;
-    rows.iter().map(|row| row.json(0)).collect()
+    rows.iter().map(|row| entry(row, 0)).collect()
+}
+
+/// The entry whose JSON is at `place` of a row, or whose bytes are at the next.
+pub(crate) fn entry(row: &Row, place: usize) -> Result<Entry, SqlError> {
+    match row.bytes(place + 1) {
+        [] => row.json(place),
+        packed => Ok(EntryView::of(packed)?.to_entry()?),
+    }
 }
 
 pub(super) fn latest_ms(sql: &mut dyn Sql) -> Result<i64, SqlError> {

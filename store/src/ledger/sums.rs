@@ -1,18 +1,23 @@
 //! The projections of the ledger: rollups, cost steps, budgets' windows, tasks. A group of entries is
 //! summed in memory first, and each row of a projection is touched once.
+//!
+//! Keys borrow their names from the records, and only the hours are summed entry by entry: days and the
+//! brief tables are sums of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
-use meter::{Entry, Held, NanoUsd, Outcome};
+use meter::{NanoUsd, Outcome};
 use wire::{Tier, UsageSource};
 
 use super::{DAY_MS, HOUR_MS};
-use crate::sql::{Insert, Kind, Sql, SqlError, Value, count};
+use crate::record::{EntryView, HeldView};
+use crate::sql::{Field, Insert, Kind, Sql, SqlError, signed};
 
 use Kind::{Int, Text};
 
 /// Columns of a rollup's key: of the hours' table; the days' leaves `user_id` out.
-const HOUR_KEY: &[(&str, Kind)] = &[
+const HOUR_KEY: [(&str, Kind); 13] = [
     ("start_ms", Int),
     ("tenant", Text),
     ("team", Text),
@@ -27,14 +32,11 @@ const HOUR_KEY: &[(&str, Kind)] = &[
     ("price", Text),
     ("context_tier", Int),
 ];
-/// The place of `user_id` in it.
-const USER: usize = 5;
-
 /// And in the key of the brief ones, which pages ask first.
 const BRIEF: [&str; 5] = ["start_ms", "tenant", "model", "endpoint", "tier"];
 
 /// What rollups sum, in the order of [`sums`].
-pub(crate) const SUMS: &[&str] = &[
+pub(crate) const SUMS: &[&str; 25] = &[
     "calls",
     "failed",
     "counted",
@@ -62,26 +64,49 @@ pub(crate) const SUMS: &[&str] = &[
     "suspense_nano",
 ];
 
-/// The lane that an entry is summed under.
-pub(super) fn lane(held: &Held) -> &str {
-    if held.lane.is_empty() {
-        "standard"
-    } else {
-        &held.lane
-    }
+/// What a row of the hours' table is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Hour<'a> {
+    start_ms: i64,
+    tenant: &'a str,
+    team: &'a str,
+    project: &'a str,
+    key: &'a str,
+    user: &'a str,
+    workflow: &'a str,
+    model: &'a str,
+    endpoint: &'a str,
+    tier: &'static str,
+    lane: &'a str,
+    price: &'a str,
+    context_tier: i64,
 }
+
+/// What a row of the router's decisions is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Route<'a> {
+    start_ms: i64,
+    tenant: &'a str,
+    class: &'a str,
+    step: &'a str,
+    tier: &'static str,
+    reason: &'a str,
+}
+
+/// Amounts in the order of [`SUMS`].
+pub(crate) type Amounts = [i64; SUMS.len()];
 
 /// What a group of rows adds to the projections: each row of them is touched once.
 #[derive(Debug, Default)]
-pub(crate) struct Sums {
-    hours: BTreeMap<Vec<Value>, Vec<i64>>,
-    days: BTreeMap<Vec<Value>, Vec<i64>>,
-    brief_hours: BTreeMap<Vec<Value>, Vec<i64>>,
-    brief_days: BTreeMap<Vec<Value>, Vec<i64>>,
-    costs: BTreeMap<(i64, String, String, i64), i64>,
-    windows: BTreeMap<(String, i64, String), (String, i64)>,
-    tasks: BTreeMap<(String, String), Task>,
-    routes: BTreeMap<Vec<Value>, [i64; 5]>,
+pub(crate) struct Sums<'a> {
+    node: &'a str,
+    hours: HashMap<Hour<'a>, Amounts>,
+    /// By day, tenant, model and step.
+    costs: HashMap<(i64, &'a str, &'a str, i64), i64>,
+    /// By budget, start and node, with the tenant.
+    windows: HashMap<(&'a str, i64, &'a str), (&'a str, i64)>,
+    tasks: HashMap<(&'a str, &'a str), Task<'a>>,
+    routes: HashMap<Route<'a>, [i64; 5]>,
 }
 
 /// The key of what the router decided, by day.
@@ -102,11 +127,19 @@ const ROUTE_SUMS: [&str; 5] = [
     "lost_nano",
 ];
 
+/// The key of calls by what they cost.
+const COST_KEY: [(&str, Kind); 4] = [
+    ("start_ms", Int),
+    ("tenant", Text),
+    ("model", Text),
+    ("step", Int),
+];
+
 #[derive(Debug, Default)]
-struct Task {
-    workflow: String,
-    team: String,
-    project: String,
+struct Task<'a> {
+    workflow: &'a str,
+    team: &'a str,
+    project: &'a str,
     first_ms: i64,
     last_ms: i64,
     calls: i64,
@@ -124,7 +157,7 @@ struct Tiered {
     cost: i64,
 }
 
-impl Task {
+impl Task<'_> {
     /// Adds calls and their cost, under their tier as well.
     fn add(&mut self, tier: Tier, calls: i64, cost: i64) {
         self.calls += calls;
@@ -138,48 +171,47 @@ impl Task {
     }
 }
 
-impl Sums {
+impl<'a> Sums<'a> {
+    /// Nothing yet, for entries of `node`.
+    pub(crate) fn of(node: &'a str) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
+    /// Who made the entries.
+    pub(crate) fn node(&self) -> &'a str {
+        self.node
+    }
+
     /// Adds a settled attempt. It belongs to the hour, day and windows in which its hold was made.
-    pub(super) fn add(&mut self, entry: &Entry, node: &str) {
-        let Entry { held, .. } = entry;
-        let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
-        self.roll(&key, held.held_at_ms, &sums(entry));
-        let lost = held.routing.as_ref().map_or(0, |routing| routing.lost.0);
+    pub(super) fn add(&mut self, entry: &EntryView<'a>) {
+        let EntryView { held, .. } = entry;
+        self.roll(held, entry.context_tier, &sums(entry));
+        let lost = held.routing.map_or(0, |routing| routing.lost.0);
         let first = i64::from(held.attempt == 0);
         // Reports count a call that escalated by this row: one whose deep attempt failed did not.
-        let in_vain = &*held.reason == "escalated" && entry.outcome == Outcome::Failed;
+        let in_vain = held.reason == "escalated" && entry.outcome == Outcome::Failed;
         let tried = i64::from(!in_vain);
         self.route(held, [first, tried, entry.cost.0, entry.baseline.0, lost]);
-        let subject = &held.subject;
         if entry.outcome != Outcome::Failed {
-            let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
+            let step = meter::money::step(entry.cost);
             let at = (
-                day,
-                subject.tenant.to_string(),
-                held.model.to_string(),
-                meter::money::step(entry.cost),
+                start(held.held_at_ms, DAY_MS),
+                held.tenant,
+                held.model,
+                step,
             );
             *self.costs.entry(at).or_default() += 1;
         }
-        for charge in &held.charges {
-            let at = (charge.budget.to_string(), charge.start_ms, node.to_owned());
-            let window = self
-                .windows
-                .entry(at)
-                .or_insert_with(|| (subject.tenant.to_string(), 0));
+        for (budget, start_ms) in held.charges() {
+            let at = (budget, start_ms, self.node);
+            let window = self.windows.entry(at).or_insert((held.tenant, 0));
             window.1 += entry.cost.0 + entry.suspense.0;
         }
-        if !subject.task.is_empty() {
-            let at = (subject.tenant.to_string(), subject.task.to_string());
-            let task = self.tasks.entry(at).or_default();
-            if task.calls == 0 {
-                task.workflow = subject.workflow.to_string();
-                task.team = subject.team.to_string();
-                task.project = subject.project.to_string();
-                task.first_ms = held.held_at_ms;
-            }
-            task.first_ms = task.first_ms.min(held.held_at_ms);
-            task.last_ms = task.last_ms.max(entry.settled_at_ms);
+        if !held.task.is_empty() {
+            let task = self.task(entry);
             task.add(held.tier, 1, entry.cost.0);
             task.sell += entry.sell.0;
             task.baseline += entry.baseline.0;
@@ -190,167 +222,176 @@ impl Sums {
     /// windows and the task that carried the entry; `released` is what is no longer in suspense.
     pub(crate) fn correct(
         &mut self,
-        entry: &Entry,
-        change: &[i64],
+        entry: &EntryView<'a>,
+        change: &Amounts,
         (cost, sell): (NanoUsd, NanoUsd),
         released: NanoUsd,
     ) {
-        let Entry { held, .. } = entry;
-        let key = |start_ms: i64| key(held, entry.context_tier, start_ms);
-        self.roll(&key, held.held_at_ms, change);
+        let EntryView { held, .. } = entry;
+        self.roll(held, entry.context_tier, change);
         let changed = |name| {
             let place = SUMS.iter().position(|sum| *sum == name);
             place.and_then(|at| change.get(at)).copied().unwrap_or(0)
         };
         let [begun, cost_change, baseline] = ["calls", "cost_nano", "baseline_nano"].map(changed);
         self.route(held, [0, 0, cost_change, baseline, 0]);
-        let subject = &held.subject;
-        for charge in &held.charges {
-            let at = (charge.budget.to_string(), charge.start_ms, String::new());
-            let window = self
-                .windows
-                .entry(at)
-                .or_insert_with(|| (subject.tenant.to_string(), 0));
+        for (budget, start_ms) in held.charges() {
+            let at = (budget, start_ms, "");
+            let window = self.windows.entry(at).or_insert((held.tenant, 0));
             window.1 += (cost - released).0;
         }
-        if !subject.task.is_empty() {
-            let at = (subject.tenant.to_string(), subject.task.to_string());
-            let task = self.tasks.entry(at).or_insert_with(|| Task {
-                workflow: subject.workflow.to_string(),
-                team: subject.team.to_string(),
-                project: subject.project.to_string(),
-                first_ms: held.held_at_ms,
-                last_ms: entry.settled_at_ms,
-                ..Task::default()
-            });
+        if !held.task.is_empty() {
+            let task = self.task(entry);
             task.add(held.tier, begun, cost.0);
             task.sell += sell.0;
         }
     }
 
-    fn route(&mut self, held: &Held, change: [i64; 5]) {
-        let routing = held.routing.as_deref();
-        let day = held.held_at_ms.div_euclid(DAY_MS) * DAY_MS;
-        let key = vec![
-            day.into(),
-            (&*held.subject.tenant).into(),
-            routing.map_or("", |it| &it.class).into(),
-            routing.map_or("", |it| &it.step).into(),
-            held.tier.as_str().into(),
-            (&*held.reason).into(),
-        ];
-        let row = self.routes.entry(key).or_default();
-        for (sum, more) in row.iter_mut().zip(change) {
-            *sum = sum.saturating_add(more);
-        }
+    /// The task of an entry, which lasts from its first hold to its last settlement.
+    fn task(&mut self, entry: &EntryView<'a>) -> &mut Task<'a> {
+        let EntryView { held, .. } = entry;
+        let at = (held.tenant, held.task);
+        let task = self.tasks.entry(at).or_insert_with(|| Task {
+            workflow: held.workflow,
+            team: held.team,
+            project: held.project,
+            first_ms: held.held_at_ms,
+            last_ms: entry.settled_at_ms,
+            ..Task::default()
+        });
+        task.first_ms = task.first_ms.min(held.held_at_ms);
+        task.last_ms = task.last_ms.max(entry.settled_at_ms);
+        task
     }
 
-    fn roll(&mut self, key: &dyn Fn(i64) -> Vec<Value>, at_ms: i64, change: &[i64]) {
-        let hour = key(at_ms.div_euclid(HOUR_MS) * HOUR_MS);
-        let mut day = key(at_ms.div_euclid(DAY_MS) * DAY_MS);
-        day.remove(USER);
-        let brief = |start_ms: i64| {
-            let named = HOUR_KEY.iter().zip(key(start_ms));
-            let kept = named.filter(|((name, _), _)| BRIEF.contains(name));
-            kept.map(|(_, value)| value).collect()
+    fn route(&mut self, held: &HeldView<'a>, change: [i64; 5]) {
+        let (class, step) = held.class_and_step();
+        let key = Route {
+            start_ms: start(held.held_at_ms, DAY_MS),
+            tenant: held.tenant,
+            class,
+            step,
+            tier: held.tier.as_str(),
+            reason: held.reason,
         };
-        for (table, key) in [
-            (
-                &mut self.brief_hours,
-                brief(at_ms.div_euclid(HOUR_MS) * HOUR_MS),
-            ),
-            (
-                &mut self.brief_days,
-                brief(at_ms.div_euclid(DAY_MS) * DAY_MS),
-            ),
-            (&mut self.hours, hour),
-            (&mut self.days, day),
-        ] {
-            let row = table.entry(key).or_insert_with(|| vec![0; SUMS.len()]);
-            for (sum, more) in row.iter_mut().zip(change) {
-                *sum = sum.saturating_add(*more);
-            }
-        }
+        add(self.routes.entry(key).or_default(), &change);
+    }
+
+    fn roll(&mut self, held: &HeldView<'a>, context_tier: u64, change: &Amounts) {
+        let key = Hour {
+            start_ms: start(held.held_at_ms, HOUR_MS),
+            tenant: held.tenant,
+            team: held.team,
+            project: held.project,
+            key: held.key,
+            user: held.user,
+            workflow: held.workflow,
+            model: held.model,
+            endpoint: held.endpoint,
+            tier: held.tier.as_str(),
+            lane: held.summed_lane(),
+            price: held.price,
+            context_tier: signed(context_tier),
+        };
+        add(self.hours.entry(key).or_insert([0; SUMS.len()]), change);
     }
 
     /// Writes all of it.
     pub(crate) fn write(self, sql: &mut dyn Sql) -> Result<(), SqlError> {
-        let some = |kept: fn(&str) -> bool| -> Vec<_> {
-            let all = HOUR_KEY.iter().copied();
-            all.filter(|(name, _)| kept(name)).collect()
-        };
-        let brief = some(|name| BRIEF.contains(&name));
-        let days = some(|name| name != "user_id");
-        for (table, key, rows) in [
-            ("rollup_hour", HOUR_KEY, self.hours),
-            ("rollup_day", &days, self.days),
-            ("brief_hour", &brief, self.brief_hours),
-            ("brief_day", &brief, self.brief_days),
+        for (table, is_kept, span) in [
+            ("rollup_hour", (|_| true) as fn(&str) -> bool, HOUR_MS),
+            ("rollup_day", |name| name != "user_id", DAY_MS),
+            ("brief_hour", |name| BRIEF.contains(&name), HOUR_MS),
+            ("brief_day", |name| BRIEF.contains(&name), DAY_MS),
         ] {
-            rollup(sql, table, (key, SUMS), rows)?;
+            let mut rows: BTreeMap<Vec<Field<'_>>, Amounts> = BTreeMap::new();
+            for (hour, amounts) in &self.hours {
+                let named = HOUR_KEY.iter().zip(hour.fields(span));
+                let key = named.filter(|((name, _), _)| is_kept(name));
+                let row = rows.entry(key.map(|(_, field)| field).collect());
+                add(row.or_insert([0; SUMS.len()]), amounts);
+            }
+            let key: Vec<_> = HOUR_KEY.iter().filter(|(name, _)| is_kept(name)).collect();
+            let key: Vec<_> = key.into_iter().copied().collect();
+            rollup(sql, table, (&key, SUMS), &rows)?;
         }
-        let summed = (&ROUTE_KEY[..], &ROUTE_SUMS[..]);
-        rollup(sql, "rollup_route", summed, self.routes)?;
-        let rows: Vec<_> = self
+        let routes = self.routes.iter().map(|(key, sums)| (key.fields(), *sums));
+        let routes: BTreeMap<Vec<Field<'_>>, _> = routes.collect();
+        rollup(sql, "rollup_route", (&ROUTE_KEY, &ROUTE_SUMS), &routes)?;
+        let costs = self
             .costs
-            .into_iter()
+            .iter()
             .map(|((start_ms, tenant, model, step), calls)| {
-                vec![
-                    start_ms.into(),
-                    tenant.into(),
-                    model.into(),
-                    step.into(),
-                    calls.into(),
-                ]
-            })
-            .collect();
-        let columns = [
-            ("start_ms", Int),
-            ("tenant", Text),
-            ("model", Text),
-            ("step", Int),
-            ("calls", Int),
-        ];
-        let insert = Insert {
-            table: "rollup_cost",
-            columns: &columns,
-            rest: "ON CONFLICT (start_ms, tenant, model, step)
-                   DO UPDATE SET calls = rollup_cost.calls + excluded.calls",
-        };
-        sql.insert(&insert, &rows)?;
-        windows(sql, self.windows)?;
-        tasks(sql, self.tasks)
+                let key = vec![
+                    Field::Int(*start_ms),
+                    Field::Text(tenant),
+                    Field::Text(model),
+                    Field::Int(*step),
+                ];
+                (key, [*calls])
+            });
+        let costs: BTreeMap<Vec<Field<'_>>, _> = costs.collect();
+        rollup(sql, "rollup_cost", (&COST_KEY, &["calls"]), &costs)?;
+        windows(sql, &self.windows)?;
+        tasks(sql, &self.tasks)
     }
 }
 
-fn key(held: &Held, context_tier: u64, start_ms: i64) -> Vec<Value> {
-    let subject = &held.subject;
-    vec![
-        start_ms.into(),
-        (&*subject.tenant).into(),
-        (&*subject.team).into(),
-        (&*subject.project).into(),
-        (&*subject.key).into(),
-        (&*subject.user).into(),
-        (&*subject.workflow).into(),
-        (&*held.model).into(),
-        (&*held.endpoint).into(),
-        held.tier.as_str().into(),
-        lane(held).into(),
-        (&*held.price).into(),
-        count(context_tier),
-    ]
+/// The start of the span of time around a moment.
+fn start(at_ms: i64, span: i64) -> i64 {
+    at_ms.div_euclid(span) * span
+}
+
+fn add(sums: &mut [i64], change: &[i64]) {
+    for (sum, more) in sums.iter_mut().zip(change) {
+        *sum = sum.saturating_add(*more);
+    }
+}
+
+impl<'a> Hour<'a> {
+    /// Its key in the order of [`HOUR_KEY`], in a table of spans of `span`.
+    fn fields(&self, span: i64) -> [Field<'a>; HOUR_KEY.len()] {
+        [
+            Field::Int(start(self.start_ms, span)),
+            Field::Text(self.tenant),
+            Field::Text(self.team),
+            Field::Text(self.project),
+            Field::Text(self.key),
+            Field::Text(self.user),
+            Field::Text(self.workflow),
+            Field::Text(self.model),
+            Field::Text(self.endpoint),
+            Field::Text(self.tier),
+            Field::Text(self.lane),
+            Field::Text(self.price),
+            Field::Int(self.context_tier),
+        ]
+    }
+}
+
+impl<'a> Route<'a> {
+    /// Its key in the order of [`ROUTE_KEY`].
+    fn fields(&self) -> Vec<Field<'a>> {
+        vec![
+            Field::Int(self.start_ms),
+            Field::Text(self.tenant),
+            Field::Text(self.class),
+            Field::Text(self.step),
+            Field::Text(self.tier),
+            Field::Text(self.reason),
+        ]
+    }
 }
 
 /// What one settled attempt adds, in the order of [`SUMS`].
-fn sums(entry: &Entry) -> Vec<i64> {
-    let Entry { held, usage, .. } = entry;
-    let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+fn sums(entry: &EntryView<'_>) -> Amounts {
+    let EntryView { held, usage, .. } = entry;
+    let int = signed;
     let when = |holds: bool, amount: i64| if holds { amount } else { 0 };
     let failed = entry.outcome == Outcome::Failed;
     let cost = entry.cost.0;
     let estimated = entry.source == UsageSource::Estimated;
-    vec![
+    [
         1,
         i64::from(failed),
         i64::from(entry.source == UsageSource::Counted),
@@ -379,11 +420,12 @@ fn sums(entry: &Entry) -> Vec<i64> {
     ]
 }
 
-fn rollup(
+/// Adds rows to those of `table`.
+fn rollup<const N: usize>(
     sql: &mut dyn Sql,
     table: &str,
     (key, summed): (&[(&str, Kind)], &[&str]),
-    rows: impl IntoIterator<Item = (Vec<Value>, impl IntoIterator<Item = i64>)>,
+    rows: &BTreeMap<Vec<Field<'_>>, [i64; N]>,
 ) -> Result<(), SqlError> {
     let columns: Vec<(&str, Kind)> = key
         .iter()
@@ -405,33 +447,38 @@ fn rollup(
         columns: &columns,
         rest: &rest,
     };
-    let rows: Vec<Vec<Value>> = rows
-        .into_iter()
-        .map(|(mut row, sums)| {
-            row.extend(sums.into_iter().map(Value::Int));
-            row
+    let fields: Vec<Field<'_>> = rows
+        .iter()
+        .flat_map(|(key, sums)| {
+            let sums = sums.iter().copied().map(Field::Int);
+            key.iter().copied().chain(sums)
         })
         .collect();
-    sql.insert(&insert, &rows).map(|_| ())
+    sql.insert(&insert, &fields)
+}
+
+/// Rows in the order of their keys, so that no two writers meet in different orders.
+fn ordered<K: Ord + Hash, V>(rows: &HashMap<K, V>) -> Vec<(&K, &V)> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by_key(|(key, _)| *key);
+    rows
 }
 
 fn windows(
     sql: &mut dyn Sql,
-    windows: BTreeMap<(String, i64, String), (String, i64)>,
+    windows: &HashMap<(&str, i64, &str), (&str, i64)>,
 ) -> Result<(), SqlError> {
-    let rows: Vec<Vec<Value>> = windows
-        .into_iter()
-        .map(|((budget, start_ms, node), (tenant, cost))| {
-            vec![
-                budget.into(),
-                start_ms.into(),
-                node.into(),
-                tenant.into(),
-                Value::Int(0),
-                cost.into(),
-            ]
-        })
-        .collect();
+    let mut rows = Vec::with_capacity(6 * windows.len());
+    for ((budget, start_ms, node), (tenant, cost)) in ordered(windows) {
+        rows.extend([
+            Field::Text(budget),
+            Field::Int(*start_ms),
+            Field::Text(node),
+            Field::Text(tenant),
+            Field::Int(0),
+            Field::Int(*cost),
+        ]);
+    }
     let columns = [
         ("budget", Text),
         ("start_ms", Int),
@@ -446,33 +493,31 @@ fn windows(
         rest: "ON CONFLICT (budget, start_ms, node)
                DO UPDATE SET settled_nano = budget_window.settled_nano + excluded.settled_nano",
     };
-    sql.insert(&insert, &rows).map(|_| ())
+    sql.insert(&insert, &rows)
 }
 
-fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(), SqlError> {
-    let rows: Vec<Vec<Value>> = tasks
-        .into_iter()
-        .map(|((tenant, name), task)| {
-            vec![
-                tenant.into(),
-                name.into(),
-                task.workflow.into(),
-                task.team.into(),
-                task.project.into(),
-                task.first_ms.into(),
-                task.last_ms.into(),
-                task.calls.into(),
-                task.cost.into(),
-                task.sell.into(),
-                task.baseline.into(),
-                task.fast.calls.into(),
-                task.fast.cost.into(),
-                task.deep.calls.into(),
-                task.deep.cost.into(),
-                "open".into(),
-            ]
-        })
-        .collect();
+fn tasks(sql: &mut dyn Sql, tasks: &HashMap<(&str, &str), Task<'_>>) -> Result<(), SqlError> {
+    let mut rows = Vec::with_capacity(16 * tasks.len());
+    for ((tenant, name), task) in ordered(tasks) {
+        rows.extend([
+            Field::Text(tenant),
+            Field::Text(name),
+            Field::Text(task.workflow),
+            Field::Text(task.team),
+            Field::Text(task.project),
+            Field::Int(task.first_ms),
+            Field::Int(task.last_ms),
+            Field::Int(task.calls),
+            Field::Int(task.cost),
+            Field::Int(task.sell),
+            Field::Int(task.baseline),
+            Field::Int(task.fast.calls),
+            Field::Int(task.fast.cost),
+            Field::Int(task.deep.calls),
+            Field::Int(task.deep.cost),
+            Field::Text("open"),
+        ]);
+    }
     let columns = [
         ("tenant", Text),
         ("task", Text),
@@ -507,5 +552,5 @@ fn tasks(sql: &mut dyn Sql, tasks: BTreeMap<(String, String), Task>) -> Result<(
                    deep_calls = task.deep_calls + excluded.deep_calls,
                    deep_nano = task.deep_nano + excluded.deep_nano",
     };
-    sql.insert(&insert, &rows).map(|_| ())
+    sql.insert(&insert, &rows)
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use meter::hold::Decision;
 use meter::lease::{self, Grant, LEASE_MS, Slice, Want};
 use meter::ledger::{Known, Node, Tell};
-use meter::{Entry, Held, NanoUsd, Override, Record};
+use meter::{Entry, NanoUsd, Override, Record};
 
 use super::apply;
-use crate::sql::{Insert, Kind, Row, Sql, SqlError, Value};
+use crate::record;
+use crate::sql::{Insert, Kind, Row, Sql, SqlError, Value, flat};
 
 /// How long others are asked to give back what a node waits for.
 const WAIT_MS: i64 = 1_500;
@@ -131,7 +132,7 @@ pub(super) fn lease(
         columns: &columns,
         rest: "ON CONFLICT (budget, node) DO UPDATE SET until_ms = excluded.until_ms",
     };
-    sql.insert(&insert, &unmet)?;
+    sql.insert(&insert, &flat(&unmet))?;
     Ok(granted.into_iter().map(|(_, grant)| grant).collect())
 }
 
@@ -229,7 +230,7 @@ fn write_down(
         rest: "ON CONFLICT (budget, start_ms, node)
                DO UPDATE SET granted_nano = excluded.granted_nano",
     };
-    sql.insert(&insert, &rows).map(|_| ())
+    sql.insert(&insert, &flat(&rows))
 }
 
 pub(super) fn nodes(sql: &mut dyn Sql) -> Result<Vec<Node>, SqlError> {
@@ -262,10 +263,12 @@ pub(super) fn retire(sql: &mut dyn Sql, node: &str, now_ms: i64) -> Result<bool,
     let rows = sql.query("SELECT held FROM hold WHERE node = $1", &[node.into()])?;
     let mut records = Vec::with_capacity(rows.len());
     for row in &rows {
-        let held: Held = row.json(0)?;
+        let held = record::held(row.bytes(0))?;
         records.push(Record::Settle(Box::new(Entry::orphan(held, now_ms))));
     }
-    apply::records(sql, &records, node)?;
+    let payloads = super::encoded(&records);
+    let group = apply::Group::of(&mut payloads.iter().map(Vec::as_slice))?;
+    apply::group(sql, &group, node)?;
     sql.execute(
         "UPDATE budget_window SET granted_nano = settled_nano
          WHERE node = $1 AND granted_nano > settled_nano",

@@ -104,7 +104,7 @@ fn what_was_journaled_is_applied_exactly_once_whenever_the_process_ended() {
         }
         if round % 2 == 0 {
             // Like a kill: nothing is flushed, what the batcher did is anyone's guess.
-            store.follower.stopping.store(true, Ordering::Release);
+            store.follower.stop();
             let thread = store
                 .thread
                 .lock()
@@ -219,4 +219,91 @@ fn rollups_equal_the_sums_over_the_entries() {
     }
     let changed = connection.execute("UPDATE usage_event SET cost_nano = 0", []);
     assert!(changed.is_err(), "entries are never changed");
+}
+
+/// A store as the program before wrote it: entries and holds as JSON in both files.
+fn earlier_store(dir: &Path) {
+    let ledger = rusqlite::Connection::open(ledger_path(dir)).expect("opens");
+    ledger
+        .execute_batch(include_str!("fixture/ledger.sql"))
+        .expect("loads");
+    let journal = dir.join("journal");
+    std::fs::create_dir(&journal).expect("makes a folder");
+    let segment = "journal-00000000000000008576.log";
+    let bytes = include_bytes!("fixture/journal-00000000000000008576.log");
+    std::fs::write(journal.join(segment), bytes).expect("writes");
+}
+
+#[test]
+fn a_store_of_the_program_before_keeps_every_row_and_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    earlier_store(dir.path());
+    for round in 0..2 {
+        let store = open(&config(dir.path())).expect("opens");
+        assert_eq!(store.report.replayed, if round == 0 { 4 } else { 0 });
+        // Six calls were in the ledger, two of the journal's settlements were not.
+        assert_eq!(total(&store.ledger), (8, (1 + 2 + 4 + 5 + 7 + 3 + 9) * 5));
+        let entries = store.ledger.latest(99).expect("answers");
+        assert_eq!(entries.len(), 8);
+        for entry in &entries {
+            let n = entry.held.request.bytes()[15];
+            assert_eq!(entry.cost, NanoUsd(i64::from(n) * 5));
+            assert_eq!(&*entry.held.losses, "top_k");
+            let routing = entry.held.routing.as_ref().expect("was kept");
+            assert_eq!(
+                (routing.layers.as_slice(), routing.lost),
+                (&[3, -4, 70_000][..], NanoUsd(-7))
+            );
+        }
+        let mut open: Vec<_> = store
+            .ledger
+            .open_holds()
+            .expect("answers")
+            .iter()
+            .map(|held| held.request.bytes()[15])
+            .collect();
+        open.sort_unstable();
+        assert_eq!(open, [6, 8]);
+        store.close();
+    }
+}
+
+#[test]
+fn a_batcher_that_fell_behind_goes_on_from_the_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&config(dir.path())).expect("opens");
+    // The ledger is taken by somebody else, and more is written than memory holds.
+    let other = rusqlite::Connection::open(ledger_path(dir.path())).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("takes it");
+    let mut calls = 0;
+    while store.lag().written < 12 << 20 {
+        let mut held = held(1, 10);
+        calls += 1;
+        held.attempt = calls;
+        held.losses = Arc::from("x".repeat(1_000));
+        let hold = Record::Hold(Box::new(held.clone()));
+        store.journal.append(&hold).expect("appends");
+        store.journal.append(&settle(held, 2)).expect("appends");
+    }
+    other.execute_batch("ROLLBACK").expect("lets it go");
+    assert!(store.flush(Duration::from_mins(1)));
+    assert_eq!(
+        total(&store.ledger),
+        (u64::from(calls), i64::from(calls) * 2)
+    );
+    store.close();
+}
+
+#[test]
+fn a_question_has_what_was_written_before_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&config(dir.path())).expect("opens");
+    for n in 0..20 {
+        store
+            .journal
+            .append(&settle(held(n, 10), 1))
+            .expect("appends");
+        assert_eq!(total(&store.ledger).0, u64::from(n) + 1);
+    }
+    store.close();
 }

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use postgres::types::{IsNull, ToSql, Type};
 use postgres::{Client, Config, NoTls, Statement};
 
-use super::{Act, Engine, Insert, Kind, Row, Sql, SqlError, Value};
+use super::{Act, Engine, Field, Insert, Kind, Row, Sql, SqlError, Value};
 
 /// How long a server may take to be reached, and a statement to end.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -233,6 +233,46 @@ impl<C: postgres::GenericClient> Open<'_, C> {
     }
 }
 
+impl<C: postgres::GenericClient> Open<'_, C> {
+    /// Runs `sql` once, with an array for each column of `rows`.
+    fn unnested(
+        &mut self,
+        sql: &str,
+        columns: usize,
+        rows: &[Field<'_>],
+    ) -> Result<Vec<Row>, SqlError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let arrays: Vec<Vec<Field<'_>>> = (0..columns)
+            .map(|place| rows.iter().copied().skip(place).step_by(columns).collect())
+            .collect();
+        let values: Vec<&(dyn ToSql + Sync)> = arrays
+            .iter()
+            .map(|column| column as &(dyn ToSql + Sync))
+            .collect();
+        self.asked(sql, &values)
+    }
+}
+
+fn inserting(insert: &Insert<'_>) -> String {
+    let names: Vec<&str> = insert.columns.iter().map(|(name, _)| *name).collect();
+    format!(
+        "INSERT INTO {} ({}) SELECT * FROM unnest({})",
+        insert.table,
+        names.join(", "),
+        arrays(insert.columns)
+    )
+}
+
+fn arrays(columns: &[(&str, Kind)]) -> String {
+    let arrays: Vec<String> = (1..)
+        .zip(columns)
+        .map(|(n, (_, kind))| format!("${n}::{}[]", kind_name(*kind)))
+        .collect();
+    arrays.join(", ")
+}
+
 impl<C: postgres::GenericClient> Sql for Open<'_, C> {
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
         self.asked(sql, &places(values))
@@ -245,35 +285,60 @@ impl<C: postgres::GenericClient> Sql for Open<'_, C> {
             .map_err(|error| failed(&error))
     }
 
-    fn insert(&mut self, insert: &Insert<'_>, rows: &[Vec<Value>]) -> Result<Vec<Row>, SqlError> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<&str> = insert.columns.iter().map(|(name, _)| *name).collect();
-        let arrays: Vec<String> = (1..)
-            .zip(insert.columns)
-            .map(|(n, (_, kind))| format!("${n}::{}[]", kind_name(*kind)))
+    fn insert(&mut self, insert: &Insert<'_>, rows: &[Field<'_>]) -> Result<(), SqlError> {
+        let sql = format!("{} {}", inserting(insert), insert.rest);
+        self.unnested(&sql, insert.columns.len(), rows).map(|_| ())
+    }
+
+    fn insert_new(
+        &mut self,
+        insert: &Insert<'_>,
+        rows: &[Field<'_>],
+    ) -> Result<Vec<bool>, SqlError> {
+        let key: Vec<&str> = insert
+            .columns
+            .iter()
+            .map(|(name, _)| *name)
+            .take(2)
             .collect();
         let sql = format!(
-            "INSERT INTO {} ({}) SELECT * FROM unnest({}) {}",
-            insert.table,
-            names.join(", "),
-            arrays.join(", "),
-            insert.rest
+            "{} ON CONFLICT DO NOTHING RETURNING {}",
+            inserting(insert),
+            key.join(", ")
         );
-        let columns: Vec<Vec<&Value>> = (0..names.len())
-            .map(|place| {
-                let null = &Value::Null;
-                rows.iter()
-                    .map(|row| row.get(place).unwrap_or(null))
-                    .collect()
-            })
-            .collect();
-        let values: Vec<&(dyn ToSql + Sync)> = columns
+        let written = self.unnested(&sql, insert.columns.len(), rows)?;
+        let new: HashSet<(&[u8], i64)> = written
             .iter()
-            .map(|column| column as &(dyn ToSql + Sync))
+            .map(|row| (row.bytes(0), row.int(1)))
             .collect();
-        self.asked(&sql, &values)
+        let is_new = |row: &[Field<'_>]| match row {
+            [Field::Blob(bytes), Field::Int(int), ..] => new.contains(&(*bytes, *int)),
+            _ => false,
+        };
+        Ok(rows
+            .chunks(insert.columns.len().max(1))
+            .map(is_new)
+            .collect())
+    }
+
+    fn delete(
+        &mut self,
+        table: &str,
+        columns: &[(&str, Kind)],
+        rows: &[Field<'_>],
+    ) -> Result<(), SqlError> {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let are: Vec<String> = names
+            .iter()
+            .map(|name| format!("{table}.{name} = these.{name}"))
+            .collect();
+        let sql = format!(
+            "DELETE FROM {table} USING unnest({}) AS these ({}) WHERE {}",
+            arrays(columns),
+            names.join(", "),
+            are.join(" AND ")
+        );
+        self.unnested(&sql, columns.len(), rows).map(|_| ())
     }
 
     fn batch(&mut self, sql: &str) -> Result<(), SqlError> {
@@ -344,7 +409,7 @@ fn places(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
         .collect()
 }
 
-impl ToSql for Value {
+impl ToSql for Field<'_> {
     fn to_sql(
         &self,
         kind: &Type,
@@ -368,6 +433,22 @@ impl ToSql for Value {
             Type::BYTEA,
         ]
         .contains(kind)
+    }
+
+    postgres::types::to_sql_checked!();
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        Field::from(self).to_sql(kind, out)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <Field<'_> as ToSql>::accepts(kind)
     }
 
     postgres::types::to_sql_checked!();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Act, Engine, Insert, Row, Sql, SqlError, Value};
+use super::{Act, Engine, Field, Insert, Kind, Row, Sql, SqlError, Value};
 
 /// How long a statement waits for another process that writes.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -97,11 +97,43 @@ impl Engine for Sqlite {
 
 struct Open<'a>(&'a Connection);
 
+impl Open<'_> {
+    /// Runs `sql` with each row of so many columns, and tells how many rows each time has changed.
+    fn each(
+        &self,
+        sql: &str,
+        columns: usize,
+        rows: &[Field<'_>],
+        mut tell: impl FnMut(usize),
+    ) -> Result<(), SqlError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        for row in rows.chunks(columns.max(1)) {
+            bind(&mut statement, row.iter().copied()).map_err(failed)?;
+            tell(statement.raw_execute().map_err(failed)?);
+        }
+        Ok(())
+    }
+}
+
+fn inserting(insert: &Insert<'_>, rest: &str) -> String {
+    let columns: Vec<&str> = insert.columns.iter().map(|(name, _)| *name).collect();
+    let places: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ({}) {rest}",
+        insert.table,
+        columns.join(", "),
+        places.join(", "),
+    )
+}
+
 impl Sql for Open<'_> {
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
         let mut statement = self.0.prepare_cached(&placed(sql)).map_err(failed)?;
         let columns = statement.column_count();
-        bind(&mut statement, values).map_err(failed)?;
+        bind(&mut statement, values.iter().map(Field::from)).map_err(failed)?;
         let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
@@ -116,26 +148,41 @@ impl Sql for Open<'_> {
 
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, SqlError> {
         let mut statement = self.0.prepare_cached(&placed(sql)).map_err(failed)?;
-        bind(&mut statement, values).map_err(failed)?;
+        bind(&mut statement, values.iter().map(Field::from)).map_err(failed)?;
         let changed = statement.raw_execute().map_err(failed)?;
         Ok(u64::try_from(changed).unwrap_or(0))
     }
 
-    fn insert(&mut self, insert: &Insert<'_>, rows: &[Vec<Value>]) -> Result<Vec<Row>, SqlError> {
-        let columns: Vec<&str> = insert.columns.iter().map(|(name, _)| *name).collect();
-        let places: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
-        let sql = format!(
-            "INSERT INTO {} ({}) VALUES ({}) {}",
-            insert.table,
-            columns.join(", "),
-            places.join(", "),
-            insert.rest
-        );
-        let mut found = Vec::new();
-        for row in rows {
-            found.append(&mut self.query(&sql, row)?);
-        }
-        Ok(found)
+    fn insert(&mut self, insert: &Insert<'_>, rows: &[Field<'_>]) -> Result<(), SqlError> {
+        let sql = inserting(insert, insert.rest);
+        self.each(&sql, insert.columns.len(), rows, |_| ())
+    }
+
+    fn insert_new(
+        &mut self,
+        insert: &Insert<'_>,
+        rows: &[Field<'_>],
+    ) -> Result<Vec<bool>, SqlError> {
+        let sql = inserting(insert, "ON CONFLICT DO NOTHING");
+        let mut new = Vec::with_capacity(rows.len() / insert.columns.len().max(1));
+        self.each(&sql, insert.columns.len(), rows, |changed| {
+            new.push(changed > 0);
+        })?;
+        Ok(new)
+    }
+
+    fn delete(
+        &mut self,
+        table: &str,
+        columns: &[(&str, Kind)],
+        rows: &[Field<'_>],
+    ) -> Result<(), SqlError> {
+        let are: Vec<String> = (1..)
+            .zip(columns)
+            .map(|(n, (name, _))| format!("{name} = ?{n}"))
+            .collect();
+        let sql = format!("DELETE FROM {table} WHERE {}", are.join(" AND "));
+        self.each(&sql, columns.len(), rows, |_| ())
     }
 
     fn batch(&mut self, sql: &str) -> Result<(), SqlError> {
@@ -161,13 +208,16 @@ fn placed(sql: &str) -> String {
     sql.replace('$', "?")
 }
 
-fn bind(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> rusqlite::Result<()> {
-    for (place, value) in (1..).zip(values) {
-        match value {
-            Value::Null => statement.raw_bind_parameter(place, rusqlite::types::Null)?,
-            Value::Int(int) => statement.raw_bind_parameter(place, int)?,
-            Value::Text(text) => statement.raw_bind_parameter(place, text)?,
-            Value::Blob(bytes) => statement.raw_bind_parameter(place, bytes)?,
+fn bind<'a>(
+    statement: &mut rusqlite::Statement<'_>,
+    fields: impl Iterator<Item = Field<'a>>,
+) -> rusqlite::Result<()> {
+    for (place, field) in (1..).zip(fields) {
+        match field {
+            Field::Null => statement.raw_bind_parameter(place, rusqlite::types::Null)?,
+            Field::Int(int) => statement.raw_bind_parameter(place, int)?,
+            Field::Text(text) => statement.raw_bind_parameter(place, text)?,
+            Field::Blob(bytes) => statement.raw_bind_parameter(place, bytes)?,
         }
     }
     Ok(())

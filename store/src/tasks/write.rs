@@ -9,7 +9,7 @@ use orchestrator::log::{
 };
 
 use super::{Refused, digest_at, digest_value, id_at, id_value, record};
-use crate::sql::{Insert, Kind, Sql, SqlError, Value, count};
+use crate::sql::{Insert, Kind, Sql, SqlError, Value, count, flat};
 
 const EVENTS: Insert<'static> = Insert {
     table: "task_event",
@@ -196,7 +196,7 @@ fn insert(sql: &mut dyn Sql, task: TaskId, events: &[Recorded]) -> Result<(), Sq
             ]
         })
         .collect();
-    sql.insert(&EVENTS, &rows).map(|_| ())
+    sql.insert(&EVENTS, &flat(&rows))
 }
 
 /// Adds a link to the tenant's chain. Who has the tenant's turn keeps it until the commit, so numbers
