@@ -7,7 +7,6 @@ mod windows;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use meter::hold::Decision;
 use meter::lease::{Leased, Want};
@@ -46,8 +45,6 @@ const POSTGRES: &[&str] = &[
 const VERSIONS: &str = "schema_version";
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
-/// How long a question waits for the batcher.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The name of this node in a ledger that is not shared.
 pub const ALONE: &str = "local";
 
@@ -167,11 +164,11 @@ impl SqlLedger {
         let _first = self.follower.set(Arc::downgrade(follower));
     }
 
-    /// Brings in what was written before now, so that an answer has it; after [`PATIENCE`] it is given
+    /// Brings in what was written before now, so that an answer has it; where that takes long, it is given
     /// without.
     pub(crate) fn catch_up(&self) {
         if let Some(follower) = self.follower.get().and_then(Weak::upgrade) {
-            let _all = follower.flush(PATIENCE);
+            follower.catch_up();
         }
     }
 

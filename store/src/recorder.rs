@@ -21,6 +21,8 @@ const GROUP: usize = 4_096;
 /// How long records are gathered, unless somebody waits for them: pages that are looked at ask, see
 /// [`Follower::flush`], so this is how old a ledger may be that another process reads.
 const LINGER: Duration = Duration::from_millis(150);
+/// How long a question waits for what is written.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How far the batcher steps back behind the calls. It needs a small part of a processor, and what it does
 /// not get, the journal keeps.
 const NICE: i32 = 5;
@@ -106,6 +108,8 @@ pub(crate) struct Follower {
     moved: (Mutex<()>, Condvar),
     committed_ms: AtomicI64,
     commits: Mutex<VecDeque<Commit>>,
+    /// The ledger did not take the last group.
+    failing: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -178,6 +182,7 @@ pub fn open(config: &Config) -> Result<Store, OpenError> {
         moved: (Mutex::default(), Condvar::new()),
         committed_ms: AtomicI64::new(now_ms()),
         commits: Mutex::default(),
+        failing: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
     });
     let mut batch = Batch {
@@ -265,7 +270,9 @@ impl Follower {
         let _stepped_back = rustix::process::nice(NICE);
         let mut pause = FIRST_PAUSE;
         while !self.stopping.load(Ordering::Acquire) {
-            match self.step(batch) {
+            let done = self.step(batch);
+            self.failing.store(done.is_err(), Ordering::Release);
+            match done {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     tracing::warn!(%error, "the ledger does not take entries; the journal keeps them");
@@ -352,6 +359,13 @@ impl Follower {
         let waited = moved.wait_timeout_while(looking, patience, |()| self.lags(goal));
         drop(waited);
         !self.lags(goal)
+    }
+
+    /// Brings in what is written now, for a question; it is not kept waiting while the ledger fails.
+    pub(crate) fn catch_up(&self) {
+        if !self.failing.load(Ordering::Acquire) {
+            let _all = self.flush(PATIENCE);
+        }
     }
 
     fn applied(&self) -> u64 {

@@ -170,6 +170,10 @@ async fn on_a_full_disk_nothing_is_sent_and_nothing_is_lost() {
     .unwrap();
     let deep = Upstream::start(script(DEEP)).await.unwrap();
     let config = config(disk.0.path(), &fast, &deep, &budget("1"));
+    // The journal has its place on the disk ahead: less of it, so that it is soon used up.
+    let text = std::fs::read_to_string(&config).unwrap();
+    let small = "store.journal_segment_bytes = 16384\n";
+    std::fs::write(&config, format!("{small}{text}")).unwrap();
     let keys = [key(&config, "bound"), key(&config, "free")];
     let process = Process::start(PROGRAM, &config).await;
     let [bound, free] = keys.map(|key| caller(&process, &key));

@@ -124,7 +124,7 @@ fn an_old_ledger_brings_its_sums_along() {
     old.execute_batch(
         "DROP TABLE rollup_route; DROP TABLE feedback; DROP INDEX usage_event_by_control;
          ALTER TABLE usage_event DROP COLUMN class; ALTER TABLE usage_event DROP COLUMN step;
-         ALTER TABLE usage_event DROP COLUMN session; ALTER TABLE task DROP COLUMN fast_calls;
+         ALTER TABLE usage_event DROP COLUMN session; ALTER TABLE usage_event DROP COLUMN packed; ALTER TABLE task DROP COLUMN fast_calls;
          ALTER TABLE task DROP COLUMN fast_nano; ALTER TABLE task DROP COLUMN deep_calls;
          ALTER TABLE task DROP COLUMN deep_nano; UPDATE schema_version SET version = 4;",
     )

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use wire::RequestId;
+use foldhash::fast::RandomState;
 
 use super::sums::Sums;
 use crate::record::{self, EntryView, Head};
@@ -84,7 +84,7 @@ impl<'a> Group<'a> {
         payloads: &mut dyn Iterator<Item = &'a [u8]>,
     ) -> Result<Self, crate::record::DecodeError> {
         let mut entries = Vec::new();
-        let mut held: HashMap<(RequestId, u16), (Head, &'a [u8])> = HashMap::new();
+        let mut held: HashMap<_, (Head, &'a [u8]), RandomState> = HashMap::default();
         for payload in payloads {
             let head = Head::of(payload)?;
             match head.kind {
@@ -203,7 +203,8 @@ fn settle(sql: &mut dyn Sql, entries: &[EntryView<'_>], node: &str) -> Result<()
 /// Removes the open holds of entries. That of an entry whose hold is in the same group is in the table only
 /// if the group was applied before, so these are looked for in one go; they lie side by side there.
 fn close(sql: &mut dyn Sql, group: &Group<'_>) -> Result<(), SqlError> {
-    let (mut paired, mut alone) = (HashSet::new(), Vec::new());
+    let mut paired: HashSet<_, RandomState> = HashSet::default();
+    let mut alone = Vec::new();
     for (entry, is_paired) in group.entries.iter().zip(&group.is_paired) {
         let (id, attempt) = (entry.held.id, i64::from(entry.held.attempt));
         if *is_paired {

@@ -4,7 +4,7 @@
 //! Keys borrow their names from the records, and only the hours are summed entry by entry: days and the
 //! brief tables are sums of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap as Map};
 use std::hash::Hash;
 
 use meter::{NanoUsd, Outcome};
@@ -63,6 +63,9 @@ pub(crate) const SUMS: &[&str; 25] = &[
     "corrected_nano",
     "suspense_nano",
 ];
+
+/// The usual map, with a hash that takes a third of the time of the usual one.
+type HashMap<K, V> = Map<K, V, foldhash::fast::RandomState>;
 
 /// What a row of the hours' table is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
