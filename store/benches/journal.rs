@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group};
-use meter::{Charge, Entry, Held, Journal, NanoUsd, Outcome, Record, Routing, Subject};
+use meter::ledger::written;
+use meter::{Charge, Entry, Held, Journal, NanoUsd, Outcome, Position, Record, Routing, Subject};
 use store::config::Sync;
 use store::{Config, Store};
 use wire::{RequestId, Tier, Usage, UsageSource};
@@ -28,6 +29,13 @@ const MODES: [(&str, Sync); 3] = [
     ("interval", Sync::Interval),
     ("off", Sync::Off),
 ];
+/// Whether each record has a `write` of its own, or those of one turn of a thread share one.
+#[derive(Debug, Clone, Copy)]
+enum Writing {
+    Each,
+    Together,
+}
+
 /// Calls a second, over all threads, and for how long.
 const RATE: u64 = 12_000;
 const LASTS: Duration = Duration::from_secs(4);
@@ -170,13 +178,16 @@ fn appends(c: &mut Criterion) {
     }
     group.finish();
     for threads in [1, 4] {
-        let idle = run(threads, None);
+        let idle = run(threads, None, Writing::Each);
         for (name, sync) in MODES {
-            let dir = tempfile::tempdir().expect("a folder");
-            let store = open(dir.path(), sync);
-            let spent = run(threads, Some(&store));
-            report(&format!("{name}, {threads} thread(s)"), &spent, &idle);
-            store.close();
+            for writing in [Writing::Each, Writing::Together] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let store = open(dir.path(), sync);
+                let spent = run(threads, Some(&store), writing);
+                let name = format!("{name}, {threads} thread(s), {writing:?}");
+                report(&name, &spent, &idle);
+                store.close();
+            }
         }
     }
 }
@@ -192,14 +203,14 @@ fn report(name: &str, spent: &Spent, idle: &Spent) {
     let callers = of(spent, "caller") - of(idle, "caller");
     let (sync, batcher) = (of(spent, "journal-sync"), of(spent, "ledger-batcher"));
     println!(
-        "{name:>22}: {:>6.1} us of processor time a call (appends {callers:.1}, sync {sync:.1}, ledger {batcher:.1}) at {:.0} calls/s",
+        "{name:>32}: {:>6.1} us of processor time a call (appends {callers:.1}, sync {sync:.1}, ledger {batcher:.1}) at {:.0} calls/s",
         callers + sync + batcher,
         spent.rate
     );
 }
 
 /// Makes calls at the rate for a while, and waits until all of them are in the ledger.
-fn run(threads: u64, store: Option<&Store>) -> Spent {
+fn run(threads: u64, store: Option<&Store>, writing: Writing) -> Spent {
     let before = processor();
     let began = Instant::now();
     let callers: Vec<_> = std::thread::scope(|scope| {
@@ -208,7 +219,9 @@ fn run(threads: u64, store: Option<&Store>) -> Spent {
                 let journal = store.map(|store| Arc::clone(&store.journal));
                 std::thread::Builder::new()
                     .name("caller".to_owned())
-                    .spawn_scoped(scope, move || caller(thread, threads, journal.as_ref()))
+                    .spawn_scoped(scope, move || {
+                        caller(thread, threads, journal.as_ref(), writing)
+                    })
                     .expect("a thread")
             })
             .collect();
@@ -240,7 +253,12 @@ fn run(threads: u64, store: Option<&Store>) -> Spent {
 }
 
 /// One thread's calls, and the processor time that it spent.
-fn caller(thread: u64, threads: u64, journal: Option<&Arc<store::FileJournal>>) -> (u64, Duration) {
+fn caller(
+    thread: u64,
+    threads: u64,
+    journal: Option<&Arc<store::FileJournal>>,
+    writing: Writing,
+) -> (u64, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -257,7 +275,7 @@ fn caller(thread: u64, threads: u64, journal: Option<&Arc<store::FileJournal>>) 
             for _ in 0..a_burst {
                 let (hold, settle) = calls.next();
                 let journal = journal.cloned();
-                under_way.spawn(async move { one(journal, &hold, &settle).await });
+                under_way.spawn(async move { one(journal, &hold, &settle, writing).await });
                 made += 1;
             }
             while under_way.try_join_next().is_some() {}
@@ -268,11 +286,27 @@ fn caller(thread: u64, threads: u64, journal: Option<&Arc<store::FileJournal>>) 
     (made, on_processor(&own))
 }
 
-async fn one(journal: Option<Arc<store::FileJournal>>, hold: &Record, settle: &Record) {
+async fn one(
+    journal: Option<Arc<store::FileJournal>>,
+    hold: &Record,
+    settle: &Record,
+    writing: Writing,
+) {
     let Some(journal) = journal else { return };
-    let position = journal.append(hold).expect("appends");
+    let position = take(&journal, hold, writing).await;
     journal.synced(position).await.expect("syncs");
-    journal.append(settle).expect("appends");
+    take(&journal, settle, writing).await;
+}
+
+async fn take(journal: &store::FileJournal, record: &Record, writing: Writing) -> Position {
+    match writing {
+        Writing::Each => journal.append(record).expect("appends"),
+        Writing::Together => {
+            let position = journal.enter(record).expect("enters");
+            written(journal, position).await.expect("writes");
+            position
+        }
+    }
 }
 
 /// Processor time of this process's living threads, by name.

@@ -20,7 +20,7 @@ use crate::journal;
 use crate::record::{self, DecodeError};
 use crate::recorder::Follower;
 use crate::sql::postgres::Postgres;
-use crate::sql::sqlite::Sqlite;
+use crate::sql::sqlite::{Pages, Sqlite};
 use crate::sql::{self, Engine, SqlError, Value};
 
 /// Numbered changes of the schema, applied in order; one that was released is never changed.
@@ -84,7 +84,7 @@ impl SqlLedger {
     /// When the file can not be written or is no ledger.
     pub fn open_file(path: &Path) -> Result<Self, OpenLedgerError> {
         let wrap = |error: rusqlite::Error| OpenLedgerError::file(path, &error);
-        let engine = Sqlite::open(path).map_err(wrap)?;
+        let engine = Sqlite::open(path, Pages::Large).map_err(wrap)?;
         engine.adopt_version().map_err(wrap)?;
         sql::migrate(&engine, VERSIONS, SQLITE)
             .map_err(|error| OpenLedgerError::file(path, &error))?;

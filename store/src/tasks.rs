@@ -21,7 +21,7 @@ use orchestrator::log::{
 use crate::config::Config;
 use crate::recorder::OpenError;
 use crate::sql::postgres::Postgres;
-use crate::sql::sqlite::Sqlite;
+use crate::sql::sqlite::{Pages, Sqlite};
 use crate::sql::{self, Engine, Row, Sql, SqlError, Value};
 
 /// Numbered changes of the schema, applied in order; one that was released is never changed.
@@ -91,7 +91,7 @@ impl SqlTaskLog {
             path: path.to_owned(),
             error,
         };
-        let engine = Sqlite::open(path).map_err(|error| told(error.to_string()))?;
+        let engine = Sqlite::open(path, Pages::Small).map_err(|error| told(error.to_string()))?;
         sql::migrate(&engine, VERSIONS, SQLITE).map_err(|error| told(error.0))?;
         Ok(Self {
             engine: Box::new(engine),
