@@ -1,5 +1,5 @@
-//! The scripted model endpoint that demo, tests and benchmarks share, and the open-loop replay of
-//! real arrivals against the gateway.
+//! The scripted model endpoint that demo, tests and benchmarks share, a fast one with fixed answers, the
+//! load generator, and the open-loop replay of real arrivals against the gateway.
 
 #![expect(
     clippy::indexing_slicing,
@@ -7,6 +7,9 @@
 )]
 
 pub mod conversation;
+pub mod fixed;
+pub mod floor;
+pub mod load;
 pub mod replay;
 pub mod trace;
 pub mod upstream;

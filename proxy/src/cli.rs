@@ -53,7 +53,7 @@ const EXAMPLES: &str = "Examples:
   pareto report routing
   pareto task run config/examples/supplier-review.json
   pareto replay --deep-per-thousand 300
-  pareto bench --address 127.0.0.1:8080 --key sk-par-... --rate 200";
+  pareto bench --url http://127.0.0.1:8080/v1 --rate 200";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -61,7 +61,7 @@ enum Command {
     Serve(File),
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),
-    /// Send real prompts at a fixed rate and tell the latencies.
+    /// Put load on any address that speaks a dialect, or compare several.
     Bench(load::Load),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
