@@ -62,7 +62,7 @@ enum Command {
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),
     /// Put load on any address that speaks a dialect, or compare several.
-    Bench(load::Load),
+    Bench(Box<load::Load>),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
     /// Make, list and revoke callers' keys.

@@ -14,6 +14,7 @@ mod http1;
 mod http2;
 mod json_suite;
 mod keys;
+mod load;
 mod money;
 mod policy;
 mod proof;

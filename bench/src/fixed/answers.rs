@@ -49,7 +49,7 @@ impl Answers {
 
 /// A short answer with status 200 to whatever is no call of a model: routers ask how their workers are.
 pub(super) fn healthy() -> &'static [u8] {
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 104\r\n\r\n\
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 106\r\n\r\n\
       {\"object\":\"list\",\"model_path\":\"fixed\",\"data\":[{\"id\":\"fixed\",\"object\":\"model\",\"created\":1,\"owned_by\":\"x\"}]}"
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bench::conversation;
+use bench::fixed::{Endpoint, Fixed};
 use bench::load::compare::Comparison;
 use bench::load::report::Report;
 use bench::load::steps::{self, Ladder, Objective};
@@ -188,7 +189,7 @@ impl Load {
                 .rounds
                 .unwrap_or(if targets.len() > 1 { 7 } else { 1 }),
             reference: self.aim.reference(&targets)?,
-            direct: self.aim.direct(&targets),
+            direct: aim::direct(&targets),
             targets,
             pause: Duration::from_millis(100),
             prompts: conversation::prompts().into(),

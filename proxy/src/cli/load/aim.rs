@@ -32,7 +32,7 @@ pub(super) struct Aim {
     /// The endpoint behind the targets: what they add is told against it. A target named `direct` is one too.
     #[arg(long, value_name = "URL")]
     direct: Option<String>,
-    /// The target over which ratios are taken; the first of --compare if absent.
+    /// The target over which ratios are taken; the first of --compare, or a single target's endpoint, if absent.
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
     /// Start a gateway with every feature on and a fixed endpoint, in a temporary folder with a store of its own.
@@ -179,20 +179,26 @@ impl Aim {
     /// The target over which ratios are taken.
     pub(super) fn reference(&self, targets: &[Target]) -> anyhow::Result<Option<String>> {
         let Some(name) = &self.reference else {
-            let first = targets.iter().find(|target| target.name != DIRECT);
-            let several = targets.len() > 1;
-            return Ok(first.filter(|_| several).map(|target| target.name.clone()));
+            // One target and the endpoint behind it: the endpoint is what it is held against.
+            let mut others = targets.iter().filter(|target| target.name != DIRECT);
+            let several = others.clone().count() > 1;
+            let found = if several {
+                others.next()
+            } else {
+                targets.iter().find(|target| target.name == DIRECT)
+            };
+            return Ok(found.map(|target| target.name.clone()));
         };
         let known = targets.iter().any(|target| target.name == *name);
         ensure!(known, "--reference {name} is none of the targets");
         Ok(Some(name.clone()))
     }
+}
 
-    /// The target that is the endpoint itself.
-    pub(super) fn direct(&self, targets: &[Target]) -> Option<String> {
-        let found = targets.iter().find(|target| target.name == DIRECT);
-        found.map(|target| target.name.clone())
-    }
+/// The target that is the endpoint itself.
+pub(super) fn direct(targets: &[Target]) -> Option<String> {
+    let found = targets.iter().find(|target| target.name == DIRECT);
+    found.map(|target| target.name.clone())
 }
 
 fn split(pair: &str, option: &str) -> anyhow::Result<(String, String)> {

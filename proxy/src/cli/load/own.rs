@@ -6,12 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use bench::fixed::{Endpoint, Fixed};
-
 use super::aim::Aim;
 use super::engine::Target;
 use super::engine::process::Server;
+use super::{Endpoint, Fixed};
+use anyhow::{Context, bail, ensure};
 
 /// How long the gateway may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
