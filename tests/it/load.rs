@@ -90,7 +90,6 @@ async fn two_endpoints_are_compared_in_turns() {
                 "{run}"
             );
         }
-        assert!(it["figures"]["rss_peak_kib"].as_f64().unwrap() > 0.0);
         let curve = it["curve"].as_array().unwrap();
         assert!(
             curve
@@ -174,8 +173,10 @@ async fn every_failure_is_counted_as_what_it_is() {
         upstreams.push(upstream);
     }
     // A port on which nobody listens.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = gone.local_addr().unwrap();
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
     compare.push(format!("t{}=http://{gone}/v1", cases.len()));
     let compare = compare.join(",");
     for (dialect, stream) in [("chat", true), ("messages", true), ("chat", false)] {
@@ -293,7 +294,7 @@ async fn a_gateway_of_its_own_is_measured_against_the_endpoint_behind_it() {
         "--seconds",
         "0.5",
         "--warmup",
-        "0.1",
+        "0",
         "--rounds",
         "2",
     ];

@@ -105,7 +105,7 @@ pub struct Slice {
 pub struct Tally {
     /// Calls that were planned in the window.
     pub planned: u64,
-    /// Calls planned in the window or ended in it that ended whole and without error.
+    /// Calls that were under way at any time of the window and ended whole and without error.
     pub good: u64,
     /// Those that ended otherwise.
     pub errors: Errors,

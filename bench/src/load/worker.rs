@@ -402,13 +402,14 @@ impl<'a> Worker<'a> {
         self.gauges.ended.fetch_add(1, Ordering::Relaxed);
         let planned = self.in_window(job.due);
         let ended = self.in_window(now);
+        let counted = job.due < self.times.to && now >= self.times.from;
         if let Some(failure) = failure {
             self.gauges.failed.fetch_add(1, Ordering::Relaxed);
-            if planned || ended {
+            if counted {
                 self.tally.errors.count(failure);
             }
         } else {
-            if planned || ended {
+            if counted {
                 self.tally.good += 1;
             }
             if ended {
