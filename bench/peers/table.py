@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -57,11 +58,16 @@ fast = [name for name in names if name not in ("litellm", "portkey", "direct")]
 if not ran:
     sys.exit("no series has run")
 conditions = ran[0]["conditions"]
+# Where files were kept is nobody's business.
+command = re.sub(r" --(keep|out) \S+| --no-build", "", said["command"])
+busy = [report["conditions"]["load_average"] for report in ran if "load_average" in report["conditions"]]
 day = time.strftime("%Y-%m-%d", time.gmtime(conditions["unix_s"]))
 
 print("# Peers and Pareto before the same endpoint\n")
-print(f"`{said['command']}` on {day}: {conditions['cores']} cores ({conditions['cpu']}), Linux {conditions['kernel']}; "
-      f"{said['pinned']}. Ratios are medians over rounds, each round divided by the nginx rounds around it in time; in "
+print(f"`{command}` on {day}: {conditions['cores']} cores ({conditions['cpu']}), Linux {conditions['kernel']}; "
+      f"{said['pinned']}"
+      + (f"; load average {min(busy)} to {max(busy)}, of which the run itself is about 2" if busy else "") +
+      ". Ratios are medians over rounds, each round divided by the nginx rounds around it in time; in "
       "brackets 95 % of resampled medians. Absolute times and costs move with the machine and are only for orientation. "
       "What each peer was told to do is in `bench/peers/`: nginx, haproxy and the floor read no JSON; vllm-router and "
       "sglang-router check no key; LiteLLM has a master key and no database; pareto has everything on.\n")

@@ -283,6 +283,48 @@ async fn every_workload_runs_to_its_end_and_every_call_is_good() {
     }
 }
 
+/// An endpoint that takes one call at a time, 50 ms each, gets more than it can do: the wait for one's turn counts,
+/// although no single answer took longer than that from its sending.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latency_counts_from_the_planned_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Script {
+        first_token_ms: 50,
+        ..Script::default()
+    };
+    let upstream = Upstream::start(script).await.unwrap();
+    let url = upstream.url();
+    let words = [
+        "rate",
+        "--url",
+        &url,
+        "--rate",
+        "100",
+        "--seconds",
+        "0.3",
+        "--warmup",
+        "0",
+        "--threads",
+        "1",
+        "--at-once",
+        "1",
+        "--drain",
+        "60",
+        "--timeout",
+        "60",
+    ];
+    let report = report(folder.path(), &words).await;
+    let it = target(&report, "target");
+    assert_eq!(it["good"], it["planned"], "{it}");
+    // Planned within 300 ms, the last ends no earlier than 50 ms for each after the start.
+    let least_ms = it["planned"].as_f64().unwrap() * 50.0 - 300.0;
+    let longest_ms = it["figures"]["latency_max_us"].as_f64().unwrap() / 1_000.0;
+    assert!(
+        least_ms > 50.0 && longest_ms >= least_ms * 0.99,
+        "{longest_ms} of {least_ms}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_of_its_own_is_measured_against_the_endpoint_behind_it() {
     let folder = tempfile::tempdir().unwrap();

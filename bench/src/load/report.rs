@@ -37,6 +37,8 @@ pub struct Conditions {
     pub cpu: String,
     pub kernel: String,
     pub unix_s: u64,
+    /// Processes that wanted a core in the minute before the end: above none, others had a part in the figures.
+    pub load_average: f64,
     pub seed: u64,
     pub rounds: usize,
     pub window_s: f64,
@@ -125,6 +127,11 @@ impl Conditions {
                 .trim_matches(['\t', ' ', ':'])
                 .to_owned(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_average: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|it| it.parse().ok())
+                .unwrap_or(0.0),
             unix_s: now.map_or(0, |since| since.as_secs()),
             ..Self::default()
         }
