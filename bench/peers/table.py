@@ -74,13 +74,6 @@ print(f"`{command}` on {day}: {conditions['cores']} cores ({conditions['cpu']}),
 
 cpu = "cpu_s_per_1000_calls"
 chunk = "cpu_s_per_1000_chunks"
-print("## Processor time as a multiple of nginx\n")
-table(["", "1 KB call", "100 KB call, `model` last", "chunk at a 10 ms gap", "chunk at saturation"],
-      [[name, interval(reports["small"], "ratios", name, cpu), interval(reports["large"], "ratios", name, cpu),
-        interval(reports["paced"], "ratios", name, chunk), interval(reports["burst"], "ratios", name, chunk)]
-       for name in fast])
-print("Microseconds of processor time in the same runs, medians:\n")
-
 
 def micros(report, name, figure):
     text = plain(report, name, figure)
@@ -88,15 +81,28 @@ def micros(report, name, figure):
         it["figures"][figure] for it in report["targets"] if it["name"] == name))
 
 
-table(["", "1 KB call", "100 KB call", "paced chunk", "chunk at saturation", "calls/s, 1 KB", "chunks/s at saturation"],
-      [[name, micros(reports["small"], name, cpu), micros(reports["large"], name, cpu),
-        micros(reports["paced"], name, chunk), micros(reports["burst"], name, chunk),
-        plain(reports["small"], name, "calls_per_s"), plain(reports["burst"], name, "chunks_per_s")] for name in fast])
+if any(reports[name] for name in ("small", "large", "paced", "burst")):
+    print("## Processor time as a multiple of nginx\n")
+    table(["", "1 KB call", "100 KB call, `model` last", "chunk at a 10 ms gap", "chunk at saturation"],
+          [[name, interval(reports["small"], "ratios", name, cpu), interval(reports["large"], "ratios", name, cpu),
+            interval(reports["paced"], "ratios", name, chunk), interval(reports["burst"], "ratios", name, chunk)]
+           for name in fast])
+    print("Microseconds of processor time in the same runs, medians:\n")
+
+
+    table(["", "1 KB call", "100 KB call", "paced chunk", "chunk at saturation", "calls/s, 1 KB", "chunks/s at saturation"],
+          [[name, micros(reports["small"], name, cpu), micros(reports["large"], name, cpu),
+            micros(reports["paced"], name, chunk), micros(reports["burst"], name, chunk),
+            plain(reports["small"], name, "calls_per_s"), plain(reports["burst"], name, "chunks_per_s")] for name in fast])
 
 if reports["rate"]:
     print("## Added latency at 1,000 calls a second\n")
     print("Microseconds more than a direct call, open loop, from the planned start; and as a multiple of what nginx adds.\n")
     rate = reports["rate"]
+    late = max(it["figures"].get("lag_p99_us", 0) for it in rate["targets"])
+    if late > 500:
+        print(f"**Not to be relied on:** other work on the machine made the load itself up to {late / 1000:.1f} ms late (p99), "
+              "so these times are largely not the servers'. Repeat `bench/peers/run --series rate` on a quiet machine.\n")
     table(["", "p50", "p99", "p50, times nginx", "p99, times nginx"],
           [[name] + [interval(rate, part, name, figure) for part in ("added", "added_ratios")
                      for figure in ("latency_p50_us", "latency_p99_us")] for name in fast])

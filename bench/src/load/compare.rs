@@ -174,19 +174,20 @@ fn added(
     let (mut sums, mut ratios) = (Vec::new(), Vec::new());
     for figure in ADDED {
         let base = taken(targets, direct, figure);
-        let more = |name: &str| stats::differences(&taken(targets, name, figure), &base);
+        let more = |name: &str| -> Vec<f64> {
+            let runs = stats::differences(&taken(targets, name, figure), &base);
+            runs.iter().map(|run| run.value).collect()
+        };
         let yardstick = reference.map(more).unwrap_or_default();
         for target in targets.iter().filter(|target| target.name != direct) {
-            let runs = more(&target.name);
-            let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
+            let values = more(&target.name);
             let compared = |over| Compared {
                 target: target.name.clone(),
                 figure,
                 over,
             };
             sums.extend(interval(&values, seed).map(compared));
-            let times = stats::ratios(&runs, &yardstick);
-            ratios.extend(interval(&times, seed).map(compared));
+            ratios.extend(stats::ratio_of_medians(&values, &yardstick, seed).map(compared));
         }
     }
     (sums, ratios)

@@ -23,7 +23,7 @@ pub struct Report {
     pub ratios: Vec<Compared>,
     /// What each run takes longer than a direct call, in microseconds.
     pub added: Vec<Compared>,
-    /// The same over what the reference adds.
+    /// The median of the same over that of what the reference adds.
     pub added_ratios: Vec<Compared>,
     /// Rates that were tried, where the workload rises.
     pub steps: Vec<Step>,
