@@ -179,8 +179,11 @@ pub(crate) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Content and what follows the message, with the input cut at `cut`.
-    fn read(input: &[u8], cut: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, BadChunk> {
+    /// Content, and what follows the message.
+    type Read = (Vec<u8>, Vec<u8>);
+
+    /// Reads a message that is cut at `cut`; nothing while it is not whole.
+    fn read(input: &[u8], cut: usize) -> Result<Option<Read>, BadChunk> {
         let (mut reader, mut content, mut rest) = (Chunked::default(), Vec::new(), Vec::new());
         for piece in [&input[..cut], &input[cut..]] {
             let mut piece = piece.to_vec();
