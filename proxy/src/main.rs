@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
 /// Calls need a lot of memory for a moment and streams a little for long: this allocator gives back what lies
-/// between them, so that an open stream holds 16 KiB and not 27.
+/// between them.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -17,6 +17,8 @@ use super::outbox::Outbox;
 use super::scratch;
 use super::upload::Receiver;
 
+/// Bytes that are read at once: a head and a short body. What is longer is read to where it stays.
+const AT_ONCE: usize = 16 << 10;
 /// Bytes of requests to come that are kept while one is answered.
 const AHEAD: usize = 32 << 10;
 /// How long a caller is listened to after the last answer, so that a reset does not overtake it.
@@ -72,7 +74,7 @@ impl<S: Socket> Line<S> {
     /// Reads once into the inbox; 0 at the end.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let inbox = &mut self.inbox;
-        scratch::poll_read(&mut self.socket, context, |came| {
+        scratch::poll_read_up_to(AT_ONCE, &mut self.socket, context, |came| {
             inbox.extend_from_slice(came);
             came.len()
         })

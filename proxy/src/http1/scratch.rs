@@ -47,8 +47,21 @@ pub(crate) fn poll_read<S, T>(
 where
     S: AsyncRead + Unpin,
 {
+    poll_read_up_to(SIZE, from, context, take)
+}
+
+/// The same with at most `most` bytes.
+pub(super) fn poll_read_up_to<S, T>(
+    most: usize,
+    from: &mut S,
+    context: &mut Context<'_>,
+    take: impl FnOnce(&mut [u8]) -> T,
+) -> Poll<io::Result<T>>
+where
+    S: AsyncRead + Unpin,
+{
     with(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
+        let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
         ready!(Pin::new(from).poll_read(context, &mut buffer))?;
         Poll::Ready(Ok(take(buffer.filled_mut())))
     })
