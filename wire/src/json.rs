@@ -62,10 +62,14 @@ impl<'a> Str<'a> {
             return Cow::Borrowed(self.raw);
         }
         let mut text = String::with_capacity(self.raw.len());
-        unescape(self.raw, |c| {
-            text.push(c);
-            true
-        });
+        let mut chars = self.raw.chars();
+        while let Some(c) = chars.next() {
+            text.push(if c == '\\' {
+                escaped_char(&mut chars)
+            } else {
+                c
+            });
+        }
         Cow::Owned(text)
     }
 
@@ -75,21 +79,6 @@ impl<'a> Str<'a> {
             self.text() == word
         } else {
             self.raw == word
-        }
-    }
-}
-
-/// Passes each character of the escaped text `raw` to `push`, until it returns `false`.
-pub fn unescape(raw: &str, mut push: impl FnMut(char) -> bool) {
-    let mut chars = raw.chars();
-    while let Some(c) = chars.next() {
-        let c = if c == '\\' {
-            escaped_char(&mut chars)
-        } else {
-            c
-        };
-        if !push(c) {
-            return;
         }
     }
 }
