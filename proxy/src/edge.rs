@@ -20,6 +20,8 @@ pub(crate) enum Malformed {
     TwoHosts,
     #[error("the Host header is not a host name with an optional port")]
     BadHost,
+    #[error("`:scheme` must be http or https, and `:path` begin with a slash")]
+    Target,
     #[error("Transfer-Encoding must be `chunked`, once; anything else can hide a second request")]
     TransferEncoding,
     #[error("compressed bodies are not taken; leave Content-Encoding out")]
@@ -43,6 +45,9 @@ pub(crate) fn refuse(bad: &BadRequest, path: &str) -> Response<Body> {
 /// Checks the head of a request.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     let headers = request.headers();
+    if request.version() == Version::HTTP_2 && !is_target(request) {
+        return Err(Malformed::Target);
+    }
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Malformed::TwoHosts),
@@ -72,13 +77,21 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     {
         return Err(Malformed::TransferEncoding);
     }
-    let encoding = headers
-        .get(CONTENT_ENCODING)
-        .map(http::HeaderValue::as_bytes);
-    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Malformed::ContentEncoding);
     }
     Ok(())
+}
+
+/// Whether an HTTP/2 request says where it goes as it must; HTTP/1.1's first line is `http1`'s.
+fn is_target<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("", |it| it.as_str());
+    let is_path = path.starts_with('/') || (path == "*" && *request.method() == Method::OPTIONS);
+    // Without an authority the library keeps no scheme.
+    let is_scheme = uri.authority().is_none() || matches!(uri.scheme_str(), Some("http" | "https"));
+    *request.method() == Method::CONNECT || (is_path && is_scheme)
 }
 
 /// Whether the method is one the gateway knows at all; names are case-sensitive.
@@ -116,9 +129,10 @@ fn is_host(text: &str) -> bool {
             |v6| v6.parse::<std::net::Ipv6Addr>().is_ok(),
         )
         && (port.is_empty()
-            || port
-                .strip_prefix(':')
-                .is_some_and(|p| p.parse::<u16>().is_ok()))
+            || port.strip_prefix(':').is_some_and(|port| {
+                // `parse` would take a sign.
+                port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+            }))
 }
 
 #[cfg(test)]
@@ -142,7 +156,9 @@ mod tests {
                 "{good}"
             );
         }
-        for bad in ["", "a b", "a/b", "u@a", "a:x", "a:99999", "[::zz]", "a:1:2"] {
+        for bad in [
+            "", "a b", "a/b", "u@a", "a:x", "a:+1", "a:99999", "[::zz]", "a:1:2",
+        ] {
             assert_eq!(
                 checked(Version::HTTP_11, &[("host", bad)]),
                 Err(Malformed::BadHost),

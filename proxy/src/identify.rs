@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use meter::Subject;
 use meter::ledger::KeyRow;
 use sha2::Sha256;
@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::clock::now_ms;
 
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const PREFIX: &str = "sk-par-";
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
@@ -25,6 +26,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 pub(crate) enum Stranger {
     #[error("no key was sent; put it into `Authorization: Bearer` or `x-api-key`")]
     NoKey,
+    #[error("two keys were sent in the same header; send one")]
+    TwoKeys,
     #[error("this key is not known; make one with `pareto keys create`")]
     WrongKey,
     #[error("this key was revoked; ask for a new one")]
@@ -193,7 +196,7 @@ impl Keys {
 
 /// The subject whose key stands in `headers`. One HMAC is computed whether the id is known or not.
 pub(crate) fn subject(headers: &HeaderMap, keys: &Keys) -> Result<Subject, Stranger> {
-    let key = presented(headers).ok_or(Stranger::NoKey)?;
+    let key = presented(headers)?;
     let parts = key
         .strip_prefix(PREFIX)
         .and_then(|rest| rest.split_once('-'));
@@ -210,21 +213,27 @@ pub(crate) fn subject(headers: &HeaderMap, keys: &Keys) -> Result<Subject, Stran
     }
 }
 
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+/// The key that a request bears. Of two in the same header whoever stands before us may have checked the
+/// other one.
+fn presented(headers: &HeaderMap) -> Result<&str, Stranger> {
+    let once = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Stranger::TwoKeys),
+            (value, None) => Ok(value.and_then(|value| value.to_str().ok())),
+        }
+    };
+    let bearer = once(&AUTHORIZATION)?.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let key = || {
-        headers
-            .get("x-api-key")
-            .and_then(|value| value.to_str().ok())
-    };
+    let key = once(&X_API_KEY)?;
     // Claude Code sends both when both are configured; ours is the one with our prefix.
     bearer
         .filter(|token| token.starts_with(PREFIX))
-        .or_else(key)
+        .or(key)
         .or(bearer)
+        .ok_or(Stranger::NoKey)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) fn unread(bad: &BadRequest) -> Refusal {
 pub(crate) fn stranger(error: Stranger) -> Refusal {
     let code = match error {
         Stranger::NoKey => "missing_api_key",
-        Stranger::WrongKey => "invalid_api_key",
+        Stranger::TwoKeys | Stranger::WrongKey => "invalid_api_key",
         Stranger::Revoked => "revoked_api_key",
     };
     refusal(Fault::Caller, 401, code, error.to_string())

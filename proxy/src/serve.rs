@@ -31,8 +31,9 @@ use crate::workers::Workers;
 use crowd::Crowd;
 pub(crate) use tls::{crypto, tls};
 
-/// How an HTTP/2 connection begins.
+/// How an HTTP/2 connection begins, and how much is read of it: the head of its first frame as well.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const GREETING: usize = PREFACE.len() + 9;
 
 /// A listener with what its connections need.
 pub(crate) struct Listener {
@@ -163,7 +164,8 @@ where
     Ok(())
 }
 
-/// Reads until the bytes are the HTTP/2 preface or can not become it.
+/// Reads until the bytes are the greeting of HTTP/2, which are the preface and a frame of settings, or can
+/// not become it.
 async fn detect<S: http1::Socket>(stream: &mut S, first: &mut BytesMut) -> io::Result<bool> {
     loop {
         let reading = poll_fn(|context| {
@@ -179,8 +181,12 @@ async fn detect<S: http1::Socket>(stream: &mut S, first: &mut BytesMut) -> io::R
         if first.get(..known) != PREFACE.get(..known) {
             return Ok(false);
         }
-        if known == PREFACE.len() {
-            return Ok(true);
+        if first.len() >= GREETING {
+            // Type and flags; the library takes whatever comes first.
+            return match first.get(PREFACE.len() + 3..PREFACE.len() + 5) {
+                Some([4, flags]) if flags & 1 == 0 => Ok(true),
+                _ => Err(io::Error::other("HTTP/2 that does not begin with settings")),
+            };
         }
     }
 }

@@ -127,6 +127,13 @@ impl Line {
         Some(message)
     }
 
+    /// Waits, however long, until the other side has left.
+    pub async fn end(&mut self) {
+        while self.stream.read_buf(&mut self.came).await.unwrap_or(0) > 0 {
+            self.came.clear();
+        }
+    }
+
     /// Everything up to the end of the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}

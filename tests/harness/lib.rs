@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod client;
 pub mod errand;
 pub mod fill;
+pub mod frames;
 pub mod golden;
 pub mod hook;
 pub mod injection;

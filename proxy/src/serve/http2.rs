@@ -36,6 +36,9 @@ const ERRORS: usize = 128;
 /// How often a silent caller is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
+/// How long a caller has to take its leave of a connection that it does not use: once to hear of it, once to
+/// say so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection whose first bytes were read before.
 pub(super) async fn serve<S>(
@@ -77,6 +80,7 @@ where
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = connection.as_mut() => told(ended),
+        () = use_.over() => Ok(()),
         () = use_.stuck(limits) => Err("a caller does not read its answers".to_owned()),
     }
 }
@@ -108,6 +112,20 @@ impl Use {
             }
             before = now;
             patience = Duration::from_millis(limits.idle_timeout_ms);
+        }
+    }
+
+    /// Ends once no request has been under way for a while: whoever does not answer the farewell is not
+    /// waited for.
+    async fn over(&self) {
+        let mut before = usize::MAX;
+        loop {
+            tokio::time::sleep(FAREWELL).await;
+            let now = self.requests.load(Ordering::Relaxed);
+            if now == before && self.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            before = now;
         }
     }
 
