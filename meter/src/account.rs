@@ -11,6 +11,7 @@ use past::remember;
 use tokio::sync::watch;
 
 use crate::budget::{Amounts, Bucket, Budget, names};
+use crate::carried::Rate;
 use crate::entry::{Held, Subject};
 use crate::hold::{Denied, Meter, Posture};
 use crate::money::NanoUsd;
@@ -270,6 +271,77 @@ impl Account {
             }
         }
         Ok(taken)
+    }
+
+    /// Counts a hold that another process has made, whether or not it fits: it is there.
+    pub(crate) fn carry(&self, held: &Held, now_ms: i64) -> Vec<Taken> {
+        let mut books = self.lock();
+        let path = books.path(&held.subject, &held.model, now_ms);
+        let amounts = Amounts::held(held);
+        let mut taken = Vec::with_capacity(path.len());
+        for charge in &held.charges {
+            let Some(budget) = books.budgets.get_mut(&charge.budget) else {
+                continue;
+            };
+            budget.carry(charge.start_ms, amounts.cost.0);
+            taken.push(Taken {
+                budget: Arc::clone(&charge.budget),
+                start_ms: charge.start_ms,
+                unit: Unit::Usd,
+                amount: amounts.cost.0,
+            });
+        }
+        for id in path {
+            let budget = books.budgets.get_mut(&id);
+            let Some(budget) = budget.filter(|it| it.unit != Unit::Usd) else {
+                continue;
+            };
+            let amount = amounts.of(budget.unit);
+            taken.push(Taken {
+                budget: id,
+                start_ms: budget.hold(amount),
+                unit: budget.unit,
+                amount,
+            });
+        }
+        taken
+    }
+
+    /// What is used of its rate limits, less what is held.
+    pub(crate) fn rates(&self, tenant: &Arc<str>, now_ms: i64) -> Vec<Rate> {
+        let books = self.rolled(now_ms);
+        let limits = books.budgets.values().filter(|it| it.unit != Unit::Usd);
+        let used = limits.map(|it| Rate {
+            tenant: Arc::clone(tenant),
+            budget: Arc::clone(&it.id),
+            start_ms: it.span.start_ms,
+            used: it.settled(),
+        });
+        used.filter(|it| it.used != 0).collect()
+    }
+
+    /// Takes up what another process has used of a rate limit.
+    pub(crate) fn take_rate(&self, rate: &Rate) {
+        let mut books = self.lock();
+        let bucket = Bucket {
+            start_ms: rate.start_ms,
+            base: rate.used,
+            ..Bucket::default()
+        };
+        match books.budgets.get_mut(&rate.budget) {
+            Some(budget) => {
+                let mut buckets = budget.buckets.iter_mut();
+                if let Some(known) = buckets.find(|it| it.start_ms == rate.start_ms) {
+                    known.base = rate.used;
+                }
+            }
+            // One of a pattern: it is made when it is needed.
+            None => books
+                .known
+                .entry(Arc::clone(&rate.budget))
+                .or_default()
+                .push(bucket),
+        }
     }
 
     /// Ends what a hold has taken, at what it came to.

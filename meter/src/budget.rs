@@ -446,6 +446,14 @@ impl Budget {
         start_ms
     }
 
+    /// Counts a hold that was made in the bucket of `start_ms` by another process.
+    pub(crate) fn carry(&mut self, start_ms: i64, amount: i64) {
+        let mut buckets = self.buckets.iter_mut();
+        if let Some(bucket) = buckets.find(|bucket| bucket.start_ms == start_ms) {
+            bucket.held = bucket.held.saturating_add(amount);
+        }
+    }
+
     /// Ends a hold that was made in the bucket of `start_ms`.
     pub(crate) fn release(&mut self, start_ms: i64, bound: i64, settled: i64) {
         let found = self

@@ -3,16 +3,18 @@
 
 mod denied;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 pub use denied::Denied;
 use tokio::sync::{Notify, watch};
-use wire::{Usage, UsageSource};
+use wire::{RequestId, Usage, UsageSource};
 
 use crate::account::{Account, Taken};
 use crate::budget::Amounts;
+use crate::carried::Carried;
 use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
 use crate::ledger::{Journal, JournalError, Position};
 use crate::money::NanoUsd;
@@ -29,7 +31,9 @@ const CLOCK_SLACK_MS: i64 = 5_000;
 pub struct Meter {
     /// One lock a tenant: all levels of a path lie in one tenant, so a hold is one atomic step.
     pub(crate) accounts: DashMap<Arc<str>, Arc<Account>>,
-    journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn Journal>,
+    /// Holds of calls that an earlier process still serves.
+    pub(crate) carried: Mutex<HashMap<(RequestId, u16), Carried>>,
     /// Budgets are shared with other nodes, of which this is one: it spends from slices leased to it.
     pub(crate) leased: bool,
     /// When the slices were last confirmed, on this node's clock.
@@ -43,7 +47,7 @@ pub struct Meter {
     /// What budgets decided since it was last asked, by tenant, budget and decision.
     pub(crate) decisions: Mutex<Vec<Decision>>,
     /// How many holds are open.
-    open: AtomicI64,
+    pub(crate) open: AtomicI64,
 }
 
 /// So many calls that a budget had its say on.
@@ -134,6 +138,7 @@ impl Meter {
         Self {
             accounts: DashMap::new(),
             journal,
+            carried: Mutex::default(),
             leased: false,
             leased_at_ms: AtomicI64::new(i64::MIN),
             hungry: Notify::new(),
@@ -222,7 +227,7 @@ impl Meter {
             sent_at_ms: None,
         };
         let record = Record::Hold(Box::new(held));
-        let written = self.journal.append(&record);
+        let written = self.journal.hold(&record);
         let Record::Hold(held) = record else {
             return Ok(hold);
         };
@@ -233,16 +238,16 @@ impl Meter {
                 self.open.fetch_add(1, Ordering::Relaxed);
                 Ok(hold)
             }
-            Err(error) => {
+            Err(denied) => {
                 // It was never written, so there is nothing to settle: only the memory gives way.
                 hold.release(&Amounts::default());
-                Err(error.into())
+                Err(denied)
             }
         }
     }
 
     /// How far `now_ms` lies behind what was seen, beyond what is usual; 0 while the clock is sound.
-    fn behind_ms(&self, now_ms: i64) -> i64 {
+    pub(crate) fn behind_ms(&self, now_ms: i64) -> i64 {
         let latest = self.latest_ms.fetch_max(now_ms, Ordering::AcqRel);
         let behind = latest.saturating_sub(now_ms);
         if behind > CLOCK_SLACK_MS { behind } else { 0 }
@@ -369,7 +374,7 @@ impl Meter {
         unwritten.len()
     }
 
-    fn lock_unwritten(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
+    pub(crate) fn lock_unwritten(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
         self.unwritten
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -385,7 +390,7 @@ impl Meter {
         )
     }
 
-    fn account(&self, tenant: &str) -> Option<Arc<Account>> {
+    pub(crate) fn account(&self, tenant: &str) -> Option<Arc<Account>> {
         self.accounts
             .get(tenant)
             .map(|account| Arc::clone(account.value()))

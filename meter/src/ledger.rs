@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use wire::{RequestId, Usage};
 
 use crate::budget::Override;
-use crate::hold::Decision;
+use crate::hold::{Decision, Denied};
 use crate::lease::{Leased, Want};
 use crate::{Entry, Held, NanoUsd, Record};
 
@@ -20,7 +20,7 @@ use crate::{Entry, Held, NanoUsd, Record};
 pub struct Position(pub u64);
 
 /// The journal can no longer be trusted to keep what it is given.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("journal {path}: {what}; free the disk or fix the device, then restart")]
 pub struct JournalError {
     pub path: String,
@@ -39,6 +39,15 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the write failed, or an earlier write or sync did: a journal that failed once refuses.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
+
+    /// As [`Journal::append`], for a hold. A journal that another process keeps may deny it: that process
+    /// knows what else is spent of its budgets.
+    ///
+    /// # Errors
+    /// As [`Journal::append`], and where the budgets of the other process have no room.
+    fn hold(&self, record: &Record) -> Result<Position, Denied> {
+        Ok(self.append(record)?)
+    }
 
     /// Takes `record` without writing it yet, so that records that come together share one `write`: it
     /// survives the death of the process once [`written`] of the returned position is done.

@@ -18,6 +18,7 @@ mod account;
 mod alarm;
 pub mod books;
 pub mod budget;
+mod carried;
 pub mod config;
 pub mod entry;
 pub mod finance;
@@ -34,6 +35,7 @@ pub mod window;
 
 pub use account::ConfigureError;
 pub use budget::Override;
+pub use carried::Rate;
 pub use config::Config;
 pub use entry::{Charge, Entry, Held, Outcome, Record, Subject};
 pub use finance::Finance;

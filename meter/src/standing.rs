@@ -1,9 +1,9 @@
 //! How a budget stands, for people: what pages, metrics and the admin API show of it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Nano-USD.

@@ -8,7 +8,7 @@ mod tasks;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +38,8 @@ pub(crate) struct Admin {
     pub(crate) metrics: PrometheusHandle,
     pub(crate) reloads: Arc<Reloads>,
     pub(crate) draining: CancellationToken,
+    /// Another process has taken over.
+    pub(crate) left: CancellationToken,
 }
 
 /// A problem document (RFC 9457).
@@ -92,15 +94,26 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
+        .layer(from_fn_with_state(admin.clone(), elsewhere))
         .with_state(admin)
+}
+
+/// Has those who keep their connections make new ones once another process has taken over.
+async fn elsewhere(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if admin.left.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let sent = presented(request.headers()).unwrap_or_default();
     let same =
         |token: &str| !token.is_empty() && bool::from(sent.as_bytes().ct_eq(token.as_bytes()));
-    let operator = same(admin.parts.admin_token.expose());
-    let finance = same(admin.parts.finance_token.expose());
+    let operator = same(admin.parts.admin_token.load().expose());
+    let finance = same(admin.parts.finance_token.load().expose());
     if operator || finance {
         let role = if operator {
             Role::Operator
@@ -402,10 +415,12 @@ async fn config(State(admin): State<Admin>) -> Json<Value> {
     )
 }
 
-async fn reload(State(admin): State<Admin>) -> Result<StatusCode, Problem> {
+/// Reads the configuration again. What of it only a restart takes is told.
+async fn reload(State(admin): State<Admin>) -> Result<Response, Problem> {
     let reloads = Arc::clone(&admin.reloads);
     match tokio::task::spawn_blocking(move || reloads.reload()).await {
-        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Ok(Ok(left)) if left.is_empty() => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(Ok(left)) => Ok(Json(json!({ "needs_restart": left })).into_response()),
         Ok(Err(error)) => Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, error)),
         Err(error) => Err(Problem(
             StatusCode::INTERNAL_SERVER_ERROR,

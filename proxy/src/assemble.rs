@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,16 +12,19 @@ use meter::books::Books;
 use meter::price::Listing;
 use meter::routing::Appraiser;
 use meter::{Finance, Journal, Ledger, LedgerError, Meter, Verdicts};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
 use crate::books::Desk;
 use crate::books::prices::Prices;
+use crate::chores;
 use crate::clock::{self, now_ms};
 use crate::config::{self, Config, Secret};
 use crate::context::Memory;
 use crate::economy::CacheHits;
 use crate::gateway::Shared;
+use crate::handover::{Estate, MovingJournal};
 use crate::identify::{Keys, Pepper};
 use crate::learning::{self, Learned};
 use crate::leasing;
@@ -42,12 +45,11 @@ pub(crate) use orchestrator::tool::guard::run as guard;
 pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
-    pub admin_token: Secret,
+    pub admin_token: ArcSwap<Secret>,
     pub(crate) desk: ArcSwap<Desk>,
-    pub(crate) webhooks: Vec<config::Webhook>,
-    pub(crate) patience: config::Upstream,
+    pub(crate) webhooks: watch::Sender<Told>,
     /// Reads pages, use and metrics, and changes nothing.
-    pub finance_token: Secret,
+    pub finance_token: ArcSwap<Secret>,
     pages: dashboards::Desk,
     appraisal: Appraisal,
     /// Delegated work; none where the configuration says so.
@@ -56,17 +58,41 @@ pub struct Parts {
     pub reconciled: Arc<ArcSwap<Vec<telemetry::Reconciled>>>,
 }
 
+/// Who is told of what happens, and how patiently.
+pub(crate) type Told = Arc<(Vec<config::Webhook>, config::Upstream)>;
+
+fn told(config: &Config) -> Told {
+    Arc::new((config.webhooks.clone(), config.upstream.clone()))
+}
+
+/// The tokens of the operators and of finance people; made at the first start where there are none.
+fn tokens(config: &Config) -> anyhow::Result<[Secret; 2]> {
+    let (own, dir) = (&config.admin, &config.store.dir);
+    let token = |token: &Option<Secret>, name: &str| match token {
+        Some(token) => Ok(token.clone()),
+        None => kept_secret(&dir.join(name)),
+    };
+    Ok([
+        token(&own.token, "admin.token")?,
+        token(&own.finance_token, "finance.token")?,
+    ])
+}
+
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
 ///
 /// `guard` is a program that guards servers of tools.
-pub fn parts(config: &Config, guard: Option<PathBuf>) -> anyhow::Result<Parts> {
+/// `runtime` is what `config` turns into. With an `estate`, the process that has left it still serves calls.
+pub(crate) fn parts(
+    config: &Config,
+    runtime: Runtime,
+    guard: Option<PathBuf>,
+    estate: Option<&Estate>,
+) -> anyhow::Result<Parts> {
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
-    let journal: Arc<dyn Journal> = Arc::clone(&store.journal) as Arc<dyn Journal>;
+    let file = Arc::clone(&store.journal) as Arc<dyn Journal>;
+    let journal = Arc::new(MovingJournal::new(file));
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
-    let meter = Arc::new(recovered(config, &store, journal)?);
-    configure(&meter, &*ledger, config)?;
-    meter.saw(ledger.latest_ms()?);
-    let runtime = Runtime::build(config, None)?;
+    let meter = metered(config, &store, Arc::clone(&journal), estate)?;
     telemetry::models(&runtime.targets);
     let archive = archive_of(config)?;
     let splits = splits(&*ledger, &runtime)?;
@@ -75,12 +101,15 @@ pub fn parts(config: &Config, guard: Option<PathBuf>) -> anyhow::Result<Parts> {
     let shared = Arc::new(Shared {
         runtime: ArcSwap::from_pointee(runtime),
         meter,
+        journal,
+        leads: Mutex::new(true),
         ledger,
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         keys,
         splits,
         in_flight: Arc::new(AtomicUsize::new(0)),
-        memory: Arc::new(Memory::open(archive).context("reading the archive")?),
+        cut: Arc::default(),
+        memory: Arc::new(Memory::open(archive, estate.is_none()).context("reading the archive")?),
         cache_hits: CacheHits::default(),
         learned: learned(&*store.ledger)?,
         sessions: Arc::default(),
@@ -92,14 +121,7 @@ pub fn parts(config: &Config, guard: Option<PathBuf>) -> anyhow::Result<Parts> {
     if shared.meter.is_shared() {
         leasing::round(&shared, Duration::from_secs(1))?;
     }
-    let admin_token = match &config.admin.token {
-        Some(token) => token.clone(),
-        None => kept_secret(&config.store.dir.join("admin.token"))?,
-    };
-    let finance_token = match &config.admin.finance_token {
-        Some(token) => token.clone(),
-        None => kept_secret(&config.store.dir.join("finance.token"))?,
-    };
+    let [admin_token, finance_token] = tokens(config)?;
     let desk = Desk {
         books: Arc::clone(&store.ledger) as Arc<dyn Books>,
         prices: Arc::new(Prices::of(config)?),
@@ -109,20 +131,52 @@ pub fn parts(config: &Config, guard: Option<PathBuf>) -> anyhow::Result<Parts> {
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         ledger: Arc::clone(&store.ledger) as Arc<dyn Ledger>,
     };
-    let tasks = tasks::tasks(config, &shared, guard)?;
+    let tasks = tasks::tasks(config, &shared, guard, estate.is_none())?;
     Ok(Parts {
         shared,
         tasks,
         store,
-        admin_token,
+        admin_token: ArcSwap::from_pointee(admin_token),
         desk: ArcSwap::from_pointee(desk),
-        webhooks: config.webhooks.clone(),
-        patience: config.upstream.clone(),
-        finance_token,
+        webhooks: watch::Sender::new(told(config)),
+        finance_token: ArcSwap::from_pointee(finance_token),
         pages: dashboards::Desk::default(),
         appraisal,
         reconciled: Arc::default(),
     })
+}
+
+/// A meter that knows the budgets of `config`, with what an earlier process has spent and left open.
+fn metered(
+    config: &Config,
+    store: &store::Store,
+    journal: Arc<MovingJournal>,
+    estate: Option<&Estate>,
+) -> anyhow::Result<Arc<Meter>> {
+    let journal = journal as Arc<dyn Journal>;
+    let ledger = &*store.ledger;
+    let meter = match estate {
+        None => recovered(config, store, journal)?,
+        Some(_) => empty(config, journal),
+    };
+    configure(&meter, ledger, config)?;
+    meter.saw(ledger.latest_ms()?);
+    if let Some(estate) = estate {
+        for held in ledger.open_holds()? {
+            meter.carry(held, now_ms());
+        }
+        meter.take_rates(&estate.rates);
+    }
+    Ok(Arc::new(meter))
+}
+
+/// A meter that knows nothing yet.
+fn empty(config: &Config, journal: Arc<dyn Journal>) -> Meter {
+    if config.store.postgres.is_some() {
+        Meter::shared(journal)
+    } else {
+        Meter::new(journal)
+    }
 }
 
 /// A meter that has settled what an earlier process left open.
@@ -131,11 +185,7 @@ fn recovered(
     store: &store::Store,
     journal: Arc<dyn Journal>,
 ) -> anyhow::Result<Meter> {
-    let meter = if config.store.postgres.is_some() {
-        Meter::shared(journal)
-    } else {
-        Meter::new(journal)
-    };
+    let meter = empty(config, journal);
     let orphans = meter.recover(store.ledger.open_holds()?, now_ms())?;
     telemetry::orphaned(orphans);
     if orphans > 0 {
@@ -190,10 +240,12 @@ fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Res
 
 impl Parts {
     /// Puts a checked configuration in force. Calls under way keep the one they began with;
-    /// listeners, storage and secrets stay as they are until a restart.
+    /// listeners, storage and the pepper stay as they are until a restart.
     pub fn reload(&self, config: &Config) -> anyhow::Result<()> {
         let before = self.shared.runtime.load_full();
         let runtime = Runtime::build(config, Some(&before))?;
+        let [admin_token, finance_token] = tokens(config)?;
+        let prices = Arc::new(Prices::of(config)?);
         let patience = Duration::from_secs(10);
         anyhow::ensure!(
             self.store.flush(patience),
@@ -208,8 +260,33 @@ impl Parts {
         self.shared.runtime.store(Arc::new(runtime));
         self.desk.store(Arc::new(Desk {
             books: Arc::clone(&self.desk.load().books),
-            prices: Arc::new(Prices::of(config)?),
+            prices,
         }));
+        self.admin_token.store(Arc::new(admin_token));
+        self.finance_token.store(Arc::new(finance_token));
+        self.webhooks.send_replace(told(config));
+        Ok(())
+    }
+
+    /// Leaves the store to another process, with all that is known. Blocks; [`Parts::take_up`] undoes it.
+    pub(crate) fn set_aside(&self) -> anyhow::Result<Estate> {
+        self.shared.lead(false);
+        self.shared.meter.write_again();
+        self.store.set_aside(Duration::from_secs(10))?;
+        chores::save_state(&self.shared)?;
+        self.shared.memory.write()?;
+        Ok(Estate {
+            rates: self.shared.meter.rates(now_ms()),
+        })
+    }
+
+    /// Goes on with the store after all. Blocks.
+    ///
+    /// # Errors
+    /// When another process has it, or has changed it.
+    pub(crate) fn take_up(&self) -> anyhow::Result<()> {
+        self.store.take_up()?;
+        self.shared.lead(true);
         Ok(())
     }
 
@@ -253,6 +330,34 @@ pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     std::fs::create_dir_all(&config.store.dir)
         .with_context(|| format!("making folder {}", config.store.dir.display()))?;
     Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
+}
+
+/// What is seen of a journal from outside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inspected {
+    /// Bytes that the ledger does not have.
+    pub(crate) lag: u64,
+    /// Bytes of a torn record at its end.
+    pub(crate) torn: u64,
+    /// Holds that nothing has settled.
+    pub(crate) open: usize,
+}
+
+/// Looks at the journal, changing nothing.
+pub(crate) fn inspect(config: &Config) -> anyhow::Result<Inspected> {
+    let ledger = store::recorder::open_ledger(&config.store)?;
+    let (applied, open) = (ledger.cursor()?.0, ledger.open_holds()?.len());
+    let (end, torn) = store::journal::inspect(&config.store.dir.join("journal"))?;
+    Ok(Inspected {
+        lag: end.0.saturating_sub(applied),
+        torn,
+        open,
+    })
+}
+
+/// Whether a process has the store in `dir` open.
+pub(crate) fn is_running(dir: &Path) -> bool {
+    store::journal::is_open(&dir.join("journal"))
 }
 
 /// A meter for commands that look at budgets: it knows what the ledger knows, and writes nothing.

@@ -1,25 +1,43 @@
-//! The life of the process: configuration, parts, listeners, signals, drain.
+//! The life of the process: configuration, parts, listeners, drain.
+
+mod reload;
+mod run;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::assemble::{self, Parts};
-use crate::config::{Config, Log, LogFormat};
+use crate::config::Config;
 use crate::gateway::gateway;
-use crate::serve::{self, Listener};
+use crate::handover::{self, Giver, Predecessor, Taking};
+use crate::request_log;
+use crate::runtime::Runtime;
+use crate::serve::{self, Doors, Listener, Settings};
 use crate::telemetry;
 use crate::workers::Workers;
+
+pub(crate) use reload::Reloads;
+pub(crate) use run::run;
+pub use run::{runtime, start_log};
+
+/// How long connections on which nothing happens are kept for a last request when another process has taken
+/// over: whoever is about to send one is answered.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long callers get to read that their streams are cut.
+const TO_BE_READ: Duration = Duration::from_millis(500);
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -31,155 +49,261 @@ pub struct Running {
     pub parts: Arc<Parts>,
     reloads: Arc<Reloads>,
     tasks: TaskTracker,
-    drain: CancellationToken,
+    doors: Doors,
     stop: CancellationToken,
-    patience: Duration,
+    /// Another process has taken over; this one can not go on; the process before is gone.
+    left: CancellationToken,
+    lost: CancellationToken,
+    alone: CancellationToken,
     workers: Arc<Workers>,
 }
 
-/// The configuration's file and how its last reload went.
-#[derive(Debug)]
-pub(crate) struct Reloads {
-    path: Option<PathBuf>,
-    parts: Arc<Parts>,
-    last: Mutex<Option<String>>,
-}
-
-impl Reloads {
-    /// Reads the file again. What is wrong with it is kept, logged and returned, and the
-    /// configuration in force stays.
-    pub(crate) fn reload(&self) -> Result<(), String> {
-        let outcome = self.take();
-        telemetry::reloaded(outcome.is_ok());
-        match &outcome {
-            Ok(()) => tracing::info!("took the new configuration"),
-            Err(error) => {
-                tracing::error!(
-                    error,
-                    "refused the new configuration; the last good one stays"
-                );
-            }
-        }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = outcome.clone().err();
-        outcome
-    }
-
-    fn take(&self) -> Result<(), String> {
-        let path = self
-            .path
-            .as_ref()
-            .ok_or("this gateway was started without a file")?;
-        let config = Config::load(path).map_err(|invalid| invalid.to_string())?;
-        self.parts
-            .reload(&config)
-            .map_err(|error| format!("{error:#}"))
-    }
-
-    /// Why the last reload was refused; `None` while the file is in force.
-    pub(crate) fn last_error(&self) -> Option<String> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
+/// What a gateway starts from beside its configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    /// The file of the configuration.
+    pub(crate) path: Option<PathBuf>,
+    /// A program that guards servers of tools.
+    pub(crate) guard: Option<PathBuf>,
+    /// The callers' and the operators' listening sockets, where somebody else has made them.
+    pub(crate) sockets: [Option<std::net::TcpListener>; 2],
+    /// A process is at work, and is to be taken over from.
+    pub(crate) take_over: bool,
 }
 
 /// Starts a gateway: everything that can fail does so before a port is bound.
 pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Running> {
-    begin(config, path, None).await
+    let origin = Origin {
+        path,
+        ..Origin::default()
+    };
+    begin(config, origin).await
 }
 
-/// The same with a program that guards servers of tools.
-pub(crate) async fn begin(
-    config: Config,
-    path: Option<PathBuf>,
-    guard: Option<PathBuf>,
-) -> anyhow::Result<Running> {
+/// The same from elsewhere.
+pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Running> {
     let metrics = telemetry::install();
-    let tls = acceptor(&config)?;
-    let opened = config.clone();
-    let parts = tokio::task::spawn_blocking(move || assemble::parts(&opened, guard)).await??;
-    let parts = Arc::new(parts);
-    let tcp = bind(config.server.listen).await?;
-    let admin_tcp = bind(config.admin.listen).await?;
-    let (address, admin_address) = (tcp.local_addr()?, admin_tcp.local_addr()?);
-    let (tasks, drain, stop) = (
-        TaskTracker::new(),
-        CancellationToken::new(),
-        CancellationToken::new(),
-    );
-    tasks.spawn(upkeep(metrics.clone(), Arc::clone(&parts), stop.clone()));
-    let reloads = Arc::new(Reloads {
+    request_log::configure(&config.request_log).context("request_log")?;
+    let settings = Arc::new(Settings {
+        tls: ArcSwapOption::new(reload::tls(&config).map_err(anyhow::Error::msg)?),
+        limits: ArcSwap::from_pointee(config.limits.clone()),
+    });
+    let Origin {
         path,
-        parts: Arc::clone(&parts),
-        last: Mutex::new(None),
-    });
-    let admin = Admin {
-        parts: Arc::clone(&parts),
-        metrics,
-        reloads: Arc::clone(&reloads),
-        draining: drain.clone(),
+        guard,
+        sockets,
+        take_over,
+    } = origin;
+    let opened = config.clone();
+    let opening = move || open(&opened, guard, take_over);
+    let (parts, taking) = tokio::task::spawn_blocking(opening).await??;
+    let parts = Arc::new(parts);
+    let (sockets, taking) = match taking {
+        Some((sockets, taking)) => (sockets.map(Some), Some(taking)),
+        None => (sockets, None),
     };
-    let app = admin::router(admin);
-    let admin_stop = stop.clone();
-    tasks.spawn(async move {
-        let serving =
-            axum::serve(admin_tcp, app).with_graceful_shutdown(admin_stop.cancelled_owned());
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
-    parts.start_chores(&tasks, &stop);
-    if let Some(delegated) = &parts.tasks {
-        delegated.start(&tasks, &drain);
-    }
-    let workers = Arc::new(Workers::start(config.server.workers).context("starting workers")?);
+    let [callers, operators] = sockets;
+    let callers = listening(callers, config.server.listen)?;
+    let operators = listening(operators, config.admin.listen)?;
+    let given = [callers.try_clone()?, operators.try_clone()?];
+    let (pause, paused) = watch::channel(false);
+    let reloads = Reloads::new(path, &parts, &settings, config.clone());
+    let (doors, running) = running(&config, reloads, &parts, [&callers, &operators], paused)?;
+    let predecessor = match taking {
+        // From here on this process has the store: nothing below may fail.
+        Some(taking) => Some(tokio::task::spawn_blocking(move || taking.ready()).await??),
+        None => None,
+    };
+    running.begin_work(predecessor);
+    let operators = Operators(TcpListener::from_std(operators)?, doors.clone());
+    running.serve_operators(operators, metrics);
     let listener = Listener {
-        tls,
-        limits: config.limits.clone(),
+        settings,
         gateway: gateway(Arc::clone(&parts.shared)),
-        tasks: tasks.clone(),
-        drain: drain.clone(),
-        workers: Arc::clone(&workers),
+        tasks: running.tasks.clone(),
+        doors,
+        workers: Arc::clone(&running.workers),
     };
-    tasks.spawn(serve::accept(tcp, listener));
-    tracing::info!(%address, admin = %admin_address, "listening");
-    let patience = Duration::from_secs(config.server.drain_s);
-    Ok(Running {
-        address,
-        admin_address,
-        parts,
-        reloads,
-        tasks,
-        drain,
-        stop,
-        patience,
+    let callers = TcpListener::from_std(callers)?;
+    running.tasks.spawn(serve::accept(callers, listener));
+    running.wait_for_successors(&config.store.dir, given, pause);
+    tracing::info!(address = %running.address, admin = %running.admin_address, take_over, "listening");
+    Ok(running)
+}
+
+/// What [`begin`] makes before anything goes in or out.
+fn running(
+    config: &Config,
+    reloads: Reloads,
+    parts: &Arc<Parts>,
+    [callers, operators]: [&std::net::TcpListener; 2],
+    pause: watch::Receiver<bool>,
+) -> anyhow::Result<(Doors, Running)> {
+    let doors = Doors {
+        draining: CancellationToken::new(),
+        closed: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        pause,
+        open: Arc::new(AtomicUsize::new(0)),
+    };
+    let workers = Arc::new(Workers::start(config.server.workers).context("starting workers")?);
+    let running = Running {
+        address: callers.local_addr()?,
+        admin_address: operators.local_addr()?,
+        parts: Arc::clone(parts),
+        reloads: Arc::new(reloads),
+        tasks: TaskTracker::new(),
+        doors: doors.clone(),
+        stop: CancellationToken::new(),
+        left: CancellationToken::new(),
+        lost: CancellationToken::new(),
+        alone: CancellationToken::new(),
         workers,
-    })
+    };
+    Ok((doors, running))
+}
+
+/// The sockets of the process before, and what is left of taking over from it.
+type TakenOver = ([std::net::TcpListener; 2], Taking);
+
+/// Builds the parts; where a process is to be taken over from, in the moment in which it has let go of the
+/// store, with all that needs no store done before.
+fn open(
+    config: &Config,
+    guard: Option<PathBuf>,
+    take_over: bool,
+) -> anyhow::Result<(Parts, Option<TakenOver>)> {
+    let runtime = Runtime::build(config, None)?;
+    if !take_over {
+        return Ok((assemble::parts(config, runtime, guard, None)?, None));
+    }
+    for target in &runtime.targets {
+        // Reading an encoding takes some 50 ms.
+        target.tokenizer.count("");
+    }
+    let (sockets, mut taking) = handover::ask(&config.store.dir)?;
+    let estate = taking.take()?;
+    let parts = assemble::parts(config, runtime, guard, Some(&estate))?;
+    Ok((parts, Some((sockets, taking))))
+}
+
+/// A socket that listens: one that was given, or a new one at `address`.
+fn listening(
+    given: Option<std::net::TcpListener>,
+    address: SocketAddr,
+) -> anyhow::Result<std::net::TcpListener> {
+    if let Some(socket) = given {
+        let has = socket.local_addr().context("a socket that was given")?;
+        if has != address && address.port() != 0 {
+            tracing::warn!(%has, configured = %address, "the listening socket was given, and is kept");
+        }
+        socket.set_nonblocking(true)?;
+        return Ok(socket);
+    }
+    let bound = std::net::TcpListener::bind(address)
+        .with_context(|| format!("listening on {address}; is another process there?"))?;
+    bound.set_nonblocking(true)?;
+    Ok(bound)
+}
+
+/// The operators' listening socket.
+struct Operators(TcpListener, Doors);
+
+impl axum::serve::Listener for Operators {
+    type Io = tokio::net::TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match serve::next(&self.0, &mut self.1).await {
+                Ok(accepted) => return accepted,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 impl Running {
+    /// Starts what runs beside the calls, and serves the calls' books of the process before.
+    fn begin_work(&self, predecessor: Option<Predecessor>) {
+        let parts = &self.parts;
+        parts.start_chores(&self.tasks, &self.stop);
+        if let Some(delegated) = &parts.tasks {
+            delegated.start(&self.tasks, &self.doors.draining);
+        }
+        let shared = Arc::clone(&parts.shared);
+        let alone = self.alone.clone();
+        let Some(predecessor) = predecessor else {
+            return alone.cancel();
+        };
+        self.tasks.spawn(async move {
+            handover::serve(predecessor, &shared).await;
+            alone.cancel();
+        });
+    }
+
+    fn serve_operators(&self, operators: Operators, metrics: PrometheusHandle) {
+        let upkeep = upkeep(metrics.clone(), Arc::clone(&self.parts), self.stop.clone());
+        self.tasks.spawn(upkeep);
+        let app = admin::router(Admin {
+            parts: Arc::clone(&self.parts),
+            metrics,
+            reloads: Arc::clone(&self.reloads),
+            draining: self.doors.draining.clone(),
+            left: self.left.clone(),
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let serving =
+                axum::serve(operators, app).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        });
+    }
+
+    fn wait_for_successors(
+        &self,
+        dir: &Path,
+        sockets: [std::net::TcpListener; 2],
+        pause: watch::Sender<bool>,
+    ) {
+        let giver = Giver {
+            parts: Arc::clone(&self.parts),
+            sockets,
+            pause,
+            left: self.left.clone(),
+            lost: self.lost.clone(),
+        };
+        let (dir, stop) = (dir.to_owned(), self.stop.clone());
+        self.tasks
+            .spawn(async move { handover::offer(&dir, giver, stop).await });
+    }
+
     /// Stops taking calls, waits for those under way up to the drain's deadline or until `hurry`,
     /// and writes everything down. Returns how many calls were cut.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> usize {
-        self.drain.cancel();
+        self.doors.draining.cancel();
         let delegated = self.parts.tasks.as_ref();
         if let Some(delegated) = delegated {
             delegated.drain();
         }
-        let at_work = || delegated.is_some_and(|it| it.working() > 0);
-        let deadline = tokio::time::sleep(self.patience);
-        let calls = async {
-            while self.parts.shared.calls_in_flight() > 0 || at_work() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
+        let server = self.reloads.server();
+        let deadline = tokio::time::sleep(Duration::from_secs(server.drain_s));
         tokio::select! {
-            () = calls => {}
+            () = self.calm(Duration::from_millis(server.drain_lag_ms)) => {}
             () = deadline => tracing::warn!("calls outlasted the drain and are cut"),
             () = hurry => tracing::warn!("told to hurry; calls under way are cut"),
         }
+        self.doors.closed.cancel();
         let cut = self.parts.shared.calls_in_flight();
+        if cut > 0 {
+            self.cut_streams().await;
+        }
         self.stop.cancel();
         self.tasks.close();
         // Idle connections end at once; whatever else is still open is dropped with its worker, which
@@ -197,20 +321,41 @@ impl Running {
         cut
     }
 
+    /// Ends once nothing is under way any more, here or in the process before.
+    async fn calm(&self, lag: Duration) {
+        if self.left.is_cancelled() {
+            // Nobody new comes; who is here may have a request on the way.
+            let until = tokio::time::Instant::now() + LAST_REQUEST;
+            while self.doors.open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } else {
+            tokio::time::sleep(lag).await;
+        }
+        self.doors.closed.cancel();
+        let delegated = self.parts.tasks.as_ref();
+        let at_work = || delegated.is_some_and(|it| it.working() > 0);
+        while self.parts.shared.calls_in_flight() > 0 || at_work() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.alone.cancelled().await;
+    }
+
+    /// Has streams end with an error event, and gives their callers time to read it.
+    async fn cut_streams(&self) {
+        self.parts.shared.cut.store(true, Ordering::Relaxed);
+        self.doors.cut.cancel();
+        let until = tokio::time::Instant::now() + TO_BE_READ;
+        while self.parts.shared.calls_in_flight() > 0 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Reads the configuration file again; see [`Reloads::reload`].
     pub fn reload(&self) -> Result<(), String> {
-        self.reloads.reload()
+        self.reloads.reload().map(drop)
     }
-}
-
-/// What callers' connections are encrypted with, if they are.
-fn acceptor(config: &Config) -> anyhow::Result<Option<TlsAcceptor>> {
-    let (Some(certificate), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) else {
-        return Ok(None);
-    };
-    let made = serve::tls(certificate, key);
-    made.map(Some)
-        .map_err(|error| anyhow::anyhow!("TLS: {error}"))
 }
 
 /// Sorts what histograms were told into their buckets: between two scrapes it takes memory. And closes
@@ -223,63 +368,4 @@ async fn upkeep(metrics: PrometheusHandle, parts: Arc<Parts>, stop: Cancellation
             target.endpoint.sweep();
         }
     }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}; is another process there?"))
-}
-
-/// Runs until SIGTERM or SIGINT; a second one hurries. SIGHUP reloads.
-pub async fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    // This program is its own guard of what it starts.
-    let guard = std::env::current_exe().ok();
-    let running = begin(config, Some(path), guard).await?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                let reloads = Arc::clone(&running.reloads);
-                // The outcome is logged and kept for the admin API.
-                let _told = tokio::task::spawn_blocking(move || reloads.reload()).await;
-            }
-        }
-    }
-    tracing::info!("draining");
-    let hurry = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    running.shut_down(hurry).await;
-    Ok(())
-}
-
-/// Starts logging to standard error. A second call in one process changes nothing.
-pub fn start_log(log: &Log) {
-    use tracing_subscriber::EnvFilter;
-    // The library that speaks to tool servers writes whole messages at its lower levels.
-    let quiet = |level: &str| format!("rmcp=error,{level}");
-    let filter =
-        EnvFilter::try_new(quiet(&log.level)).unwrap_or_else(|_| EnvFilter::new(quiet("info")));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    drop(started);
-}
-
-/// A runtime with one worker a core.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().build().context("starting the runtime")
 }

@@ -141,17 +141,33 @@ impl Parts {
         });
     }
 
-    /// Tells those who want to know of budgets and entries.
+    /// Tells those who want to know of budgets and entries, as long as this process leads.
     fn start_webhooks(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        if self.webhooks.is_empty() {
-            return;
-        }
         let books = Arc::clone(&self.desk.load().books);
         let notices = self.tasks.as_ref().map(Tasks::notices);
-        match Webhooks::build(books, notices, &self.webhooks, &self.patience) {
-            Ok(webhooks) => drop(tasks.spawn(webhooks.run(stop.clone()))),
-            Err(error) => tracing::error!(error, "webhooks can not be called"),
-        }
+        let (stop, shared) = (stop.clone(), Arc::clone(&self.shared));
+        let mut told = self.webhooks.subscribe();
+        tasks.spawn(async move {
+            loop {
+                let (hooks, patience) = &*Arc::clone(&told.borrow_and_update());
+                let leads = shared.if_leading(|| true);
+                let (books, notices) = (Arc::clone(&books), notices.clone());
+                let built = (leads && !hooks.is_empty())
+                    .then(|| Webhooks::build(books, notices, hooks, patience));
+                let telling = async {
+                    match built {
+                        Some(Ok(webhooks)) => return webhooks.run(stop.clone()).await,
+                        Some(Err(error)) => tracing::error!(error, "webhooks can not be called"),
+                        None => {}
+                    }
+                    stop.cancelled().await;
+                };
+                tokio::select! {
+                    () = telling => return,
+                    changed = told.changed() => if changed.is_err() { return },
+                }
+            }
+        });
     }
 
     /// Learns from all verdicts so far, and saves what was learned. Blocks.
@@ -164,10 +180,12 @@ impl Parts {
 
     /// Writes the rest down and closes the store.
     pub(crate) fn close(&self) {
-        if let Err(error) = save_state(&self.shared) {
+        let saved = self.shared.if_leading(|| Some(save_state(&self.shared)));
+        if let Some(Err(error)) = saved {
             tracing::warn!(%error, "the routers' state could not be saved");
         }
         self.shared.meter.write_again();
+        self.shared.journal.told();
         if let Err(error) = self.shared.memory.write() {
             tracing::error!(%error, "the last of the conversations could not be written down");
         }
@@ -191,8 +209,9 @@ fn every(
             .is_some()
         {
             let (shared, work) = (Arc::clone(&shared), work.clone());
-            let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-            if let Ok(Err(error)) = done {
+            let done =
+                tokio::task::spawn_blocking(move || shared.if_leading(|| Some(work(&shared))));
+            if let Ok(Some(Err(error))) = done.await {
                 tracing::warn!(%error, "a chore failed; trying again");
             }
         }
@@ -273,7 +292,7 @@ fn archive(shared: &Shared, prune: bool) -> anyhow::Result<()> {
 }
 
 /// Saves what the routers and the token counts have learned.
-fn save_state(shared: &Shared) -> anyhow::Result<()> {
+pub(crate) fn save_state(shared: &Shared) -> anyhow::Result<()> {
     let mut state = Vec::new();
     for target in &shared.runtime.load().targets {
         state.push((

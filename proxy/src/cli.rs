@@ -5,6 +5,7 @@ mod books;
 mod budgets;
 mod client;
 mod demo;
+mod doctor;
 mod explain;
 mod keys;
 mod load;
@@ -57,14 +58,16 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway. SIGHUP reloads the file, SIGTERM drains.
-    Serve(File),
+    /// Run the gateway. SIGHUP reloads the file, SIGTERM drains, SIGUSR2 starts a new process that takes over.
+    Serve(Serve),
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),
     /// Put load on any address that speaks a dialect, or compare several.
     Bench(Box<load::Load>),
     /// Check a configuration: prints each problem with file, line and column.
     Check(File),
+    /// Look at this machine: whether it is fit to run a configuration, and what to do where it is not.
+    Doctor(doctor::Doctor),
     /// Make, list and revoke callers' keys.
     Keys(keys::Keys),
     /// Print the ledger's sums as a table or as CSV.
@@ -127,6 +130,39 @@ struct File {
     config: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    file: File,
+    /// Take over from the process that runs on the same store, without a call being lost.
+    #[arg(long)]
+    take_over: bool,
+}
+
+impl Serve {
+    fn run(self) -> anyhow::Result<()> {
+        // Sockets that a service manager has made, in the order of its unit: callers', operators'.
+        let mut given = listenfd::ListenFd::from_env();
+        let mut socket = |index| {
+            given
+                .take_tcp_listener(index)
+                .context("a socket in LISTEN_FDS")
+        };
+        let sockets = [socket(0)?, socket(1)?];
+        let path = self.file.config;
+        let config = load(&path)?;
+        boot::start_log(&config.log);
+        let origin = boot::Origin {
+            path: Some(path),
+            // This program is its own guard of what it starts.
+            guard: std::env::current_exe().ok(),
+            sockets,
+            take_over: self.take_over,
+        };
+        boot::runtime()?.block_on(boot::run(config, origin))
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -142,14 +178,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(file) => {
-            let config = load(&file.config)?;
-            boot::start_log(&config.log);
-            boot::runtime()?.block_on(boot::run(config, file.config))?;
-        }
+        Command::Serve(serve) => serve.run()?,
         Command::Demo(demo) => demo.run()?,
         Command::Bench(load) => load.run()?,
         Command::Check(file) => return check(&file.config),
+        Command::Doctor(doctor) => return doctor.run(),
         Command::Keys(keys) => keys.run()?,
         Command::Usage(usage) => usage.run()?,
         Command::Prices(prices) => return prices.run(),

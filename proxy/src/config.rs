@@ -12,6 +12,8 @@ use wire::Tier;
 pub use problem::{Invalid, Problem};
 pub use secret::Secret;
 
+pub use crate::request_log::RequestLog;
+
 /// Everything an operator can say. See `config/pareto.toml` for each key with its comment.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub upstream: Upstream,
     #[serde(default)]
     pub log: Log,
+    #[serde(default)]
+    pub request_log: RequestLog,
     #[serde(default)]
     pub routing: router::Config,
     #[serde(default)]
@@ -68,6 +72,9 @@ pub struct Server {
     pub tls_key: Option<PathBuf>,
     /// Seconds that open streams get to end after SIGTERM.
     pub drain_s: u64,
+    /// Milliseconds after SIGTERM in which new connections are still taken: whoever sends them here has to
+    /// learn first that this gateway ends.
+    pub drain_lag_ms: u64,
     /// Threads that serve callers; as many as there are cores for 0.
     pub workers: usize,
 }
@@ -80,6 +87,7 @@ impl Default for Server {
             tls_cert: None,
             tls_key: None,
             drain_s: 600,
+            drain_lag_ms: 100,
             workers: 0,
         }
     }
@@ -388,10 +396,16 @@ impl Config {
 }
 
 impl Config {
-    /// Looks up the secrets of tasks, whose part of the configuration knows no environment.
+    /// Looks up the secrets of the store and of tasks, whose part of the configuration knows no environment.
     fn look_up_secrets(&mut self) -> Vec<(String, String)> {
         use orchestrator::tool::config::Secret as Plain;
         let mut found = Vec::new();
+        if let Some(address) = &mut self.store.postgres {
+            match secret::resolve(&address.0) {
+                Ok(text) => address.0 = text,
+                Err(message) => found.push(("store.postgres".to_owned(), message)),
+            }
+        }
         let mut look = |place: String, secret: &mut Plain| match secret::resolve(secret.expose()) {
             Ok(text) => *secret = Plain::new(text),
             Err(message) => found.push((place, message)),

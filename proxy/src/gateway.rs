@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::background::{self, Making};
 use crate::clock::now_ms;
 use crate::context::{Memory, Sessions};
 use crate::economy::CacheHits;
+use crate::handover::MovingJournal;
 use crate::identify::{self, Keys, Vouched};
 use crate::intake::{self, Inbound};
 use crate::learning::Learned;
@@ -34,7 +35,7 @@ use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{calls, count, edge, names, refusal, responses, tasks, telemetry};
+use crate::{calls, count, edge, names, refusal, request_log, responses, tasks, telemetry};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,6 +50,9 @@ pub type Gateway = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 pub struct Shared {
     pub(crate) runtime: ArcSwap<Runtime>,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) journal: Arc<MovingJournal>,
+    /// This process writes what only one of a node may; locked while it does.
+    pub(crate) leads: Mutex<bool>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) keys: Keys,
@@ -56,6 +60,8 @@ pub struct Shared {
     pub(crate) cache_hits: CacheHits,
     pub(crate) learned: Learned,
     pub(crate) in_flight: Arc<AtomicUsize>,
+    /// Streams under way are to end now, visibly.
+    pub(crate) cut: Arc<AtomicBool>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) sessions: Arc<Sessions>,
     /// Work that outlives the request that began it, and responses in the making by their id.
@@ -155,6 +161,8 @@ pub(crate) fn new_id() -> RequestId {
 /// Counts and logs a refusal.
 pub(crate) fn told(refused: &Refusal, trace: &Trace) {
     telemetry::refused(refused, trace.dialect.name());
+    let tenant = trace.subject.as_ref().map(|subject| &subject.tenant);
+    request_log::refused(refused, trace.request, tenant, trace.dialect.name());
     tracing::info!(
         target: "pareto::refusal",
         request = %trace.request,
@@ -320,6 +328,18 @@ impl Shared {
         trace.most = thrift::most(headers)?;
         trace.subject = Some(subject.clone());
         Ok(subject)
+    }
+
+    /// Does `work` unless another process has taken over, which then does it; and makes whoever takes over wait
+    /// for its end.
+    pub(crate) fn if_leading<T: Default>(&self, work: impl FnOnce() -> T) -> T {
+        let leads = self.leads.lock().unwrap_or_else(PoisonError::into_inner);
+        if *leads { work() } else { T::default() }
+    }
+
+    /// Says whether this process leads, once nobody is at what only the leading one does.
+    pub(crate) fn lead(&self, leads: bool) {
+        *self.leads.lock().unwrap_or_else(PoisonError::into_inner) = leads;
     }
 
     /// How many calls are under way.

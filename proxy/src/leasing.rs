@@ -30,23 +30,27 @@ pub(crate) async fn rounds(shared: Arc<Shared>, stop: CancellationToken) {
         last = Instant::now();
         let for_round = Arc::clone(&shared);
         let began = Instant::now();
-        let done = tokio::task::spawn_blocking(move || round(&for_round, elapsed)).await;
-        telemetry::leased(matches!(done, Ok(Ok(()))), began.elapsed());
+        let done = tokio::task::spawn_blocking(move || {
+            for_round.if_leading(|| Some(round(&for_round, elapsed)))
+        });
+        let Ok(done) = done.await else { return };
+        // Another process leases for this node now.
+        let Some(done) = done else { continue };
+        telemetry::leased(done.is_ok(), began.elapsed());
         match done {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 if is_down {
                     tracing::info!("the shared ledger answers again");
                 }
                 is_down = false;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 if !is_down {
                     tracing::error!(%error, "no slices can be leased; hard budgets close when theirs are spent");
                 }
                 is_down = true;
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
-            Err(_) => return,
         }
     }
 }

@@ -7,6 +7,8 @@ mod feed;
 mod keeper;
 mod stream;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::response::Parts;
@@ -189,7 +191,8 @@ pub(crate) async fn stream(
         Err(_) => return Err(timed_out(target, &mut billing)),
     };
     content_is_there(target, &mut billing, trace).await?;
-    let mut stream = Stream::new(body, feed, billing, to, &call.runtime.upstream);
+    let cut = Arc::clone(&call.shared.cut);
+    let mut stream = Stream::new(body, feed, billing, to, (&call.runtime.upstream, cut));
     if seen == Seen::End {
         stream.ended();
     }

@@ -9,13 +9,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -35,17 +36,37 @@ pub(crate) use tls::{crypto, tls};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GREETING: usize = PREFACE.len() + 9;
 
+/// What of a listener a reload changes: each connection takes it as it is when it comes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) tls: ArcSwapOption<rustls::ServerConfig>,
+    pub(crate) limits: ArcSwap<Limits>,
+}
+
 /// A listener with what its connections need.
 pub(crate) struct Listener {
-    pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) limits: Limits,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) gateway: Gateway,
     /// Every connection runs in here, so that shutdown can wait for it.
     pub(crate) tasks: TaskTracker,
-    /// Once cancelled: no new connections, and those open end after their call.
-    pub(crate) drain: CancellationToken,
+    pub(crate) doors: Doors,
     /// Where connections are served.
     pub(crate) workers: Arc<Workers>,
+}
+
+/// How far callers may come in, from when the gateway begins to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    /// Connections end after their call, and say so.
+    pub(crate) draining: CancellationToken,
+    /// No new connections, and those end that wait for a request.
+    pub(crate) closed: CancellationToken,
+    /// Streams end now: whoever waits for their next piece looks at once.
+    pub(crate) cut: CancellationToken,
+    /// While it is true, new connections wait in the kernel: another process is about to take over.
+    pub(crate) pause: watch::Receiver<bool>,
+    /// Connections open.
+    pub(crate) open: Arc<AtomicUsize>,
 }
 
 /// What the connections of a listener share.
@@ -53,28 +74,46 @@ struct Shared {
     listener: Listener,
     crowd: Crowd,
     /// Looked at before each answer; the token wakes connections that wait.
-    is_closing: AtomicBool,
+    is_draining: AtomicBool,
+    is_closed: AtomicBool,
     closing: CancellationToken,
 }
 
-/// Accepts connections until the drain begins.
+/// Counts a connection as open for as long as it is kept.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts connections until the doors close.
 pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
-    let limits = &listener.limits;
+    let limits = listener.settings.limits.load_full();
     let most = limits.connections;
     let alone = limits.connections_per_ip.unwrap_or(most / 4).max(1);
     let free = Arc::new(Semaphore::new(most));
+    let mut doors = listener.doors.clone();
     let shared = Arc::new(Shared {
         crowd: Crowd::new(alone),
-        listener,
-        is_closing: AtomicBool::new(false),
+        is_draining: AtomicBool::new(false),
+        is_closed: AtomicBool::new(false),
         closing: CancellationToken::new(),
+        listener,
     });
-    let drain = &shared.listener.drain;
+    let (marked, draining) = (Arc::clone(&shared), doors.draining.clone());
+    let tasks = &shared.listener.tasks;
+    tasks.spawn(async move {
+        draining.cancelled().await;
+        marked.is_draining.store(true, Ordering::Relaxed);
+    });
+    let closed = doors.closed.clone();
     loop {
         // At the limit nothing is accepted: the backlog is the queue, and the kernel bounds it.
-        let slot = drain.run_until_cancelled(Arc::clone(&free).acquire_owned());
+        let slot = closed.run_until_cancelled(Arc::clone(&free).acquire_owned());
         let Some(Ok(slot)) = slot.await else { break };
-        let Some(accepted) = drain.run_until_cancelled(tcp.accept()).await else {
+        let Some(accepted) = closed.run_until_cancelled(next(&tcp, &mut doors)).await else {
             break;
         };
         let stream = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
@@ -85,10 +124,12 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
                     continue;
                 };
                 telemetry::connections(most - free.available_permits());
+                doors.open.fetch_add(1, Ordering::Relaxed);
+                let open = Open(Arc::clone(&doors.open));
                 let (served, free) = (Arc::clone(&shared), Arc::clone(&free));
                 let task = async move {
                     connection(&served, stream, peer).await;
-                    drop((slot, place));
+                    drop((slot, place, open));
                     telemetry::connections(most - free.available_permits());
                 };
                 let listener = &shared.listener;
@@ -101,8 +142,25 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
             }
         }
     }
-    shared.is_closing.store(true, Ordering::Relaxed);
+    shared.is_closed.store(true, Ordering::Relaxed);
     shared.closing.cancel();
+}
+
+/// The next connection; none comes while accepting pauses.
+pub(crate) async fn next(
+    tcp: &TcpListener,
+    doors: &mut Doors,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut pauses = doors.pause.clone();
+    loop {
+        // Who may pause it lives as long as the process.
+        let _open = doors.pause.wait_for(|pause| !pause).await.is_ok();
+        let paused = async { pauses.wait_for(|pause| *pause).await.is_ok() };
+        tokio::select! {
+            accepted = tcp.accept() => return accepted,
+            _ = paused => {}
+        }
+    }
 }
 
 async fn connection(shared: &Shared, stream: std::net::TcpStream, peer: SocketAddr) {
@@ -119,25 +177,37 @@ async fn greet(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "no TCP_NODELAY");
     }
-    // Asked once: whenever it comes, it wakes this task, which then looks at the flag.
+    // Asked once: whenever they come, they wake this task, which then looks at the flags.
     let mut closing = pin!(shared.closing.cancelled());
-    poll_fn(|context| Poll::Ready(closing.as_mut().poll(context).is_ready())).await;
-    let Some(tls) = &shared.listener.tls else {
-        return http(shared, stream, peer).await;
+    let mut cut = pin!(shared.listener.doors.cut.cancelled());
+    poll_fn(|context| {
+        let _later = (closing.as_mut().poll(context), cut.as_mut().poll(context));
+        Poll::Ready(())
+    })
+    .await;
+    let settings = &shared.listener.settings;
+    let limits = settings.limits.load_full();
+    let Some(tls) = settings.tls.load_full() else {
+        return http(shared, &limits, stream, peer).await;
     };
-    let patience = Duration::from_millis(shared.listener.limits.head_timeout_ms);
-    let shaken = Box::pin(timeout(patience, tls.accept(stream))).await;
+    let patience = Duration::from_millis(limits.head_timeout_ms);
+    let accepting = TlsAcceptor::from(tls).accept(stream);
+    let shaken = Box::pin(timeout(patience, accepting)).await;
     let stream = shaken.map_err(|_| "no TLS handshake in time".to_owned())?;
     let stream = stream.map_err(|error| error.to_string())?;
-    Box::pin(http(shared, stream, peer)).await
+    Box::pin(http(shared, &limits, stream, peer)).await
 }
 
 /// Speaks whichever protocol the first bytes announce. A connection that says nothing is closed.
-async fn http<S>(shared: &Shared, mut stream: S, peer: SocketAddr) -> Result<(), String>
+async fn http<S>(
+    shared: &Shared,
+    limits: &Limits,
+    mut stream: S,
+    peer: SocketAddr,
+) -> Result<(), String>
 where
     S: http1::Socket + 'static,
 {
-    let limits = &shared.listener.limits;
     let patience = Duration::from_millis(limits.head_timeout_ms);
     let mut first = BytesMut::new();
     let detecting = timeout(patience, detect(&mut stream, &mut first));
@@ -149,13 +219,20 @@ where
     };
     let gateway = shared.listener.gateway.clone();
     if is_http2 {
-        let serving = http2::serve(stream, first.freeze(), gateway, limits, &shared.closing);
+        let serving = http2::serve(
+            stream,
+            first.freeze(),
+            gateway,
+            limits,
+            &shared.listener.doors,
+        );
         return Box::pin(serving).await;
     }
     let caller = Caller {
         gateway,
         limits,
-        closing: &shared.is_closing,
+        draining: &shared.is_draining,
+        closed: &shared.is_closed,
         // Not all of one client's connections end at once.
         requests: limits.requests - usize::from(peer.port()) % (limits.requests / 10 + 1),
         refuse: edge::refuse,

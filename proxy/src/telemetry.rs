@@ -23,6 +23,7 @@ use wire::{Losses, Refusal, Tier};
 
 pub use names::NAMES;
 
+use crate::clock::now_ms;
 use crate::runtime::Target;
 use crate::trace::{Phase, Trace};
 use series::Name;
@@ -45,6 +46,8 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 /// Figures that are told when they change, for the scrapes in between.
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 static CONTEXT_BYTES: AtomicU64 = AtomicU64::new(0);
+/// When the configuration in force was taken.
+static TAKEN_S: AtomicU64 = AtomicU64::new(0);
 static RELOAD_REFUSED: AtomicBool = AtomicBool::new(false);
 /// Holds found open at the start, which are counted after the first scrape: of a counter that begins
 /// above zero Prometheus sees no increase.
@@ -265,6 +268,20 @@ pub(crate) fn reloaded(taken: bool) {
     let result = if taken { "taken" } else { "refused" };
     counter!("pareto_config_reloads_total", "result" => result).increment(1);
     RELOAD_REFUSED.store(!taken, Ordering::Relaxed);
+    if taken {
+        took_configuration();
+    }
+}
+
+/// A line of the request log was lost.
+pub(crate) fn line_dropped() {
+    counter!("pareto_request_log_dropped_total").increment(1);
+}
+
+/// Notes that the configuration in force was taken now.
+pub(crate) fn took_configuration() {
+    let now_s = u64::try_from(now_ms().div_euclid(1_000)).unwrap_or(0);
+    TAKEN_S.store(now_s, Ordering::Relaxed);
 }
 
 /// How an endpoint's bill compares with the ledger.
@@ -318,6 +335,7 @@ pub(crate) fn state(state: &State) {
     gauge!("pareto_context_bytes").set(count(CONTEXT_BYTES.load(Ordering::Relaxed)));
     let reload_ok = !RELOAD_REFUSED.load(Ordering::Relaxed);
     gauge!("pareto_config_last_reload_ok").set(u8::from(reload_ok));
+    gauge!("pareto_config_taken_timestamp_seconds").set(count(TAKEN_S.load(Ordering::Relaxed)));
     gauge!("pareto_holds_inflight").set(count(state.holds));
     gauge!("pareto_ledger_lag_bytes").set(count(state.unapplied));
     gauge!("pareto_journal_unsynced_bytes").set(count(state.unsynced));

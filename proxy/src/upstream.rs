@@ -29,6 +29,7 @@ use crate::names;
 
 pub(crate) use answer::Answer;
 use client::{Call, Client};
+pub(crate) use dial::reach;
 use fields::{Fields, Own};
 pub(crate) use health::Health;
 pub(crate) use pieces::Pieces;

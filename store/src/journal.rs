@@ -63,8 +63,8 @@ pub struct Keeping {
 pub struct FileJournal {
     shared: Arc<Shared>,
     syncer: Mutex<Option<JoinHandle<()>>>,
-    /// Held for as long as the journal is open.
-    _lock: File,
+    /// Held for as long as the journal is open and not set aside.
+    lock: File,
 }
 
 /// Locks are taken in the order `pen`, `tail`.
@@ -87,6 +87,8 @@ struct Tail {
     end: u64,
     /// Where the segment ends.
     room: u64,
+    /// Another process is to keep the journal from here on.
+    aside: bool,
     failed: Option<String>,
 }
 
@@ -113,6 +115,26 @@ pub enum OpenJournalError {
     Io { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// Where the journal in `dir` ends, and bytes of a torn record behind that; changes nothing.
+///
+/// # Errors
+/// When it can not be read, or is damaged before its end.
+pub fn inspect(dir: &Path) -> Result<(Position, u64), ReadError> {
+    if !dir.exists() {
+        return Ok((Position(0), 0));
+    }
+    let (end, torn) = segment::look(dir)?;
+    Ok((Position(end), torn))
+}
+
+/// Whether a process has the journal in `dir` open.
+pub fn is_open(dir: &Path) -> bool {
+    let Ok(lock) = File::open(dir.join("lock")) else {
+        return false;
+    };
+    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 impl FileJournal {
@@ -146,6 +168,7 @@ impl FileJournal {
                 buffer: Vec::new(),
                 end: found.end,
                 room: found.segment.room,
+                aside: false,
                 failed: None,
             }),
             pen: Mutex::new(Pen {
@@ -169,7 +192,7 @@ impl FileJournal {
             Self {
                 shared,
                 syncer: Mutex::new(Some(syncer)),
-                _lock: lock,
+                lock,
             },
             found.cut,
         ))
@@ -246,6 +269,54 @@ impl FileJournal {
         Ok(())
     }
 
+    /// Refuses records from here on, brings those that were taken to the disk, and lets another process open
+    /// the journal.
+    ///
+    /// # Errors
+    /// When they do not reach the disk.
+    pub fn set_aside(&self) -> Result<(), JournalError> {
+        lock(&self.shared.tail).aside = true;
+        self.shared.write_to(u64::MAX)?;
+        let end = self.shared.written.load(Ordering::Acquire);
+        if self.synced_to().0 < end && !self.shared.syncs.wait(end) {
+            return Err(self.shared.error("sync failed".to_owned()));
+        }
+        self.lock
+            .unlock()
+            .map_err(|error| self.shared.error(error.to_string()))
+    }
+
+    /// Takes records again after [`FileJournal::set_aside`], where no other process has.
+    ///
+    /// # Errors
+    /// When another process has it open, or has written to it.
+    pub fn take_up(&self) -> Result<(), OpenJournalError> {
+        let dir = &self.shared.dir;
+        let io = |error| OpenJournalError::Io {
+            path: dir.clone(),
+            error,
+        };
+        self.lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenJournalError::InUse(dir.clone()),
+            TryLockError::Error(error) => io(error),
+        })?;
+        let mut pen = lock(&self.shared.pen);
+        // Whoever opens a journal clears away what it finds of spare files.
+        pen.spare = None;
+        Spare::clear(dir).map_err(io)?;
+        let segments = segment::list(dir)?;
+        let is_last = segments
+            .last()
+            .is_some_and(|(start, _)| *start == pen.segment.start);
+        let end = self.shared.written.load(Ordering::Acquire);
+        if !is_last || !pen.segment.ends_at(end).map_err(io)? {
+            let error = io::Error::other("another process has written to it");
+            return Err(io(error));
+        }
+        lock(&self.shared.tail).aside = false;
+        Ok(())
+    }
+
     /// Syncs what is written and stops the thread.
     pub fn close(&self) {
         let _written = self.shared.write_to(u64::MAX);
@@ -318,6 +389,9 @@ impl Shared {
                     if let Some(what) = &tail.failed {
                         return Err(self.error(what.clone()));
                     }
+                    if tail.aside {
+                        return Err(self.error("another process keeps it".to_owned()));
+                    }
                     let end = tail.end + count(frame.len());
                     if end <= tail.room {
                         segment::seal(frame, tail.end);
@@ -373,7 +447,9 @@ impl Shared {
     fn turn(&self, length: usize) -> Result<(), JournalError> {
         let mut pen = lock(&self.pen);
         let mut tail = lock(&self.tail);
-        if tail.failed.is_some() || tail.end + count(length) <= tail.room {
+        // Who comes back is told why.
+        let is_over = tail.failed.is_some() || tail.aside;
+        if is_over || tail.end + count(length) <= tail.room {
             return Ok(());
         }
         std::mem::swap(&mut tail.buffer, &mut pen.buffer);

@@ -87,6 +87,15 @@ pub enum OpenError {
     Replay(#[from] ReplayError),
 }
 
+/// The store can not be left to another process.
+#[derive(Debug, thiserror::Error)]
+pub enum SetAsideError {
+    #[error(transparent)]
+    Journal(#[from] meter::JournalError),
+    #[error("the ledger lags behind")]
+    Lags,
+}
+
 /// The journal can not be brought into the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -238,6 +247,30 @@ impl Store {
     /// Waits, blocking, until all that is written now is applied; `false` when `patience` is over.
     pub fn flush(&self, patience: Duration) -> bool {
         self.follower.flush(patience)
+    }
+
+    /// Brings everything into the ledger and lets another process open the journal; from here on this one
+    /// takes no record.
+    ///
+    /// # Errors
+    /// When the ledger or the disk does not take what there is; [`Store::take_up`] makes it go on.
+    pub fn set_aside(&self, patience: Duration) -> Result<(), SetAsideError> {
+        // Most of it beforehand, while calls go on.
+        let _most = self.flush(patience);
+        self.journal.set_aside()?;
+        if self.flush(patience) {
+            Ok(())
+        } else {
+            Err(SetAsideError::Lags)
+        }
+    }
+
+    /// Goes on after [`Store::set_aside`].
+    ///
+    /// # Errors
+    /// When another process has taken over.
+    pub fn take_up(&self) -> Result<(), OpenJournalError> {
+        self.journal.take_up()
     }
 
     /// Applies what is left and stops the threads.

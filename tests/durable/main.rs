@@ -5,7 +5,9 @@
 mod books;
 mod commands;
 mod context;
+mod doctor;
 mod drain;
+mod examples;
 mod kill;
 mod nodes;
 mod outage;
@@ -18,6 +20,7 @@ mod tasks_kill;
 mod tasks_nodes;
 mod tasks_person;
 mod tasks_stage;
+mod upgrade;
 mod webhook;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -12,6 +14,8 @@ pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
     pub admin_address: SocketAddr,
+    /// What it has logged since it listens; what processes that it started have logged stands there as well.
+    said: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
 impl Process {
@@ -44,13 +48,38 @@ impl Process {
             seen.push_str(&line);
             seen.push('\n');
         };
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let saying = Arc::clone(&said);
         // Whoever stops reading would stop the program at its next full pipe.
-        tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        tokio::task::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Ok(json) = serde_json::from_str(&line) {
+                    saying.lock().unwrap().push(json);
+                }
+            }
+        });
         Self {
             child,
             address,
             admin_address,
+            said,
         }
+    }
+
+    /// Waits until it has logged `message` more than `times`, and returns the line, at most 20 s.
+    pub async fn said(&self, message: &str, times: usize) -> serde_json::Value {
+        for _ in 0..2_000 {
+            let found = {
+                let said = self.said.lock().unwrap();
+                let mut alike = said.iter().filter(|it| it["message"] == message);
+                alike.nth(times).cloned()
+            };
+            if let Some(line) = found {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never said: {message}; {:?}", self.said.lock().unwrap())
     }
 
     /// Kills it, as a crash would.
@@ -60,11 +89,15 @@ impl Process {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", name, &id])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        signal(self.child.id().unwrap(), name);
     }
+}
+
+/// Sends a signal by name to any process.
+pub fn signal(id: u32, name: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &id.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
 }

@@ -64,3 +64,34 @@ async fn calls_come_in_over_tls() {
         .await;
     assert!(distrusting.is_err());
 }
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let make = || rcgen::generate_simple_self_signed(vec!["gateway.test".to_owned()]).unwrap();
+    let (first, second) = (make(), make());
+    let put = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    };
+    put(&first);
+    let head = format!("server.tls_cert = {certificate:?}\nserver.tls_key = {key:?}");
+    let world = World::start(&head, "").await;
+    let address = world.running.address;
+    let trusts = async |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        let name = ServerName::try_from("gateway.test").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = connector(Some(&made.cert), b"http/1.1");
+        connector.connect(name, stream).await.is_ok()
+    };
+    assert!(trusts(&first).await && !trusts(&second).await);
+    put(&second);
+    assert!(trusts(&first).await, "nothing is read without a reload");
+    world.running.reload().unwrap();
+    assert!(trusts(&second).await && !trusts(&first).await);
+    std::fs::write(&certificate, "no certificate").unwrap();
+    let refused = world.running.reload().unwrap_err();
+    assert!(refused.contains("cert.pem"), "{refused}");
+    assert!(trusts(&second).await, "the last good one stays");
+}

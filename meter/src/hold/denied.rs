@@ -1,11 +1,14 @@
 //! Why there is no hold, in words that a caller can act on.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ledger::JournalError;
 use crate::money::NanoUsd;
 use crate::standing::Unit;
 
 /// Why there is no hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "lowercase")]
 pub enum Denied {
     #[error(
         "budget of {budget} is used up: limit {limit} USD, settled {settled}, held {held}, \

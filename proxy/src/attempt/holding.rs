@@ -27,6 +27,9 @@ const LONGEST_CONTEXT: u64 = 1 << 20;
 /// The least output cap that is worth sending a call for.
 const LEAST_CAP: u64 = 16;
 
+/// How often the journal is tried again: it may have moved to another process meanwhile.
+const JOURNAL_TRIES: u8 = 2;
+
 /// What of a hold can change while it is sought.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -75,13 +78,19 @@ impl Dispatch<'_> {
             .and(prepared.scan(self.inbound).max_output);
         let cap = written.map_or(cap, |written| written.max(cap));
         let mut bounds = Bounds { prompt, cap };
-        let (mut is_counted, mut has_waited) = (false, false);
+        let (mut is_counted, mut has_waited, mut tries) = (false, false, JOURNAL_TRIES);
         loop {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
             let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
             let denied = match self.held(estimate, now) {
                 Ok(hold) => return Ok((hold, bounds.cap)),
+                // Another process may be taking over.
+                Err(TooMuch::Meter(Denied::Journal(_))) if tries > 0 => {
+                    tries -= 1;
+                    self.shared.journal.moved().await;
+                    continue;
+                }
                 Err(denied) => denied,
             };
             // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.

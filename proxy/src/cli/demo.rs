@@ -149,7 +149,8 @@ impl Demo {
             running.shut_down(std::future::pending()).await;
             return outcome.verdict();
         }
-        let (address, token) = (running.admin_address, running.parts.admin_token.expose());
+        let (address, token) = (running.admin_address, running.parts.admin_token.load());
+        let token = token.expose();
         say(&format!(
             "\nPages:    http://pareto:{token}@{address}/\nMetrics:  http://pareto:{token}@{address}/metrics\n\
              Gateway:  http://{}/v1 with key {}\nCtrl-C ends it.",

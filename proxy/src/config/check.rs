@@ -13,6 +13,7 @@ type Findings = Vec<(String, String)>;
 pub(super) fn all(config: &Config) -> Findings {
     let mut found = Findings::new();
     server(config, &mut found);
+    found.extend(config.request_log.check());
     let mut names = HashSet::new();
     for (index, one) in config.endpoints.iter().enumerate() {
         endpoint(index, one, &mut names, &mut found);

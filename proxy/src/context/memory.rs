@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -22,6 +23,8 @@ const MOST_WAITING: usize = 10_000;
 const MOST_OPEN_BYTES: usize = 64 << 20;
 /// Responses looked through at the start for those that an earlier process was making.
 const LATEST_RESPONSES: u32 = 1_000;
+/// Values of each kind looked at again for what an earlier process has written late.
+const LATE: u32 = 1_000;
 /// How often a change is tried where others change the same document.
 const TRIES: usize = 8;
 /// Values kept at hand of each kind. A turn has some kilobytes, so this bounds memory to about 100 MB.
@@ -79,6 +82,8 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Memory {
     archive: Arc<dyn Archive>,
+    /// Nobody else writes to the archive, so what was read from it may be kept at hand.
+    is_alone: AtomicBool,
     queue: Mutex<Queue>,
     wake: Notify,
     seals: Recent<Arc<str>>,
@@ -116,9 +121,11 @@ fn named(key: u64) -> String {
 }
 
 impl Memory {
-    /// Opens the memory over `archive` and takes to hand what was used last.
-    pub(crate) fn open(archive: Arc<dyn Archive>) -> Result<Self, ArchiveError> {
+    /// Opens the memory over `archive` and takes to hand what was used last. Where it is not alone, an earlier
+    /// process still writes to the archive.
+    pub(crate) fn open(archive: Arc<dyn Archive>, is_alone: bool) -> Result<Self, ArchiveError> {
         let memory = Self {
+            is_alone: AtomicBool::new(is_alone),
             archive,
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
@@ -127,30 +134,56 @@ impl Memory {
             summaries: Recent::new(MOST_AT_HAND),
             shapes: Recent::new(MOST_AT_HAND),
         };
-        let half = u32::try_from(MOST_AT_HAND / 2 - 1).unwrap_or(u32::MAX);
-        let key = |place: &Place| u64::from_str_radix(&place.id, 16).unwrap_or(0);
-        for (place, origin) in memory.archive.latest(Shelf::Seal, half)? {
-            memory.seals.insert(key(&place), Arc::from(origin));
-        }
-        for (place, turn) in memory.archive.latest(Shelf::Turn, half)? {
-            if let Ok(turn) = serde_json::from_str(&turn) {
-                memory.turns.insert(key(&place), Arc::new(turn));
-            }
-        }
-        for (place, text) in memory.archive.latest(Shelf::Response, LATEST_RESPONSES)? {
-            if let Some(failed) = super::given_up(&text) {
-                memory.put(place, Some(failed));
-            }
-        }
-        for (place, summary) in memory.archive.latest(Shelf::Summary, half)? {
-            memory.summaries.insert(key(&place), Arc::from(summary));
-        }
-        for (place, cut) in memory.archive.latest(Shelf::Shape, half)? {
-            if let Ok(cut) = cut.parse() {
-                memory.shapes.insert(key(&place), cut);
-            }
+        memory.look(u32::try_from(MOST_AT_HAND / 2 - 1).unwrap_or(u32::MAX))?;
+        if is_alone {
+            memory.give_up(|_| false)?;
         }
         Ok(memory)
+    }
+
+    /// Takes to hand the latest `most` of each kind. Blocks.
+    pub(crate) fn look(&self, most: u32) -> Result<(), ArchiveError> {
+        let key = |place: &Place| u64::from_str_radix(&place.id, 16).unwrap_or(0);
+        for (place, origin) in self.archive.latest(Shelf::Seal, most)? {
+            self.seals.insert(key(&place), Arc::from(origin));
+        }
+        for (place, turn) in self.archive.latest(Shelf::Turn, most)? {
+            if let Ok(turn) = serde_json::from_str(&turn) {
+                self.turns.insert(key(&place), Arc::new(turn));
+            }
+        }
+        for (place, summary) in self.archive.latest(Shelf::Summary, most)? {
+            self.summaries.insert(key(&place), Arc::from(summary));
+        }
+        for (place, cut) in self.archive.latest(Shelf::Shape, most)? {
+            if let Ok(cut) = cut.parse() {
+                self.shapes.insert(key(&place), cut);
+            }
+        }
+        Ok(())
+    }
+
+    /// The process before is gone: what it still made is never finished, and the archive is this one's
+    /// alone. `is_made_here` tells of a response's id. Blocks.
+    pub(crate) fn be_alone(&self, is_made_here: impl Fn(&str) -> bool) -> Result<(), ArchiveError> {
+        self.look(LATE)?;
+        self.give_up(is_made_here)?;
+        self.is_alone.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Marks responses as failed that an earlier process was making.
+    fn give_up(&self, is_made_here: impl Fn(&str) -> bool) -> Result<(), ArchiveError> {
+        for (place, text) in self.archive.latest(Shelf::Response, LATEST_RESPONSES)? {
+            // What is known otherwise is this process's own.
+            if is_made_here(&place.id) || self.queue().known(&place).is_ok() {
+                continue;
+            }
+            if let Some(failed) = super::given_up(&text) {
+                self.put(place, Some(failed));
+            }
+        }
+        Ok(())
     }
 
     /// Which origin made the signature or sealed content `seal`, as far as that is at hand.
@@ -301,7 +334,7 @@ impl Memory {
             })
         })?;
         let mut queue = self.queue();
-        if queue.changes == changes {
+        if queue.changes == changes && self.is_alone.load(Ordering::Acquire) {
             queue.open(place, found.as_deref());
         }
         Ok(found)

@@ -33,8 +33,10 @@ const PIECES: usize = 32;
 pub(crate) struct Caller<'a> {
     pub(crate) gateway: Gateway,
     pub(crate) limits: &'a Limits,
-    /// The gateway ends: idle connections close, and others after their answer.
-    pub(crate) closing: &'a AtomicBool,
+    /// The gateway is about to end: connections close after their answer.
+    pub(crate) draining: &'a AtomicBool,
+    /// It takes no more requests: idle connections close.
+    pub(crate) closed: &'a AtomicBool,
     /// Requests that this connection may make.
     pub(crate) requests: usize,
     /// How a request that can not be read is answered: in the dialect of the path that it seems to have.
@@ -82,9 +84,10 @@ pub(crate) async fn serve<S: Socket>(socket: S, first: BytesMut, mut caller: Cal
     };
     let mut line = Line::new(socket, first, Instant::now() + patience);
     let mut idle = patience;
-    let is_closing = || caller.closing.load(Ordering::Relaxed);
+    let (draining, closed) = (caller.draining, caller.closed);
+    let is_closed = || closed.load(Ordering::Relaxed);
     for left in (0..caller.requests).rev() {
-        let found = line.head(bounds, idle, patience, is_closing).await;
+        let found = line.head(bounds, idle, patience, is_closed).await;
         let (read, head) = match found {
             Ok(head) => (head::request(&head).map_err(BadRequest::from), head),
             Err(NoHead::Quiet) => break,
@@ -109,7 +112,7 @@ pub(crate) async fn serve<S: Socket>(socket: S, first: BytesMut, mut caller: Cal
         let Some(response) = called else { return };
         let stays = asked.stays
             && left > 0
-            && !is_closing()
+            && !draining.load(Ordering::Relaxed)
             && receiver.is_none_or(|it| it.is_done() && !it.is_broken)
             && !connection_says(response.headers(), "close");
         let asked = Asked { stays, ..asked };

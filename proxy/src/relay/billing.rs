@@ -14,8 +14,8 @@ use wire::{Usage, UsageSource};
 use crate::clock::now_ms;
 use crate::context::{Session, Sessions};
 use crate::runtime::Target;
-use crate::telemetry;
 use crate::trace::Trace;
+use crate::{request_log, telemetry};
 
 /// Tokens added to a count of a stream that was left: what the endpoint wrote before it noticed.
 const IN_FLIGHT_TOKENS: u64 = 16;
@@ -281,6 +281,7 @@ impl Billing {
         let entry = &settled.entry;
         self.trace.charge(entry.cost);
         telemetry::settled(entry);
+        request_log::settled(entry, self.trace.arrived.elapsed());
         let stays = !self.gives_way;
         if let (Outcome::Completed, Some((sessions, session)), true) = (outcome, &self.seat, stays)
         {

@@ -3,6 +3,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -48,6 +50,8 @@ pub(super) struct Stream {
     idle: Pin<Box<Sleep>>,
     idle_after: Duration,
     last: Instant,
+    /// The gateway ends, and this with it.
+    cut: Arc<AtomicBool>,
 }
 
 impl Stream {
@@ -56,7 +60,7 @@ impl Stream {
         feed: Feed,
         billing: Billing,
         dialect: &'static dyn Dialect,
-        patience: &config::Upstream,
+        (patience, cut): (&config::Upstream, Arc<AtomicBool>),
     ) -> Self {
         let idle_after = Duration::from_millis(patience.idle_timeout_ms);
         Self {
@@ -68,6 +72,7 @@ impl Stream {
             idle: Box::pin(sleep(idle_after)),
             idle_after,
             last: Instant::now(),
+            cut,
         }
     }
 
@@ -223,6 +228,10 @@ impl Stream {
 
     /// The timer is moved only when it fires, not with every frame.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.cut.load(Ordering::Relaxed) {
+            self.break_off("the gateway is shutting down");
+            return Poll::Ready(());
+        }
         loop {
             ready!(self.idle.as_mut().poll(context));
             let due = self.last + self.idle_after;

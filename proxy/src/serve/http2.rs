@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::Service;
 
 use crate::config::Limits;
 use crate::gateway::{Body, BodyError, Gateway};
+use crate::serve::Doors;
 
 /// Streams that one connection may have open.
 const STREAMS: u32 = 100;
@@ -46,7 +47,7 @@ pub(super) async fn serve<S>(
     first: Bytes,
     gateway: Gateway,
     limits: &Limits,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -55,7 +56,8 @@ where
     let use_ = Arc::new(Use::default());
     let counted = Arc::clone(&use_);
     let service = hyper::service::service_fn(move |request| {
-        call(gateway.clone(), request, Arc::clone(&counted))
+        let cut = doors.cut.clone();
+        call(gateway.clone(), request, (Arc::clone(&counted), cut))
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -73,7 +75,7 @@ where
     let told = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     tokio::select! {
         ended = connection.as_mut() => return told(ended),
-        () = closing.cancelled() => {}
+        () = use_.ending(doors) => {}
         () = use_.idle(limits) => {}
         () = use_.stuck(limits) => return Err("a caller does not read its answers".to_owned()),
     }
@@ -129,6 +131,15 @@ impl Use {
         }
     }
 
+    /// Ends once the gateway is about to end, and a request has come: before, the library would close the
+    /// connection on whoever has just opened it.
+    async fn ending(&self, doors: &Doors) {
+        doors.draining.cancelled().await;
+        while self.requests.load(Ordering::Relaxed) == 0 && !doors.closed.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Ends once answers wait to be read, and none was read on for as long as writing may take.
     async fn stuck(&self, limits: &Limits) {
         let patience = Duration::from_millis(limits.write_timeout_ms);
@@ -149,7 +160,7 @@ impl Use {
 async fn call(
     mut gateway: Gateway,
     request: Request<Incoming>,
-    counted: Arc<Use>,
+    (counted, cut): (Arc<Use>, CancellationToken),
 ) -> Result<Response<Counted>, Infallible> {
     counted.requests.fetch_add(1, Ordering::Relaxed);
     counted.open.fetch_add(1, Ordering::Relaxed);
@@ -158,7 +169,12 @@ async fn call(
     // Who is vouched for inside stands here; nothing that came over the network may.
     request.extensions_mut().clear();
     let response = Service::call(&mut gateway, request).await?;
-    Ok(response.map(|body| Counted { body, open }))
+    Ok(response.map(|body| Counted {
+        body,
+        open,
+        cut: Box::pin(cut.cancelled_owned()),
+        is_awaited: false,
+    }))
 }
 
 /// A request under way, with whether a piece of its answer waits for the caller.
@@ -192,6 +208,9 @@ impl Drop for Open {
 struct Counted {
     body: Body,
     open: Open,
+    /// Wakes whoever waits for a piece when streams are to end.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_awaited: bool,
 }
 
 impl http_body::Body for Counted {
@@ -205,6 +224,9 @@ impl http_body::Body for Counted {
         let this = &mut *self;
         this.open.0.asked.fetch_add(1, Ordering::Relaxed);
         let polled = Pin::new(&mut this.body).poll_frame(context);
+        if polled.is_pending() && !this.is_awaited {
+            this.is_awaited = this.cut.as_mut().poll(context).is_pending();
+        }
         this.open.waits(matches!(polled, Poll::Ready(Some(Ok(_)))));
         polled
     }

@@ -3,15 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
-
 /// The cryptography that all TLS here uses.
 pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Certificate and key as an acceptor that offers HTTP/2 and HTTP/1.1.
-pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, String> {
+/// Certificate and key of a server that offers HTTP/2 and HTTP/1.1.
+pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, String> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let told = |path: &Path, error: String| format!("{}: {error}", path.display());
@@ -27,5 +25,5 @@ pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, String>
         .with_single_cert(chain, key_der)
         .map_err(|error| told(certificate, error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }

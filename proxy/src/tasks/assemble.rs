@@ -73,19 +73,24 @@ impl std::fmt::Debug for Tasks {
 }
 
 /// Puts tasks together over the gateway; none where the configuration says so. `guard` is a program that
-/// guards servers of tools.
+/// guards servers of tools. Where it is not alone, an earlier process gives back its tasks itself.
 pub(crate) fn tasks(
     config: &Config,
     shared: &Arc<Shared>,
     guard: Option<PathBuf>,
+    is_alone: bool,
 ) -> anyhow::Result<Option<Tasks>> {
     let own = &config.orchestrator;
     if !own.enabled {
         return Ok(None);
     }
     let log = store::open_task_log(&config.store).context("opening the log of tasks")?;
-    let left = log.take_back(shared.ledger.node());
-    let left = left.context("taking up the tasks of an earlier process")?;
+    let left = if is_alone {
+        let left = log.take_back(shared.ledger.node());
+        left.context("taking up the tasks of an earlier process")?
+    } else {
+        0
+    };
     if left > 0 {
         tracing::info!(
             tasks = left,

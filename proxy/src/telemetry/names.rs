@@ -151,10 +151,18 @@ pub const NAMES: &[(&str, &str)] = &[
         "pareto_context_forgotten_total",
         "documents lost because the archive did not keep up; must stay zero",
     ),
+    (
+        "pareto_request_log_dropped_total",
+        "lines of the request log that were lost to a full disk or a slow one",
+    ),
     ("pareto_panics_total", "calls that ended in a panic"),
     (
         "pareto_config_reloads_total",
         "configuration reloads by result",
+    ),
+    (
+        "pareto_config_taken_timestamp_seconds",
+        "when the configuration in force was taken",
     ),
     (
         "pareto_config_last_reload_ok",

@@ -97,6 +97,12 @@ impl Dial {
     }
 }
 
+/// Connects to `uri` and leaves: says whether that can be done.
+pub(crate) async fn reach(uri: &Uri, http2_only: bool, patience: Duration) -> Result<(), String> {
+    let dial = Dial::new(uri, http2_only, patience)?;
+    dial.connect().await.map(drop)
+}
+
 fn connector(http2_only: bool) -> Result<TlsConnector, String> {
     let roots = rustls::RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),

@@ -130,6 +130,15 @@ impl Segment {
         }
     }
 
+    /// Whether nothing was written behind `end`.
+    pub(super) fn ends_at(&self, end: u64) -> io::Result<bool> {
+        let mut behind = END;
+        let place = HEADER + end.saturating_sub(self.start);
+        // A file that ends there has nothing behind it.
+        let read = self.file.read_at(&mut behind, place)?;
+        Ok(read < FRAME || behind == END)
+    }
+
     /// Makes a segment of `bytes` with its place on the disk. The folder is to be synced before anything
     /// in it counts as synced.
     pub(super) fn make(dir: &Path, start: u64, bytes: u64) -> io::Result<Self> {
@@ -333,6 +342,22 @@ impl Header {
         };
         (whole, torn.min(count(rest.len())))
     }
+}
+
+/// Where the records of the last segment of `dir` end, and bytes of a torn one behind them.
+pub(super) fn look(dir: &Path) -> Result<(u64, u64), ReadError> {
+    let Some((start, path)) = list(dir)?.pop() else {
+        return Ok((0, 0));
+    };
+    let bytes = std::fs::read(&path).map_err(|error| ReadError::Io {
+        path: path.clone(),
+        error,
+    })?;
+    let Some(header) = Header::of(&bytes) else {
+        return Ok((start, 0));
+    };
+    let (whole, torn) = header.whole(&bytes);
+    Ok((start + whole, torn))
 }
 
 /// Segments of `dir` with their first positions, in order.

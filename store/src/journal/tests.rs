@@ -257,3 +257,33 @@ fn synced_waits_for_the_disk() {
     runtime.block_on(journal.synced(end)).expect("synced");
     assert!(journal.synced_to() >= end);
 }
+
+#[test]
+fn a_journal_that_is_set_aside_can_be_opened_by_another_and_taken_up_again_only_unchanged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (journal, _) = open(dir.path(), 1 << 16);
+    let record = |n| Record::Hold(Box::new(held(n, 10)));
+    journal.append(&record(0)).expect("appends");
+    journal.set_aside().expect("reaches the disk");
+    assert!(
+        journal.append(&record(1)).is_err(),
+        "another process keeps it"
+    );
+    let (other, cut) = open(dir.path(), 1 << 16);
+    assert_eq!(
+        (cut, other.written(), all(&other)),
+        (0, journal.written(), vec![record(0)])
+    );
+    assert!(journal.take_up().is_err(), "the other has it");
+    drop(other);
+    journal.take_up().expect("nothing has changed");
+    journal.append(&record(2)).expect("appends");
+    assert_eq!(all(&journal), [record(0), record(2)]);
+
+    journal.set_aside().expect("reaches the disk");
+    let (other, _) = open(dir.path(), 1 << 16);
+    other.append(&record(3)).expect("appends");
+    drop(other);
+    assert!(journal.take_up().is_err(), "the other has written to it");
+    assert!(journal.append(&record(4)).is_err());
+}

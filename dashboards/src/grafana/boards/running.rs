@@ -416,6 +416,24 @@ pub(super) const TRAFFIC: Sheet = Sheet {
         ),
         (
             Figure,
+            ("Request log lines dropped", COUNT),
+            "Lost to a full disk or a slow one: no call waits for the log.",
+            &[(
+                "sum(increase(pareto_request_log_dropped_total[$__range]))",
+                "dropped",
+            )],
+        ),
+        (
+            Figure,
+            ("Age of the configuration", SECONDS),
+            "Since the configuration in force was taken, at the start or by a reload.",
+            &[(
+                "max by (instance) (time() - pareto_config_taken_timestamp_seconds)",
+                "{{instance}}",
+            )],
+        ),
+        (
+            Figure,
             ("Versions", COUNT),
             "Nodes by version of the gateway.",
             &[("count by (version) (pareto_build_info)", "{{version}}")],

@@ -59,8 +59,12 @@ impl Local {
         (config.server.tls_cert, config.server.tls_key) = (None, None);
         config.server.drain_s = config.server.drain_s.min(DRAIN_S);
         // This program guards the servers of tools that it starts.
-        let guard = std::env::current_exe().ok();
-        let running = boot::begin(config, Some(file), guard).await;
+        let origin = boot::Origin {
+            path: Some(file),
+            guard: std::env::current_exe().ok(),
+            ..boot::Origin::default()
+        };
+        let running = boot::begin(config, origin).await;
         let running = running.with_context(|| {
             format!(
                 "starting a gateway on {}; where one runs on it already, give its --address and --key",
@@ -120,7 +124,8 @@ impl Local {
     /// Keeps the operator's token where other commands look for it, where the configuration names one.
     fn keep_token(&self) -> anyhow::Result<()> {
         let path = self.folder.join("admin.token");
-        let token = self.running.parts.admin_token.expose();
+        let token = self.running.parts.admin_token.load();
+        let token = token.expose();
         match std::fs::read_to_string(&path) {
             Ok(kept) if kept.trim() == token => Ok(()),
             _ => keep(&path, token),

@@ -1,0 +1,146 @@
+//! Reading the configuration again while the gateway runs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::run::set_log;
+use crate::assemble::Parts;
+use crate::config::{Config, Server};
+use crate::serve::{self, Settings};
+use crate::{request_log, telemetry};
+
+/// The configuration's file and how its last reload went.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    path: Option<PathBuf>,
+    parts: Arc<Parts>,
+    settings: Arc<Settings>,
+    /// What this process was started with, which some keys stay.
+    started: Config,
+    server: ArcSwap<Server>,
+    /// Why the last one was refused. Locked for as long as one is under way.
+    last: Mutex<Option<String>>,
+}
+
+impl Reloads {
+    pub(super) fn new(
+        path: Option<PathBuf>,
+        parts: &Arc<Parts>,
+        settings: &Arc<Settings>,
+        started: Config,
+    ) -> Self {
+        telemetry::took_configuration();
+        Self {
+            path,
+            parts: Arc::clone(parts),
+            settings: Arc::clone(settings),
+            server: ArcSwap::from_pointee(started.server.clone()),
+            started,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Reads the file again. What is wrong with it is kept, logged and returned, and the
+    /// configuration in force stays. Returns the keys that have changed, and that only a restart takes.
+    pub(crate) fn reload(&self) -> Result<Vec<&'static str>, String> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.take();
+        telemetry::reloaded(outcome.is_ok());
+        match &outcome {
+            Ok(left) if left.is_empty() => tracing::info!("took the new configuration"),
+            Ok(left) => {
+                let left = left.join(", ");
+                tracing::warn!(
+                    left,
+                    "took the new configuration, but for keys that need a restart"
+                );
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "refused the new configuration; the last good one stays"
+                );
+            }
+        }
+        *last = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    fn take(&self) -> Result<Vec<&'static str>, String> {
+        let path = self
+            .path
+            .as_ref()
+            .ok_or("this gateway was started without a file")?;
+        let config = Config::load(path).map_err(|invalid| invalid.to_string())?;
+        let tls = tls(&config)?;
+        request_log::configure(&config.request_log)
+            .map_err(|error| format!("request_log: {error}"))?;
+        self.parts
+            .reload(&config)
+            .map_err(|error| format!("{error:#}"))?;
+        self.settings.tls.store(tls);
+        self.settings.limits.store(Arc::new(config.limits.clone()));
+        self.server.store(Arc::new(config.server.clone()));
+        set_log(&config.log);
+        Ok(left(&self.started, &config))
+    }
+
+    /// `[server]` as it is in force.
+    pub(super) fn server(&self) -> Arc<Server> {
+        self.server.load_full()
+    }
+
+    /// Why the last reload was refused; `None` while the file is in force.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// What callers' connections are encrypted with, if they are.
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
+    let (Some(certificate), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) else {
+        return Ok(None);
+    };
+    let made = serve::tls(certificate, key);
+    made.map(Some).map_err(|error| format!("TLS: {error}"))
+}
+
+/// The keys in which `config` differs from what the process was started with, and that it keeps.
+fn left(started: &Config, config: &Config) -> Vec<&'static str> {
+    let pepper = |it: &Config| it.keys.pepper.as_ref().map(|it| it.expose().to_owned());
+    let tasks = |it: &Config| {
+        let own = &it.orchestrator;
+        (own.enabled, own.workers, own.lease_s, own.tool_call_s)
+    };
+    let tools = |it: &Config| format!("{:?}", it.mcps);
+    let crowd = |it: &Config| (it.limits.connections, it.limits.connections_per_ip);
+    let differ = [
+        (
+            "server.listen",
+            started.server.listen != config.server.listen,
+        ),
+        (
+            "server.workers",
+            started.server.workers != config.server.workers,
+        ),
+        ("admin.listen", started.admin.listen != config.admin.listen),
+        ("keys.pepper", pepper(started) != pepper(config)),
+        (
+            "limits.connections, limits.connections_per_ip",
+            crowd(started) != crowd(config),
+        ),
+        ("store", started.store != config.store),
+        (
+            "orchestrator.enabled, workers, lease_s, tool_call_s",
+            tasks(started) != tasks(config),
+        ),
+        ("mcp", tools(started) != tools(config)),
+    ];
+    let differ = differ.into_iter().filter(|(_, differs)| *differs);
+    differ.map(|(key, _)| key).collect()
+}

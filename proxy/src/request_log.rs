@@ -1,0 +1,401 @@
+//! The request log: a line of JSON for each attempt of a call and for each refusal, to a file or standard output.
+//! Names are OpenTelemetry's for generative AI where it has one. Prompts and answers are in no line.
+//!
+//! A call costs one look at whether it is on; where it is, a copy of its entry for a queue. A thread writes; when
+//! it does not keep up, or the disk is full, lines are dropped and counted, and no call waits.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use meter::{Entry, Outcome};
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use wire::{Refusal, RequestId};
+
+use crate::clock::now_ms;
+use crate::telemetry;
+
+/// Lines that may wait: some seconds of a busy gateway, at a kilobyte each.
+const WAITING: usize = 8_192;
+/// What looks like a secret or an address of a person, wherever a caller has written it.
+const SHAPES: [&str; 3] = [
+    r"(?i)\b(?:sk|pk|rk|xox[abp]|ghp|gho|glpat|AKIA)[-_][A-Za-z0-9_-]{8,}",
+    r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}",
+    r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
+];
+/// What stands in their place.
+const REDACTED: &str = "[redacted]";
+
+/// `[request_log]`: a line for each attempt of a call and for each refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestLog {
+    /// The file, or `-` for standard output; off if absent.
+    pub path: Option<PathBuf>,
+    /// Megabytes after which the file is renamed and another begun.
+    pub max_mb: u64,
+    /// Renamed files that are kept.
+    pub keep: u32,
+    /// What is blotted out besides keys and e-mail addresses: regular expressions.
+    pub redact: Vec<String>,
+}
+
+impl Default for RequestLog {
+    fn default() -> Self {
+        Self {
+            path: None,
+            max_mb: 100,
+            keep: 5,
+            redact: Vec::new(),
+        }
+    }
+}
+
+impl RequestLog {
+    /// What is wrong with it: the place of an expression, and why.
+    pub(crate) fn check(&self) -> Vec<(String, String)> {
+        let tried = self.redact.iter().enumerate();
+        tried
+            .filter_map(|(index, it)| {
+                let error = Regex::new(it).err()?;
+                Some((format!("request_log.redact[{index}]"), error.to_string()))
+            })
+            .collect()
+    }
+}
+
+/// What a line is made of, off the calls' threads.
+#[derive(Debug)]
+enum Record {
+    Settled {
+        entry: Box<Entry>,
+        total_ms: f64,
+    },
+    Refused {
+        request: RequestId,
+        tenant: Option<Arc<str>>,
+        dialect: &'static str,
+        code: &'static str,
+        fault: &'static str,
+        status: u16,
+        at_ms: i64,
+    },
+}
+
+/// Where lines go, while it is on.
+static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+
+#[derive(Debug)]
+struct Sink {
+    config: RequestLog,
+    queue: SyncSender<Record>,
+}
+
+/// Puts a configuration in force.
+///
+/// # Errors
+/// When the file can not be opened; what was in force stays.
+pub(crate) fn configure(config: &RequestLog) -> io::Result<()> {
+    let present = SINK.load();
+    if present.as_ref().is_some_and(|it| it.config == *config) {
+        return Ok(());
+    }
+    let Some(path) = &config.path else {
+        SINK.store(None);
+        return Ok(());
+    };
+    let mut writer = Writer::open(path, config)?;
+    let (queue, waiting) = sync_channel(WAITING);
+    std::thread::Builder::new()
+        .name("request-log".to_owned())
+        .spawn(move || writer.run(&waiting))?;
+    SINK.store(Some(Arc::new(Sink {
+        config: config.clone(),
+        queue,
+    })));
+    Ok(())
+}
+
+/// Writes down how an attempt ended.
+pub(crate) fn settled(entry: &Entry, took: Duration) {
+    if let Some(sink) = &*SINK.load() {
+        sink.put(Record::Settled {
+            entry: Box::new(entry.clone()),
+            total_ms: took.as_secs_f64() * 1_000.0,
+        });
+    }
+}
+
+/// Writes down that a call was refused.
+pub(crate) fn refused(
+    refused: &Refusal,
+    request: RequestId,
+    tenant: Option<&Arc<str>>,
+    dialect: &'static str,
+) {
+    if let Some(sink) = &*SINK.load() {
+        sink.put(Record::Refused {
+            request,
+            tenant: tenant.cloned(),
+            dialect,
+            code: refused.code,
+            fault: refused.fault.as_str(),
+            status: refused.status,
+            at_ms: now_ms(),
+        });
+    }
+}
+
+impl Sink {
+    fn put(&self, record: Record) {
+        match self.queue.try_send(record) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => telemetry::line_dropped(),
+        }
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    /// `None` for standard output.
+    path: Option<PathBuf>,
+    out: Box<dyn Write + Send>,
+    bytes: u64,
+    most: u64,
+    keep: u32,
+    redact: Vec<Regex>,
+}
+
+impl Writer {
+    fn open(path: &Path, config: &RequestLog) -> io::Result<Self> {
+        let shapes = SHAPES.iter().copied();
+        let shapes = shapes.chain(config.redact.iter().map(String::as_str));
+        let is_stdout = path == Path::new("-");
+        let mut writer = Self {
+            path: (!is_stdout).then(|| path.to_owned()),
+            out: Box::new(io::stdout()),
+            bytes: 0,
+            most: config.max_mb.max(1).saturating_mul(1_000_000),
+            keep: config.keep,
+            // Those that are none were told when the configuration was read.
+            redact: shapes.filter_map(|it| Regex::new(it).ok()).collect(),
+        };
+        writer.reopen()?;
+        Ok(writer)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            self.bytes = file.metadata()?.len();
+            self.out = Box::new(file);
+        }
+        Ok(())
+    }
+
+    /// Writes until nobody sends any more.
+    fn run(&mut self, waiting: &Receiver<Record>) {
+        while let Ok(record) = waiting.recv() {
+            let mut line = self.redacted(&line(&record).to_string());
+            line.push('\n');
+            if self.write(line.as_bytes()).is_err() {
+                // A full disk may have room again for the next.
+                telemetry::line_dropped();
+            }
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.bytes >= self.most {
+            self.turn()?;
+        }
+        self.out.write_all(line)?;
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    /// Renames the file, and those before it, and begins another.
+    fn turn(&mut self) -> io::Result<()> {
+        let Some(path) = self.path.clone() else {
+            return Ok(());
+        };
+        let numbered = |n: u32| {
+            let mut name = path.clone().into_os_string();
+            name.push(format!(".{n}"));
+            PathBuf::from(name)
+        };
+        for n in (1..self.keep).rev() {
+            // There may be none of this number yet.
+            let _moved = std::fs::rename(numbered(n), numbered(n.saturating_add(1)));
+        }
+        if self.keep > 0 {
+            std::fs::rename(&path, numbered(1))?;
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+        self.reopen()
+    }
+
+    /// The one place at which a line is made fit to leave.
+    fn redacted(&self, line: &str) -> String {
+        let mut line = line.to_owned();
+        for shape in &self.redact {
+            if let std::borrow::Cow::Owned(changed) = shape.replace_all(&line, REDACTED) {
+                line = changed;
+            }
+        }
+        line
+    }
+}
+
+/// A record as the line says it; what is empty is left out.
+fn line(record: &Record) -> Value {
+    let fields = match record {
+        Record::Settled { entry, total_ms } => settled_fields(entry, *total_ms),
+        Record::Refused {
+            request,
+            tenant,
+            dialect,
+            code,
+            fault,
+            status,
+            at_ms,
+        } => vec![
+            ("timestamp", time(*at_ms)),
+            ("event.name", json!("pareto.refusal")),
+            ("pareto.request_id", json!(request.to_string())),
+            ("gen_ai.operation.name", json!(operation(dialect))),
+            ("pareto.dialect", json!(dialect)),
+            ("pareto.tenant", json!(tenant)),
+            ("http.response.status_code", json!(status)),
+            ("error.type", json!(code)),
+            ("pareto.fault", json!(fault)),
+        ],
+    };
+    let told = fields
+        .into_iter()
+        .filter(|(_, it)| !it.is_null() && it != "");
+    let named: Map<String, Value> = told.map(|(name, it)| (name.to_owned(), it)).collect();
+    Value::Object(named)
+}
+
+fn settled_fields(entry: &Entry, total_ms: f64) -> Vec<(&'static str, Value)> {
+    let (held, usage) = (&entry.held, &entry.usage);
+    let subject = &held.subject;
+    let created = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+    let failed = (entry.outcome != Outcome::Completed).then(|| entry.outcome.as_str());
+    vec![
+        ("timestamp", time(entry.settled_at_ms)),
+        ("event.name", json!("pareto.attempt")),
+        ("pareto.request_id", json!(held.request.to_string())),
+        ("pareto.attempt", json!(held.attempt)),
+        ("gen_ai.operation.name", json!(operation(&held.dialect))),
+        ("gen_ai.provider.name", json!(held.endpoint)),
+        ("gen_ai.request.model", json!(held.requested)),
+        ("gen_ai.response.model", json!(held.model)),
+        (
+            "gen_ai.conversation.id",
+            json!(format!("{:016x}", held.session)),
+        ),
+        ("gen_ai.usage.input_tokens", json!(usage.prompt())),
+        ("gen_ai.usage.output_tokens", json!(usage.answer())),
+        (
+            "gen_ai.usage.cache_read.input_tokens",
+            json!(usage.cache_read),
+        ),
+        ("gen_ai.usage.cache_creation.input_tokens", json!(created)),
+        ("http.response.status_code", json!(entry.status)),
+        ("error.type", json!(failed)),
+        ("pareto.tenant", json!(subject.tenant)),
+        ("pareto.team", json!(subject.team)),
+        ("pareto.project", json!(subject.project)),
+        ("pareto.key", json!(subject.key)),
+        ("pareto.user", json!(subject.user)),
+        ("pareto.task", json!(subject.task)),
+        ("pareto.workflow", json!(subject.workflow)),
+        ("pareto.dialect", json!(held.dialect)),
+        ("pareto.route", json!(held.reason)),
+        ("pareto.loss", json!(held.losses)),
+        ("pareto.tier", json!(held.tier)),
+        ("pareto.stream", json!(held.stream)),
+        ("pareto.usage_source", json!(entry.source)),
+        ("pareto.cost_usd", json!(entry.cost.to_usd())),
+        ("pareto.first_byte_ms", json!(entry.first_byte_ms)),
+        ("pareto.duration_ms", json!(total_ms)),
+    ]
+}
+
+fn time(at_ms: i64) -> Value {
+    let time = Timestamp::from_millisecond(at_ms);
+    json!(time.map(|it| it.to_string()).ok())
+}
+
+/// What OpenTelemetry calls the calls of a dialect.
+fn operation(dialect: &str) -> &'static str {
+    if dialect.ends_with("embeddings") {
+        "embeddings"
+    } else {
+        "chat"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_renamed_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("requests.jsonl");
+        let config = RequestLog {
+            keep: 2,
+            ..RequestLog::default()
+        };
+        let mut writer = Writer::open(&path, &config).expect("opens");
+        writer.most = 10;
+        for n in 0..8 {
+            writer
+                .write(format!("line {n}\n").as_bytes())
+                .expect("writes");
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!(read("requests.jsonl").as_deref(), Some("line 6\nline 7\n"));
+        assert_eq!(
+            read("requests.jsonl.1").as_deref(),
+            Some("line 4\nline 5\n")
+        );
+        assert_eq!(
+            read("requests.jsonl.2").as_deref(),
+            Some("line 2\nline 3\n")
+        );
+        assert_eq!(read("requests.jsonl.3"), None);
+    }
+
+    #[test]
+    fn keys_addresses_and_what_is_configured_are_blotted_out() {
+        let config = RequestLog {
+            redact: vec!["plum-[0-9]+".to_owned()],
+            ..RequestLog::default()
+        };
+        let writer = Writer::open(Path::new("-"), &config).expect("opens");
+        for secret in [
+            "sk-par-abcdef12-0123456789",
+            "Bearer abcdefgh12345",
+            "jane.doe@mail.example.com",
+            "plum-17",
+        ] {
+            let line = format!("{{\"a\":\"before {secret} behind\"}}");
+            let wanted = format!("{{\"a\":\"before {REDACTED} behind\"}}");
+            assert_eq!(writer.redacted(&line), wanted, "{secret}");
+        }
+    }
+}

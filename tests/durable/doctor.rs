@@ -1,0 +1,150 @@
+//! The doctor names what is wrong with a machine and what to do; the request log has a line for every attempt and
+//! refusal, tells no secrets, and holds up no call.
+
+use std::path::Path;
+
+use bench::upstream::Upstream;
+use http::Method;
+use serde_json::Value;
+use tests::world::{DEEP, FAST, chat, script};
+use tests::{Client, Process};
+
+use crate::{PROGRAM, caller, command, config, key};
+
+fn doctor(config: &Path) -> (bool, Vec<Value>) {
+    let (ok, text, error) = command(&["doctor", "--json"], config);
+    let findings = serde_json::from_str(&text);
+    (ok, findings.unwrap_or_else(|_| panic!("{text}{error}")))
+}
+
+fn verdict<'a>(findings: &'a [Value], check: &str) -> &'a Value {
+    let mut found = findings.iter().filter(|it| it["check"] == check);
+    found
+        .next()
+        .unwrap_or_else(|| panic!("{check}: {findings:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    let asked = path.clone();
+    let (ok, findings) = tokio::task::spawn_blocking(move || doctor(&asked))
+        .await
+        .unwrap();
+    assert!(ok, "{findings:#?}");
+    for check in [
+        "configuration",
+        "price book",
+        "disk sync",
+        "room on the disk",
+        "descriptors",
+        "server.listen",
+        "ledger (SQLite)",
+        "clock",
+        "journal",
+        "endpoint fast-chat",
+    ] {
+        assert_ne!(verdict(&findings, check)["verdict"], "fail", "{check}");
+    }
+    // A port that another program has, an endpoint that nobody answers at, and a secret that all can read.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = gone.local_addr().unwrap();
+    drop(gone);
+    let text = text.replace(&fast.url(), &format!("http://{closed}/v1"));
+    std::fs::write(&path, text).unwrap();
+    let shown = path.clone();
+    let (ok, findings) = tokio::task::spawn_blocking(move || doctor(&shown))
+        .await
+        .unwrap();
+    assert!(!ok);
+    let listen = verdict(&findings, "server.listen");
+    assert_eq!(listen["verdict"], "fail");
+    assert!(!listen["remedy"].as_str().unwrap().is_empty());
+    assert_eq!(verdict(&findings, "endpoint fast-chat")["verdict"], "fail");
+    assert_eq!(verdict(&findings, "endpoint deep-chat")["verdict"], "ok");
+    let secrets = verdict(&findings, "secrets");
+    assert_eq!(secrets["verdict"], "warn", "the file has keys in it");
+    std::fs::write(&path, "[server]\nlisten = 7\n").unwrap();
+    let (ok, findings) = tokio::task::spawn_blocking(move || doctor(&path))
+        .await
+        .unwrap();
+    assert!(!ok);
+    let told = verdict(&findings, "configuration")["found"].to_string();
+    assert!(told.contains("pareto.toml:2:"), "{told}");
+}
+
+/// Has calls made at a gateway with this request log.
+async fn calls(folder: &Path, log: &Path) -> String {
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder, &fast, &deep, "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        format!("request_log.path = {log:?}\nrequest_log.redact = [\"plum-[0-9]+\"]\n{text}"),
+    )
+    .unwrap();
+    let key = key(&path, "acme");
+    let mut process = Process::start(PROGRAM, &path).await;
+    let client = caller(&process, &key);
+    for (user, stream) in [("jane@example.com", ""), ("plum-17", ",\"stream\":true")] {
+        let body = chat("fast", "The prompt itself", stream);
+        let headers = [("x-pareto-user", user)];
+        let reply = client
+            .send(Method::POST, "/v1/chat/completions", &headers, body)
+            .await;
+        assert_eq!((reply.status, reply.broken), (200, false));
+    }
+    let unknown = chat("no-such-model", "The prompt itself", "");
+    assert_eq!(
+        client.post("/v1/chat/completions", unknown).await.status,
+        404
+    );
+    let admin = Client::new(process.admin_address, "admin-secret");
+    let metrics = admin.get("/metrics").await.text();
+    process.signal("TERM");
+    assert!(process.child.wait().await.unwrap().success());
+    metrics
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_is_a_line_without_what_was_said_or_who_is_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("requests.jsonl");
+    calls(folder.path(), &log).await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for line in &lines[..2] {
+        assert_eq!(line["gen_ai.operation.name"], "chat");
+        assert_eq!(line["gen_ai.request.model"], "fast");
+        assert_eq!(line["gen_ai.response.model"], "fast-chat");
+        assert_eq!(line["pareto.tenant"], "acme");
+        assert_eq!(line["pareto.user"], "[redacted]", "{line}");
+        assert!(line["gen_ai.usage.input_tokens"].as_u64().unwrap() > 0);
+        assert_eq!(line["http.response.status_code"], 200);
+    }
+    assert_eq!(lines[2]["event.name"], "pareto.refusal");
+    assert_eq!(lines[2]["http.response.status_code"], 404);
+    assert!(!text.contains("The prompt itself") && !text.contains("jane"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_lines_and_no_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = calls(folder.path(), Path::new("/dev/full")).await;
+    let dropped = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("pareto_request_log_dropped_total "));
+    assert!(dropped.is_some_and(|it| it != "0"), "{metrics}");
+}
