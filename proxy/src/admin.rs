@@ -406,8 +406,7 @@ async fn revoke_key(
 async fn config(State(admin): State<Admin>) -> Json<Value> {
     let runtime = admin.parts.shared.runtime.load();
     let models: Vec<Value> = runtime
-        .targets
-        .iter()
+        .everywhere()
         .map(|t| json!({ "name": t.name, "tier": t.tier, "endpoint": t.endpoint.name, "price": t.price }))
         .collect();
     Json(

@@ -93,7 +93,7 @@ pub(crate) fn parts(
     let journal = Arc::new(MovingJournal::new(file));
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
     let meter = metered(config, &store, Arc::clone(&journal), estate)?;
-    telemetry::models(&runtime.targets);
+    telemetry::models(runtime.everywhere());
     let archive = archive_of(config)?;
     let splits = splits(&*ledger, &runtime)?;
     let keys = Keys::new(pepper(config)?);
@@ -256,7 +256,7 @@ impl Parts {
             tasks.reload(config);
         }
         self.shared.splits.retarget(&runtime.routing);
-        telemetry::models(&runtime.targets);
+        telemetry::models(runtime.everywhere());
         self.shared.runtime.store(Arc::new(runtime));
         self.desk.store(Arc::new(Desk {
             books: Arc::clone(&self.desk.load().books),
@@ -298,6 +298,7 @@ impl Parts {
         for commit in self.store.take_commits() {
             telemetry::committed(self.store.engine, commit.rows, commit.took);
         }
+        telemetry::upstreams(runtime.everywhere());
         telemetry::State {
             budgets: meter.standings_alone(now_ms),
             unapplied: lag.written.saturating_sub(lag.applied),

@@ -1,6 +1,9 @@
 //! Trying upstreams: a hold for each attempt, failover as long as no content has reached the
 //! caller, and every hold settled by what the attempt showed.
 
+mod course;
+pub(crate) mod deadline;
+mod hedge;
 mod holding;
 
 use std::sync::Arc;
@@ -8,14 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Response;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::response::Parts;
 use meter::Subject;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use wire::dialect::allowance::RETRY_COUNT;
 use wire::dialect::{Change, Facts};
-use wire::{Fault, Refusal, RequestId, Tier};
+use wire::{Refusal, RequestId, Tier};
 
-use crate::cascade::Leg;
-use crate::clock::now_ms;
+use crate::care::{self, Lean, Passage};
+use crate::cascade::{Cause, Leg};
+use crate::clock::{now_ms, uptime_ms};
 use crate::context::Context;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
@@ -27,10 +33,10 @@ use crate::runtime::{Runtime, Target};
 use crate::telemetry;
 use crate::thrift::Thrift;
 use crate::trace::{Phase, Trace};
-use crate::upstream::{self, Answer, Pieces};
+use crate::upstream::{self, About, Answer, Pieces};
 
-/// Attempts at most for one call: two retries, so that an outage is not multiplied.
-const ATTEMPTS: u16 = 3;
+use course::{Back, Course, Manner, Setback, Turn};
+
 /// The longest error body taken from an endpoint.
 const ERROR_BYTES: usize = 64 << 10;
 
@@ -45,14 +51,18 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) thrift: &'a Thrift,
     pub(crate) request: RequestId,
     pub(crate) canonical: Canonical,
+    /// Until when the caller waits for the first content.
+    pub(crate) deadline: Option<Instant>,
     /// An upstream did not know what the call names by id.
     pub(crate) writes_out: AtomicBool,
 }
 
 /// How an attempt ended when it brought no answer that is given.
 pub(crate) enum Failed {
-    /// Nothing reached the caller, and another upstream may do better.
+    /// It was not made, and another upstream may do better.
     Next(Refusal),
+    /// The upstream failed before anything reached the caller.
+    Setback(Setback),
     /// Another upstream would say the same.
     Last(Refusal),
     /// The same upstream may take the call with what it names by id written out.
@@ -61,70 +71,131 @@ pub(crate) enum Failed {
     Doubted(Box<Doubted>),
 }
 
-/// Of two failures the one to tell: an outage stays one, even if a fallback could not take the call.
-fn worse(before: Option<Refusal>, after: Refusal) -> Refusal {
-    match before {
-        Some(before) if before.fault == Fault::Upstream && after.fault == Fault::Caller => before,
-        _ => after,
-    }
+/// How a course ended without an answer.
+pub(crate) enum Ended {
+    Refused(Refusal),
+    Doubted(Box<Doubted>),
 }
 
 impl Dispatch<'_> {
     /// Tries the route's models in order until one answers.
     pub(crate) async fn run(&self, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
-        let mut last = None;
-        let targets = self
-            .decided
-            .route
-            .order
-            .iter()
-            .filter_map(|it| self.runtime.targets.get(it));
-        let mut left: Vec<&Target> = targets.collect();
-        let now = now_ms();
-        left.retain(|target| self.thrift.allows(target, self.runtime, now));
+        let (runtime, now) = (self.runtime, now_ms());
+        let order = self.decided.route.order.iter();
+        let targets = order.filter_map(|it| runtime.targets.get(it));
+        let allowed = targets.filter(|target| self.thrift.allows(target, runtime, now));
+        let manner = self.manner();
+        let mut left = Vec::with_capacity(8);
+        for target in allowed {
+            target.arranged(manner.lean, &mut left);
+        }
         if let (Some(budget), true) = (&self.thrift.free, left.is_empty()) {
             let meter = &self.shared.meter;
             meter.note(&self.subject.tenant, budget, "deny", now);
             let denied = meter.only_free(budget, now);
             return Err(refusal::denied(&denied, now));
         }
-        for _ in 0..ATTEMPTS {
-            let Some(target) = left.first().copied() else {
-                break;
-            };
-            left.remove(0);
-            let leg = if self.decided.route.cascade && target.tier == Tier::Fast {
-                Leg::First
-            } else {
-                Leg::Only
-            };
-            match self.once(target, leg, trace).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Doubted(doubted)) => {
-                    return Box::pin(self.escalate(*doubted, trace)).await;
+        if let (Some(first), false) = (left.first(), self.is_repeated()) {
+            first.group.called(uptime_ms());
+        }
+        // Kept apart, because whatever a call waits with is copied where it is handed on.
+        let mut course = Box::new(Course::along(left, manner));
+        match self.along(&mut course, Leg::Only, trace).await {
+            Ok(response) => Ok(response),
+            Err(Ended::Refused(refusal)) => Err(refusal),
+            Err(Ended::Doubted(doubted)) => Box::pin(self.escalate(*doubted, trace)).await,
+        }
+    }
+
+    /// An answer of one of `left` in place of a fast one that failed a check, or why there is none.
+    pub(crate) async fn instead<'a>(
+        &'a self,
+        left: Vec<&'a Arc<Target>>,
+        cause: Cause,
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Ended> {
+        let mut course = Course::hurried(left, self.manner());
+        self.along(&mut course, Leg::Second(cause), trace).await
+    }
+
+    /// Tries the models of a course, each as `leg` says, until one answers.
+    async fn along<'a>(
+        &'a self,
+        course: &mut Course<'a>,
+        leg: Leg,
+        trace: &mut Trace,
+    ) -> Result<Response<Body>, Ended> {
+        loop {
+            let (target, passage) = match course.turn() {
+                Turn::Ask(target, passage) => (target, passage),
+                Turn::Wait(until) => {
+                    sleep_until(until).await;
+                    continue;
                 }
-                Err(Failed::Last(refusal)) => return Err(refusal),
+                Turn::Over(refusal) => return Err(Ended::Refused(refusal)),
+            };
+            let is_first = self.decided.route.cascade && target.tier == Tier::Fast;
+            let leg = match leg {
+                Leg::Only if is_first => Leg::First,
+                leg => leg,
+            };
+            let (target, result) = match self.hedges_after(target, leg) {
+                Some(patience) => {
+                    let both = (target, passage);
+                    Box::pin(self.race(course, both, patience, trace)).await
+                }
+                None => (target, self.once(target, passage, leg, trace).await),
+            };
+            match result {
+                Ok(response) => return Ok(response),
+                Err(Failed::Doubted(doubted)) => return Err(Ended::Doubted(doubted)),
+                Err(Failed::Last(refusal)) => return Err(Ended::Refused(refusal)),
                 Err(Failed::Again) => {
                     self.writes_out.store(true, Ordering::Relaxed);
-                    left.insert(0, target);
+                    course.again(target);
                 }
                 Err(Failed::Next(refusal)) => {
                     told(trace.request, target, &refusal);
-                    last = Some(worse(last, refusal));
-                    // Whoever failed is likely to fail in another dialect too: others come first.
-                    left.sort_by_key(|other| other.endpoint.origin == target.endpoint.origin);
+                    course.passes_by(target, refusal);
+                }
+                Err(Failed::Setback(setback)) => {
+                    told(trace.request, target, &setback.refusal);
+                    course.failed(target, setback);
                 }
             }
         }
-        let none = || refusal::upstream(503, "no_upstream", "no upstream is configured".to_owned());
-        Err(last.unwrap_or_else(none))
+    }
+
+    fn manner(&self) -> Manner {
+        let bytes = self.inbound.body.len() + self.context.bytes_elsewhere();
+        Manner {
+            is_stream: self.inbound.scan.stream,
+            deadline: self.deadline,
+            lean: Lean::of(self.context.session.key, bytes, care::luck()),
+        }
+    }
+
+    /// Whether the caller's own client tries again: retries on retries multiply.
+    fn is_repeated(&self) -> bool {
+        let count = self.inbound.headers.get(RETRY_COUNT);
+        count.is_some_and(|count| count != "0")
+    }
+
+    /// Whether a target that has failed may be asked again.
+    fn soon(&self) -> Back {
+        if self.is_repeated() {
+            Back::No
+        } else {
+            Back::Soon
+        }
     }
 
     /// Tries one model. An attempt that no money was held for leaves no trace in the ledger and is not
     /// numbered: the first that does carries the decision.
-    pub(crate) async fn once(
+    async fn once(
         &self,
         target: &Target,
+        passage: Box<Passage>,
         leg: Leg,
         trace: &mut Trace,
     ) -> Result<Response<Body>, Failed> {
@@ -148,26 +219,23 @@ impl Dispatch<'_> {
         let reason = leg.reason(&self.decided.route).as_str();
         trace.answered_by = Some((Arc::clone(&target.name), target.tier, reason));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
-        let shape = &prepared.scan(inbound).shape;
-        let is_text = shape.images + shape.files + shape.server_tools == 0;
-        let teaches = is_text && (prepared.made.is_some() || self.context.bytes_elsewhere() == 0);
-        let mut billing = Billing::new(hold, trace.clone(), sent, target, teaches)
+        let teaches = self.teaches(&prepared);
+        let mut billing = Billing::new(hold, trace.clone(), sent, passage, teaches)
             .seated(&self.shared.sessions, self.context.session);
-        let deadline = Instant::now() + self.patience();
-        let at_home = prepared.asked.is_none();
-        let sending = target
-            .endpoint
-            .send(inbound, body, trace.request, number, at_home);
+        let deadline = self.until();
+        let about = self.about(number, prepared.asked.is_none());
+        let (endpoint, key) = (&target.endpoint, billing.passage.shared_key());
+        let sending = endpoint.send(inbound, &key, body, about);
         let answer = match timeout_at(deadline, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
-            Err(_) => return Err(timed_out(target, &mut billing)),
+            Err(_) => return Err(self.timed_out(target, &mut billing)),
         };
         billing.status = answer.status().as_u16();
+        billing.passage.heed(answer.headers());
         if !answer.status().is_success() {
-            return self
-                .turned_away(target, &mut billing, answer, &prepared, trace)
-                .await;
+            let told = self.turned_away(target, &mut billing, answer, &prepared, trace);
+            return Box::pin(told).await;
         }
         if answer.headers().contains_key(CONTENT_ENCODING) {
             billing.interrupt(&Facts::default());
@@ -199,13 +267,49 @@ impl Dispatch<'_> {
         self.thrift.most.is_some() || room().is_some()
     }
 
-    /// How long the endpoint may take: to its first content, or to the end of a whole answer.
-    fn patience(&self) -> Duration {
+    /// Whether what is sent is text alone, and all of it: its reported tokens say how the model counts.
+    fn teaches(&self, prepared: &Prepared) -> bool {
+        let shape = &prepared.scan(self.inbound).shape;
+        let is_text = shape.images + shape.files + shape.server_tools == 0;
+        is_text && (prepared.made.is_some() || self.context.bytes_elsewhere() == 0)
+    }
+
+    /// Until when the endpoint, and the caller, wait: for its first content, or for the end of a whole answer.
+    fn until(&self) -> Instant {
         let patience = &self.runtime.upstream;
-        Duration::from_millis(if self.inbound.scan.stream {
+        let patience = Duration::from_millis(if self.inbound.scan.stream {
             patience.first_byte_timeout_ms
         } else {
             patience.reply_timeout_ms
+        });
+        let until = Instant::now() + patience;
+        self.deadline.map_or(until, |it| it.min(until))
+    }
+
+    fn about(&self, attempt: u16, at_home: bool) -> About {
+        About {
+            request: self.request,
+            attempt,
+            at_home,
+            left: self.deadline.map(|it| it - Instant::now()),
+        }
+    }
+
+    /// The endpoint went silent, or the caller waits no longer. It may still bill for the work, so the bound
+    /// is charged.
+    pub(crate) fn timed_out(&self, target: &Target, billing: &mut Billing) -> Failed {
+        if self.deadline.is_some_and(|it| it <= Instant::now()) {
+            // Which shows nothing of the endpoint.
+            billing.passage.excuse();
+            billing.charge_bound();
+            return Failed::Last(refusal::deadline_passed(&target.name));
+        }
+        billing.charge_bound();
+        let message = format!("model `{}` did not answer in time", target.name);
+        Failed::Setback(Setback {
+            refusal: refusal::upstream(504, "upstream_timeout", message),
+            seen: true,
+            back: Back::No,
         })
     }
 
@@ -238,7 +342,64 @@ impl Dispatch<'_> {
         } else {
             billing.void();
         }
-        failed(target, &error.to_string())
+        let back = if error.is_stale {
+            // The endpoint was about to close the connection anyway, which shows nothing of it.
+            Back::AtOnce
+        } else {
+            billing.passage.failed();
+            if error.connected {
+                Back::No
+            } else {
+                self.soon()
+            }
+        };
+        Failed::Setback(Setback {
+            seen: error.connected && !error.is_stale,
+            back,
+            refusal: broken(target, &error.to_string()),
+        })
+    }
+
+    /// What an endpoint's error means for it and for the call; `None` where it is the caller's own.
+    fn setback(&self, target: &Target, billing: &mut Billing, head: &Parts) -> Option<Setback> {
+        let status = head.status.as_u16();
+        if matches!(status, 429 | 503 | 529) {
+            billing.passage.turned_away();
+        }
+        let asked_ms = care::asked_ms(&head.headers, now_ms());
+        let at_once = |has_other, back| if has_other { Back::AtOnce } else { back };
+        match status {
+            401 | 403 => {
+                let has_other = billing.passage.refused(status == 403);
+                Some(Setback {
+                    refusal: broken(target, "the endpoint refuses the gateway's key"),
+                    seen: false,
+                    back: at_once(has_other, Back::No),
+                })
+            }
+            408 | 500.. => {
+                if let (503 | 529, Some(ms)) = (status, asked_ms) {
+                    billing.passage.pause_all(ms);
+                }
+                billing.passage.failed();
+                Some(Setback {
+                    refusal: overwhelmed(target, status, asked_ms),
+                    seen: true,
+                    back: asked_ms.map_or_else(|| self.soon(), Back::After),
+                })
+            }
+            429 => {
+                let used_up = care::used_up_ms(&head.headers, now_ms());
+                let ms = asked_ms.or(used_up).unwrap_or(1_000);
+                let has_other = billing.passage.pause(ms);
+                Some(Setback {
+                    refusal: limited(target, ms),
+                    seen: true,
+                    back: at_once(has_other, Back::After(ms)),
+                })
+            }
+            _ => None,
+        }
     }
 
     /// The endpoint answered with an error: nothing is billed for that.
@@ -253,34 +414,10 @@ impl Dispatch<'_> {
         let (head, body) = answer.into_parts();
         let status = head.status.as_u16();
         billing.void();
-        let retry_after = head
-            .headers
-            .get(RETRY_AFTER)
-            .and_then(|v| v.to_str().ok()?.parse().ok());
-        match status {
-            401 | 403 => {
-                tracing::error!(endpoint = %target.endpoint.name, status, "the endpoint refuses our key");
-                return Err(failed(target, "the endpoint refuses the gateway's key"));
-            }
-            408 | 500.. => {
-                if let (503 | 529, Some(seconds)) = (status, retry_after) {
-                    target.health.cool_down(seconds, now_ms());
-                }
-                return Err(overwhelmed(target, status, retry_after));
-            }
-            429 => {
-                target.health.cool_down(retry_after.unwrap_or(1), now_ms());
-                let message = format!("endpoint of model `{}` is at its rate limit", target.name);
-                let limited = refusal::upstream(429, "upstream_rate_limited", message);
-                let retry_after_s = Some(retry_after.unwrap_or(1).min(60));
-                return Err(Failed::Next(Refusal {
-                    retry_after_s,
-                    ..limited
-                }));
-            }
-            _ => {}
+        if let Some(setback) = self.setback(target, billing, &head) {
+            return Err(Failed::Setback(setback));
         }
-        target.health.succeeded();
+        billing.passage.answered();
         let names = prepared.made.is_none() && self.context.bytes_elsewhere() > 0;
         if matches!(status, 400 | 404) && names {
             return Err(Failed::Again);
@@ -296,7 +433,11 @@ impl Dispatch<'_> {
         if prepared.asked.is_some() {
             // Or ours: what this dialect does not take, another may.
             let told = refusal::rejected(status, wire::dialect::told(&text));
-            return Err(Failed::Next(told));
+            return Err(Failed::Setback(Setback {
+                refusal: told,
+                seen: true,
+                back: Back::No,
+            }));
         }
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut response = refusal::json(status, text);
@@ -322,33 +463,39 @@ pub(crate) fn told(request: RequestId, target: &Target, refusal: &Refusal) {
 
 /// The endpoint's own failure. What callers' clients tell apart keeps its status: overload is not a
 /// fault, and asks for another pause.
-fn overwhelmed(target: &Target, status: u16, retry_after: Option<u64>) -> Failed {
-    let failure = failed(
-        target,
-        &format!("the endpoint answered with status {status}"),
-    );
-    let Failed::Next(refusal) = failure else {
-        return failure;
-    };
-    let shown = status.max(500);
-    Failed::Next(Refusal {
-        status: shown,
-        retry_after_s: retry_after.map(|seconds| seconds.min(60)),
-        ..refusal
-    })
+fn overwhelmed(target: &Target, status: u16, asked_ms: Option<u64>) -> Refusal {
+    let what = format!("the endpoint answered with status {status}");
+    Refusal {
+        status: status.max(500),
+        retry_after_s: asked_ms.map(shown_s),
+        ..broken(target, &what)
+    }
 }
 
-/// An upstream's failure: counted against its health, and the next one may be tried.
-pub(crate) fn failed(target: &Target, what: &str) -> Failed {
-    target.health.failed(now_ms());
+/// The endpoint takes no more calls for a while.
+fn limited(target: &Target, ms: u64) -> Refusal {
+    let message = format!("endpoint of model `{}` is at its rate limit", target.name);
+    Refusal {
+        retry_after_s: Some(shown_s(ms)),
+        ..refusal::upstream(429, "upstream_rate_limited", message)
+    }
+}
+
+/// A pause as callers are told it, in whole seconds and no more than it is obeyed here.
+fn shown_s(ms: u64) -> u64 {
+    ms.min(care::LONGEST_PAUSE_MS).div_ceil(1_000)
+}
+
+fn broken(target: &Target, what: &str) -> Refusal {
     let message = format!("model `{}` failed: {what}", target.name);
-    Failed::Next(refusal::upstream(502, "upstream_failed", message))
+    refusal::upstream(502, "upstream_failed", message)
 }
 
-/// The endpoint went silent. It may still bill for the work, so the bound is charged.
-pub(crate) fn timed_out(target: &Target, billing: &mut Billing) -> Failed {
-    billing.charge_bound();
-    target.health.failed(now_ms());
-    let message = format!("model `{}` did not answer in time", target.name);
-    Failed::Next(refusal::upstream(504, "upstream_timeout", message))
+/// An upstream's failure, after which the next one may be tried.
+pub(crate) fn failed(target: &Target, what: &str) -> Failed {
+    Failed::Setback(Setback {
+        refusal: broken(target, what),
+        seen: true,
+        back: Back::No,
+    })
 }

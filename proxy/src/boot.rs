@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ use crate::request_log;
 use crate::runtime::Runtime;
 use crate::serve::{self, Doors, Listener, Settings};
 use crate::telemetry;
+use crate::upstream::Endpoint;
 use crate::workers::Workers;
 
 pub(crate) use reload::Reloads;
@@ -364,8 +366,7 @@ async fn upkeep(metrics: PrometheusHandle, parts: Arc<Parts>, stop: Cancellation
     let pause = || tokio::time::sleep(Duration::from_secs(5));
     while stop.run_until_cancelled(pause()).await.is_some() {
         metrics.run_upkeep();
-        for target in &parts.shared.runtime.load().targets {
-            target.endpoint.sweep();
-        }
+        let runtime = parts.shared.runtime.load_full();
+        join_all(runtime.endpoints().map(Endpoint::sweep)).await;
     }
 }

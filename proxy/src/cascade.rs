@@ -6,7 +6,7 @@ mod glimpse;
 mod phrase;
 
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +18,8 @@ use wire::{Refusal, Tier};
 pub(crate) use check::{Cause, Checks, Extent};
 pub(crate) use glimpse::Glimpse;
 
-use crate::attempt::{Dispatch, Failed, told};
-use crate::clock::now_ms;
+use crate::attempt::{Dispatch, Ended};
+use crate::clock::{now_ms, uptime_ms};
 use crate::gateway::Body;
 use crate::intake::Inbound;
 use crate::refusal;
@@ -29,8 +29,6 @@ use crate::telemetry;
 use crate::thrift::Thrift;
 use crate::trace::Trace;
 
-/// Deep models asked at most: there is an answer already, and its caller waits.
-const DEEP_TRIES: u16 = 2;
 /// What is held of a stream at most, whatever it consists of.
 const MOST_HELD: usize = 64 << 10;
 
@@ -41,6 +39,8 @@ pub(crate) enum Leg {
     Only,
     /// It is fast, and its answer is checked.
     First,
+    /// It is made beside another that takes long.
+    Beside,
     /// It is deep, because a fast answer failed this check.
     Second(Cause),
 }
@@ -49,7 +49,7 @@ impl Leg {
     /// Why the attempt is made.
     pub(crate) fn reason(self, route: &Route) -> Reason {
         match self {
-            Self::Only | Self::First => route.reason,
+            Self::Only | Self::First | Self::Beside => route.reason,
             Self::Second(_) => Reason::Escalated,
         }
     }
@@ -57,7 +57,7 @@ impl Leg {
     /// The check that the answer before it failed.
     pub(crate) fn cause(self) -> Option<Cause> {
         match self {
-            Self::Only | Self::First => None,
+            Self::Only | Self::First | Self::Beside => None,
             Self::Second(cause) => Some(cause),
         }
     }
@@ -163,39 +163,25 @@ impl Dispatch<'_> {
 
     /// An answer of the deep tier, or why there is none.
     async fn ask_deep(&self, cause: Cause, trace: &mut Trace) -> Result<Response<Body>, Refusal> {
-        let leg = Leg::Second(cause);
-        let mut left: Vec<&Target> = self.deeper().collect();
-        let none = "no deep model is at hand".to_owned();
-        let mut last = refusal::upstream(503, "no_upstream", none);
-        for _ in 0..DEEP_TRIES {
-            let Some(target) = left.first().copied() else {
-                break;
-            };
-            left.remove(0);
-            match self.once(target, leg, trace).await {
-                Ok(response) if response.status().is_success() => return Ok(response),
-                // What it does not take is no reason to withhold what the fast tier said.
-                Ok(_) | Err(Failed::Doubted(_)) => {}
-                Err(Failed::Again) => {
-                    self.writes_out.store(true, Ordering::Relaxed);
-                    left.insert(0, target);
-                }
-                Err(Failed::Next(refusal) | Failed::Last(refusal)) => {
-                    told(trace.request, target, &refusal);
-                    last = refusal;
-                }
+        let left: Vec<_> = self.deeper().flat_map(Target::equals).collect();
+        match self.instead(left, cause, trace).await {
+            Ok(response) if response.status().is_success() => Ok(response),
+            Err(Ended::Refused(refusal)) => Err(refusal),
+            // What it does not take is no reason to withhold what the fast tier said.
+            Ok(_) | Err(Ended::Doubted(_)) => {
+                let none = "no deep model takes the call".to_owned();
+                Err(refusal::upstream(503, "no_upstream", none))
             }
         }
-        Err(last)
     }
 
     /// The deep models that can take the call now.
-    fn deeper(&self) -> impl Iterator<Item = &Target> {
-        let (runtime, now) = (self.runtime, now_ms());
+    fn deeper(&self) -> impl Iterator<Item = &Arc<Target>> {
+        let (runtime, now, uptime) = (self.runtime, now_ms(), uptime_ms());
         let targets = self.decided.route.deeper.iter();
         targets
             .filter_map(|place| runtime.targets.get(place))
-            .filter(move |it| it.tier == Tier::Deep && it.health.is_usable(now))
+            .filter(move |it| it.tier == Tier::Deep && it.equals().any(|it| it.is_usable(uptime)))
             .filter(move |it| self.thrift.allows(it, runtime, now))
     }
 

@@ -1,8 +1,9 @@
 //! The wall clock, read in one place. Where nodes share a ledger, the ledger's clock is everybody's:
 //! windows, prices and leases must not depend on whose clock is wrong.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What the ledger's clock is ahead of this machine's, in milliseconds.
 static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
@@ -10,6 +11,12 @@ static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
     machine_ms().saturating_add(AHEAD_MS.load(Ordering::Relaxed))
+}
+
+/// Milliseconds since this process first asked: for what must not jump when a clock is set.
+pub(crate) fn uptime_ms() -> i64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Takes over a clock that was asked when this machine's read `asked_ms`, and has answered `read_ms` by now.

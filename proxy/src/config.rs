@@ -179,6 +179,8 @@ pub struct Upstream {
     pub reply_bytes: usize,
     /// Idle connections kept for each host.
     pub idle_connections: usize,
+    pub breaker: Breaker,
+    pub retries: Retries,
 }
 
 impl Default for Upstream {
@@ -190,6 +192,59 @@ impl Default for Upstream {
             idle_timeout_ms: 60_000,
             reply_bytes: 64 << 20,
             idle_connections: 256,
+            breaker: Breaker::default(),
+            retries: Retries::default(),
+        }
+    }
+}
+
+/// `[upstream.breaker]`: when a model at an endpoint is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Failures in a row after which it is.
+    pub failures: u32,
+    /// Percent of successes, of at least so many calls in ten seconds, below which it is.
+    pub least_success: u32,
+    pub least_calls: u32,
+    /// Milliseconds for which it is, times how often it was of late, and the most of them.
+    pub rest_ms: u64,
+    pub most_rest_ms: u64,
+    /// Percent of the models of a tier that are left alone at most at a time; one always may be.
+    pub most_resting: u32,
+    /// Successes, one at a time, after which it gets calls like any.
+    pub closing: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            least_success: 50,
+            least_calls: 10,
+            rest_ms: 10_000,
+            most_rest_ms: 300_000,
+            most_resting: 50,
+            closing: 3,
+        }
+    }
+}
+
+/// `[upstream.retries]`: how many calls that an endpoint has seen may go on to another, or to it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    /// Of the calls of ten seconds, for all models of a tier together.
+    pub percent: u32,
+    /// So many besides.
+    pub per_second: u32,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            percent: 10,
+            per_second: 1,
         }
     }
 }
@@ -252,6 +307,9 @@ pub struct Endpoint {
     pub url: String,
     #[serde(default)]
     pub key: Option<Secret>,
+    /// More keys of the same account; each call goes with one of them.
+    #[serde(default)]
+    pub keys: Vec<Secret>,
     /// The field an output cap is written to where the caller set none; the dialect's own if absent.
     #[serde(default)]
     pub cap_field: Option<String>,
@@ -265,6 +323,33 @@ pub struct Endpoint {
     /// Speak HTTP/2 from the first byte, without TLS negotiation.
     #[serde(default)]
     pub http2: bool,
+    /// How many calls it gets at once; as many as there are if absent.
+    #[serde(default)]
+    pub concurrency: Option<Concurrency>,
+    /// The header in which it is told how many milliseconds the caller waits; it is not told if absent.
+    #[serde(default)]
+    pub deadline_header: Option<String>,
+}
+
+/// How many calls an endpoint gets at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "write a number of calls, \"aimd\" or \"gradient2\""
+)]
+pub enum Concurrency {
+    Count(u32),
+    Adaptive(Adaptive),
+}
+
+/// What tells how many calls an endpoint bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Adaptive {
+    /// Calls that it turns away.
+    Aimd,
+    /// The time to the first content.
+    Gradient2,
 }
 
 /// `[[model]]`: a model behind an endpoint. Within a tier, earlier ones are tried first.
@@ -274,7 +359,8 @@ pub struct Model {
     /// What callers write, and what headers and the ledger say.
     pub name: String,
     pub tier: Tier,
-    /// One endpoint, or one for each dialect that its vendor speaks: a call goes to that of its own.
+    /// One endpoint, or several: a call goes to one of its own dialect, and among those to the one that its
+    /// conversation went to, or the less busy one.
     #[serde(deserialize_with = "one_or_more")]
     pub endpoint: Vec<String>,
     /// What the endpoint calls it; the name if absent.
@@ -298,6 +384,10 @@ pub struct Model {
     /// and translations write a budget.
     #[serde(default)]
     pub thinking: Option<wire::dialect::ThinkingForm>,
+    /// Ask another model of the tier, or another endpoint of this one, beside it when it takes longer than 95 of
+    /// 100 of its calls: at most for one call in twenty, and both are paid for.
+    #[serde(default)]
+    pub hedge: bool,
     /// What it can not do: `tools`, `images`, `files`, `schema`, `thinking`. The router sends it no call
     /// that needs one of them.
     #[serde(default)]

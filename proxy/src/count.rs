@@ -89,7 +89,7 @@ fn target<'a>(runtime: &'a Runtime, inbound: &Inbound) -> Result<(usize, &'a Tar
         Wanted::Auto => target.tier == wire::Tier::Fast,
     };
     let own = |(_, target): &&(usize, &Target)| target.dialect.name() == inbound.dialect.name();
-    let targets = || runtime.targets.iter().enumerate();
+    let targets = || runtime.targets.iter().map(|it| &**it).enumerate();
     let candidates: Vec<(usize, &Target)> = targets()
         .filter(|(_, target)| target.dialect.converses())
         .filter(fits)

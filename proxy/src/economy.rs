@@ -11,6 +11,7 @@ use router::Quote;
 use router::switch::Stakes;
 use wire::{Tier, Usage};
 
+use crate::clock::uptime_ms;
 use crate::runtime::{Runtime, Target};
 
 /// Tokens of an answer that nobody has bounded, for comparing prices.
@@ -90,7 +91,13 @@ impl Priced<'_> {
         let cost = |rates: Arc<Rates>| rates.cost(&self.usage(0)).0;
         Quote {
             cost_nano_usd: self.rates(target).map(cost),
-            first_byte_ms: target.health.first_byte_ms(self.now_ms),
+            first_byte_ms: {
+                let now = uptime_ms();
+                let known = target
+                    .equals()
+                    .filter_map(|it| it.health.first_byte_ms(now));
+                known.min()
+            },
         }
     }
 

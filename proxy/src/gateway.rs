@@ -21,7 +21,7 @@ use tower::util::BoxCloneSyncService;
 use wire::dialect::OPENAI_RESPONSES;
 use wire::{Dialect, Refusal, RequestId, dialect};
 
-use crate::attempt::Dispatch;
+use crate::attempt::{Dispatch, deadline};
 use crate::background::{self, Making};
 use crate::clock::now_ms;
 use crate::context::{Memory, Sessions};
@@ -255,6 +255,7 @@ pub(crate) async fn converse(
     inbound: &Inbound,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
+    let deadline = deadline::of(&inbound.headers, trace.arrived.into())?;
     let context = shared.recall(subject, inbound).await?;
     let thrift = Thrift::of(shared, subject, trace.most, now_ms());
     let decided = shared.decide(&Deciding {
@@ -277,6 +278,7 @@ pub(crate) async fn converse(
         thrift: &thrift,
         request: trace.request,
         canonical: Canonical::new(),
+        deadline,
         writes_out: AtomicBool::new(false),
     };
     let answer = call.run(trace).await;

@@ -8,6 +8,7 @@ mod background;
 mod books;
 pub mod boot;
 mod calls;
+mod care;
 mod cascade;
 mod chores;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! Every way a call can fail, as one answer: whose fault, which status, whether to try again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -192,6 +194,25 @@ pub(crate) fn no_such_call(id: &str) -> Refusal {
 /// A refusal that an upstream is the cause of.
 pub(crate) fn upstream(status: u16, code: &'static str, message: String) -> Refusal {
     refusal(Fault::Upstream, status, code, message)
+}
+
+/// The caller waits for less time than the model needs.
+pub(crate) fn too_late(model: &str, left: Duration, usual: Duration) -> Refusal {
+    let (left, usual) = (left.as_millis(), usual.as_millis());
+    let message = format!(
+        "the call's deadline leaves {left} ms, and model `{model}` has lately needed {usual} ms to its first \
+         content; allow more time, or name a quicker model"
+    );
+    Refusal {
+        is_final: true,
+        ..refusal(Fault::Caller, 504, "deadline_too_short", message)
+    }
+}
+
+/// The caller's deadline has passed while a model worked on the call.
+pub(crate) fn deadline_passed(model: &str) -> Refusal {
+    let message = format!("the call's deadline has passed before model `{model}` answered");
+    refusal(Fault::Caller, 504, "deadline_exceeded", message)
 }
 
 /// The call is understood by its scan, but not as a conversation.

@@ -18,9 +18,8 @@ use tokio::time::timeout_at;
 use wire::dialect::{Asked, DecodeError, Facts, Seen};
 use wire::{Dialect, translate};
 
-use crate::attempt::{Answered, Dispatch, Failed, failed, timed_out};
+use crate::attempt::{Answered, Dispatch, Failed, failed};
 use crate::cascade::{Cause, Glimpse, Leg, Verdict};
-use crate::clock::now_ms;
 use crate::gateway::Body;
 use crate::names;
 use crate::refusal;
@@ -47,7 +46,7 @@ pub(crate) async fn whole(
     let target = answered.target;
     let (head, body) = answer.into_parts();
     let (reply, mut facts) = read_whole(call, &answered, body, &mut billing).await?;
-    content_is_there(target, &mut billing, trace).await?;
+    content_is_there(call, false, &mut billing, trace).await?;
     let keeper = Keeper::new(call, target);
     let came = reply.clone();
     let (reply, unkept) = match &answered.prepared.asked {
@@ -114,7 +113,7 @@ async fn read_whole(
             billing.charge_bound();
             return Err(failed(target, "its answer broke off or was too long"));
         }
-        Err(_) => return Err(timed_out(target, billing)),
+        Err(_) => return Err(call.timed_out(target, billing)),
     };
     let Some(facts) = target.dialect.facts(&reply) else {
         billing.interrupt(&Facts::default());
@@ -188,9 +187,9 @@ pub(crate) async fn stream(
             billing.interrupt(&feed.facts());
             return Err(failed(target, what));
         }
-        Err(_) => return Err(timed_out(target, &mut billing)),
+        Err(_) => return Err(call.timed_out(target, &mut billing)),
     };
-    content_is_there(target, &mut billing, trace).await?;
+    content_is_there(call, true, &mut billing, trace).await?;
     let cut = Arc::clone(&call.shared.cut);
     let mut stream = Stream::new(body, feed, billing, to, (&call.runtime.upstream, cut));
     if seen == Seen::End {
@@ -257,16 +256,17 @@ fn doubted(cause: Cause, head: Response<()>, kept: Kept, trace: &Trace) -> Faile
 
 /// The upstream delivers: from here on the call is its own, once the hold is on the disk.
 async fn content_is_there(
-    target: &Target,
+    call: &Dispatch<'_>,
+    is_stream: bool,
     billing: &mut Billing,
     trace: &mut Trace,
 ) -> Result<(), Failed> {
     trace.lap(Phase::Upstream);
     let after = trace.arrived.elapsed();
-    target.health.succeeded();
     // What the call waited for before is not the model's doing: holds, attempts elsewhere, a doubted answer.
     let took = telemetry::elapsed_ms(billing.sent_at.elapsed());
-    target.health.came(took, now_ms());
+    let bytes = call.inbound.body.len();
+    billing.passage.came(took, is_stream, bytes);
     billing.first_byte(after);
     billing
         .synced()

@@ -159,7 +159,7 @@ impl Question<'_> {
         let runtime = self.shared.runtime.load_full();
         let speaks = wire::dialect::OPENAI_RESPONSES.name();
         let mut asked: Vec<&str> = Vec::new();
-        for endpoint in runtime.targets.iter().map(|target| &target.endpoint) {
+        for endpoint in runtime.everywhere().map(|target| &target.endpoint) {
             let keeps = *endpoint.origin == *origin && endpoint.dialect.name() == speaks;
             if keeps && !asked.contains(&&*endpoint.name) {
                 asked.push(&endpoint.name);

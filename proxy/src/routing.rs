@@ -15,7 +15,7 @@ use router::{
 use wire::{Refusal, RequestId, Tier};
 
 use crate::cascade;
-use crate::clock::now_ms;
+use crate::clock::{now_ms, uptime_ms};
 use crate::context::Context;
 use crate::economy::{Priced, Seat};
 use crate::gateway::Shared;
@@ -193,7 +193,8 @@ impl Shared {
             Some((_, seat)) => priced.stakes(&self.cache_hits, seat, (from, to)),
             None => Stakes::default(),
         };
-        let usable = |place| runtime.is_usable(place, now);
+        let uptime = uptime_ms();
+        let usable = |place| runtime.is_usable(place, uptime);
         let outlook = Outlook {
             usable: &usable,
             quote: &|place| priced.quote(place),
@@ -375,7 +376,7 @@ impl Deciding<'_> {
     fn place(&self, model: &str) -> Option<usize> {
         let own = |target: &Target| target.dialect.name() == self.inbound.dialect.name();
         let at = |own_only: bool| {
-            let fits = |it: &Target| *it.name == *model && (own(it) || !own_only);
+            let fits = |it: &Arc<Target>| *it.name == *model && (own(it) || !own_only);
             self.runtime.targets.iter().position(fits)
         };
         at(true).or_else(|| at(false))

@@ -1,7 +1,7 @@
 //! What a configuration turns into: models with their endpoints, prices and health. Replaced as a
 //! whole by a reload; calls under way keep the one they began with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use meter::{PriceBook, Rates, SellBook};
 use wire::dialect::ThinkingForm;
 use wire::{Dialect, Tier};
 
+use crate::care::{Group, Health, Standing, seed};
 use crate::config::{self, Config, Limits, Upstream};
-use crate::upstream::{Endpoint, Health};
+use crate::upstream::Endpoint;
 
 /// The embedded price book; see its `sources` for origin and licences.
 const PRICES: &str = include_str!("../../config/prices.json");
@@ -21,7 +22,7 @@ const PRICES: &str = include_str!("../../config/prices.json");
 #[derive(Debug)]
 pub struct Runtime {
     pub(crate) policy: router::Policy,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<Arc<Target>>,
     pub(crate) book: PriceBook,
     /// The first digits of the book's version, which every entry keeps.
     pub(crate) book_version: Arc<str>,
@@ -37,16 +38,22 @@ pub struct Runtime {
     pub(crate) weights: Arc<str>,
 }
 
-/// A model that calls can go to. Its place in the list is its place in the policy.
+/// A model at an endpoint that calls can go to. Its place in the list is its place in the policy.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: Arc<str>,
     pub(crate) tier: Tier,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// The same at further endpoints of this dialect.
+    pub(crate) also: Vec<Arc<Target>>,
+    /// A number of its own, the same on all nodes.
+    pub(crate) seed: u64,
     pub(crate) upstream_model: String,
     pub(crate) price: Option<String>,
     pub(crate) max_output: Option<u64>,
+    /// Another is asked beside it when it takes long.
+    pub(crate) hedge: bool,
     pub(crate) thinking: Option<ThinkingForm>,
     /// The longest prompt it takes, in tokens, where the price book knows it.
     pub(crate) context: Option<u64>,
@@ -54,6 +61,10 @@ pub(crate) struct Target {
     pub(crate) lacks: router::Needs,
     pub(crate) label: Option<usize>,
     pub(crate) health: Arc<Health>,
+    /// How each of the endpoint's keys stands with it.
+    pub(crate) standings: Arc<[Standing]>,
+    /// The models that stand in for each other.
+    pub(crate) group: Arc<Group>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     /// The tokenizer was named as the model's own, so its counts bound the provider's.
     pub(crate) tokenizer_is_its_own: bool,
@@ -165,9 +176,18 @@ impl Target {
         before: Option<&Runtime>,
         counts: &Counts,
         labels: &[String],
+        group: &Arc<Group>,
     ) -> Self {
-        let same = |t: &&Self| *t.name == *model.name && t.endpoint.name == endpoint.name;
-        let known = before.and_then(|before| before.targets.iter().find(same));
+        let same = |t: &&Arc<Self>| *t.name == *model.name && t.endpoint.name == endpoint.name;
+        let known = before.and_then(|before| before.everywhere().find(same));
+        let same_keys = |target: &&Arc<Self>| {
+            let keys = target.endpoint.keys.iter().zip(&endpoint.keys);
+            target.endpoint.keys.len() == endpoint.keys.len()
+                && keys.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let standings = known.filter(same_keys);
+        let standings = standings.map(|target| Arc::clone(&target.standings));
+        let unknown = || endpoint.keys.iter().map(|_| Standing::default()).collect();
         let price = model.price.as_deref();
         let upstream_model = model.upstream_model.as_ref().unwrap_or(&model.name);
         Self {
@@ -175,9 +195,12 @@ impl Target {
             tier: model.tier,
             dialect: endpoint.dialect,
             endpoint: Arc::clone(endpoint),
+            also: Vec::new(),
+            seed: seed(&endpoint.name),
             upstream_model: upstream_model.clone(),
             price: model.price.clone(),
             context: model.context.or_else(|| book.max_input(price?)),
+            hedge: model.hedge,
             thinking: model.thinking,
             max_output: model.max_output.or_else(|| book.max_output(price?)),
             lacks: model.lacks,
@@ -185,6 +208,8 @@ impl Target {
                 .iter()
                 .position(|it| Some(it) == model.label.as_ref()),
             health: known.map_or_else(Arc::default, |target| Arc::clone(&target.health)),
+            standings: standings.unwrap_or_else(unknown),
+            group: Arc::clone(group),
             tokenizer: Arc::clone(&counts.tokenizer),
             tokenizer_is_its_own: counts.is_its_own,
             factor: Arc::clone(&counts.factor),
@@ -198,23 +223,37 @@ impl Runtime {
         let book = price_book(config)?;
         let mut endpoints = HashMap::new();
         for endpoint in &config.endpoints {
-            let built = Endpoint::build(endpoint, &config.upstream)
+            let known = before.and_then(|before| before.endpoint(&endpoint.name));
+            let built = Endpoint::build(endpoint, &config.upstream, known)
                 .map_err(|what| BuildError::Endpoint(endpoint.name.clone(), what))?;
             endpoints.insert(endpoint.name.as_str(), Arc::new(built));
         }
         let mut targets = Vec::with_capacity(config.models.len());
+        let mut groups = HashMap::new();
         for model in &config.models {
             let counts = counts(model, before)?;
-            for endpoint in model
-                .endpoint
-                .iter()
-                .filter_map(|name| endpoints.get(name.as_str()))
-            {
+            let names = model.endpoint.iter();
+            let mut places: Vec<Target> = Vec::new();
+            for endpoint in names.filter_map(|name| endpoints.get(name.as_str())) {
                 let labels = &config.policy.labels;
-                targets.push(Target::build(
-                    model, endpoint, &book, before, &counts, labels,
-                ));
+                let group = groups
+                    .entry((model.tier, endpoint.dialect.converses()))
+                    .or_insert_with(|| Arc::new(Group::new(&config.upstream)));
+                let target = Target::build(model, endpoint, &book, before, &counts, labels, group);
+                let mut first = places.iter_mut();
+                match first.find(|it| it.dialect.name() == target.dialect.name()) {
+                    Some(first) => first.also.push(Arc::new(target)),
+                    None => places.push(target),
+                }
             }
+            targets.extend(places.into_iter().map(Arc::new));
+        }
+        for group in groups.values() {
+            let all = targets.iter().flat_map(Target::equals);
+            let members = all.filter(|it| Arc::ptr_eq(&it.group, group));
+            let member =
+                |it: &Arc<Target>| (Arc::clone(&it.endpoint.origin), Arc::clone(&it.health));
+            group.assemble(members.map(member).collect());
         }
         let models = targets.iter().map(|target| router::Model {
             name: Arc::clone(&target.name),
@@ -244,10 +283,28 @@ impl Runtime {
         })
     }
 
-    /// Whether the model at a place is healthy.
+    /// The endpoint of a name.
+    fn endpoint(&self, name: &str) -> Option<&Endpoint> {
+        let mut endpoints = self.everywhere().map(|target| &*target.endpoint);
+        endpoints.find(|it| *it.name == *name)
+    }
+
+    /// Every model at every endpoint; those that `targets` has, each with its equals.
+    pub(crate) fn everywhere(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.targets.iter().flat_map(Target::equals)
+    }
+
+    /// Every endpoint that a model is at, once.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let mut seen = HashSet::new();
+        let all = self.everywhere().map(|target| &*target.endpoint);
+        all.filter(move |it| seen.insert(Arc::clone(&it.name)))
+    }
+
+    /// Whether the model at a place is healthy, at a time of [`crate::clock::uptime_ms`].
     pub(crate) fn is_usable(&self, place: usize, now_ms: i64) -> bool {
         let target = self.targets.get(place);
-        target.is_some_and(|target| target.health.is_usable(now_ms))
+        target.is_some_and(|target| target.equals().any(|it| it.is_usable(now_ms)))
     }
 
     /// The prices of `target` at `now_ms`, in the lane the caller asked for and its endpoint's region.
@@ -266,7 +323,8 @@ impl Runtime {
         now_ms: i64,
     ) -> Option<Arc<Rates>> {
         let deep = || {
-            let fits = |other: &&Target| other.dialect.converses() == target.dialect.converses();
+            let fits =
+                |other: &&Arc<Target>| other.dialect.converses() == target.dialect.converses();
             self.targets
                 .iter()
                 .filter(fits)

@@ -8,6 +8,7 @@
 mod handles;
 mod names;
 mod series;
+mod upstreams;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,9 +23,11 @@ use metrics_util::MetricKindMask;
 use wire::{Losses, Refusal, Tier};
 
 pub use names::NAMES;
+pub(crate) use upstreams::{
+    Hedge, Retry, hedged, key_refused, models, pauses, rests, retried, upstreams,
+};
 
 use crate::clock::now_ms;
-use crate::runtime::Target;
 use crate::trace::{Phase, Trace};
 use series::Name;
 
@@ -91,13 +94,6 @@ fn begin_at_zero() {
     counter!("pareto_panics_total").increment(0);
     for result in ["taken", "refused"] {
         counter!("pareto_config_reloads_total", "result" => result).increment(0);
-    }
-}
-
-/// The models that may be called from now on.
-pub(crate) fn models(targets: &[Target]) {
-    for target in targets {
-        counter!("pareto_unpriced_calls_total", "model" => Arc::clone(&target.name)).increment(0);
     }
 }
 

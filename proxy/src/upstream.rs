@@ -1,4 +1,4 @@
-//! Model endpoints: connections, the call itself, and what is known of their health.
+//! Model endpoints: connections, and the call itself.
 
 // Connections and what is said on them.
 mod answer;
@@ -6,9 +6,10 @@ mod client;
 mod dial;
 mod fields;
 mod http1;
+mod names;
 mod pool;
 
-mod health;
+mod keys;
 mod pieces;
 
 use std::fmt;
@@ -17,21 +18,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, HeaderName, Method, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use wire::{Dialect, RequestId};
 
+use crate::care::Limit;
+use crate::clock::uptime_ms;
 use crate::config;
 use crate::intake::Inbound;
 use crate::joined::Joined;
-use crate::names;
 
 pub(crate) use answer::Answer;
 use client::{Call, Client};
 pub(crate) use dial::reach;
-use fields::{Fields, Own};
-pub(crate) use health::Health;
+use fields::Fields;
+pub(crate) use keys::Key;
+use names::System;
 pub(crate) use pieces::Pieces;
 
 /// An endpoint, with its pool of connections.
@@ -46,7 +49,12 @@ pub(crate) struct Endpoint {
     uri: Uri,
     beta_uri: Uri,
     count_uri: Uri,
-    own: Own,
+    /// The header that tells it how many milliseconds the caller waits.
+    deadline_header: Option<HeaderName>,
+    /// How many calls it gets at once, where that is bounded.
+    pub(crate) limit: Option<Arc<Limit>>,
+    /// At least one.
+    pub(crate) keys: Vec<Arc<Key>>,
     client: Arc<Client>,
 }
 
@@ -57,6 +65,17 @@ impl fmt::Debug for Endpoint {
             .field("uri", &self.uri)
             .finish_non_exhaustive()
     }
+}
+
+/// What an endpoint is told of a call besides the call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    pub(crate) request: RequestId,
+    pub(crate) attempt: u16,
+    /// The endpoint speaks the caller's dialect.
+    pub(crate) at_home: bool,
+    /// How long the caller waits for the first content.
+    pub(crate) left: Option<Duration>,
 }
 
 /// How long an endpoint may take to delete what it keeps.
@@ -71,10 +90,11 @@ const RETURNED: [&str; 4] = [
 ];
 
 impl Endpoint {
-    /// An endpoint with no connection yet.
+    /// An endpoint with no connection yet; what `before` knows of its keys is kept.
     pub(crate) fn build(
         endpoint: &config::Endpoint,
         patience: &config::Upstream,
+        before: Option<&Self>,
     ) -> Result<Self, String> {
         let dialect = wire::dialect::named(&endpoint.dialect)
             .ok_or_else(|| format!("unknown dialect `{}`", endpoint.dialect))?;
@@ -85,8 +105,12 @@ impl Endpoint {
         };
         let uri = at(dialect.upstream_path())?;
         let host = uri.authority().map_or(base, |authority| authority.as_str());
-        let key = endpoint.key.as_ref().map(config::Secret::expose);
-        let client = Arc::new(Client::new(&uri, endpoint.http2, patience)?);
+        let client = Arc::new(Client::new(
+            &uri,
+            endpoint.http2,
+            patience,
+            Arc::new(System),
+        )?);
         Ok(Self {
             name: std::sync::Arc::from(endpoint.name.as_str()),
             dialect,
@@ -96,7 +120,15 @@ impl Endpoint {
             beta_uri: at(&format!("{}?beta=true", dialect.upstream_path()))?,
             count_uri: at(&format!("{}/count_tokens", dialect.upstream_path()))?,
             uri,
-            own: Own::new(dialect, key)?,
+            deadline_header: match &endpoint.deadline_header {
+                Some(name) => Some(
+                    HeaderName::from_bytes(name.as_bytes())
+                        .map_err(|_| format!("`{name}` is no name of a header"))?,
+                ),
+                None => None,
+            },
+            limit: limit(endpoint, before),
+            keys: keys(endpoint, dialect, before)?,
             client,
         })
     }
@@ -105,16 +137,20 @@ impl Endpoint {
     pub(crate) async fn send(
         &self,
         inbound: &Inbound,
+        key: &Key,
         body: Pieces,
-        request: RequestId,
-        attempt: u16,
-        at_home: bool,
+        about: About,
     ) -> Result<Response<Answer>, SendError> {
-        let is_beta = at_home && inbound.is_beta;
+        let is_beta = about.at_home && inbound.is_beta;
         let uri = if is_beta { &self.beta_uri } else { &self.uri };
+        let left = |header| {
+            let left = about.left?.as_millis();
+            Some((header, u64::try_from(left).unwrap_or(u64::MAX)))
+        };
         let fields = Fields {
-            attempt: Some(attempt),
-            ..self.fields(&inbound.headers, request, at_home)
+            attempt: Some(about.attempt),
+            left_ms: self.deadline_header.as_ref().and_then(left),
+            ..fields(key, &inbound.headers, about.request, about.at_home)
         };
         let call = Call::post(uri, fields, body);
         self.client.send(call).await
@@ -128,7 +164,10 @@ impl Endpoint {
         body: Pieces,
         request: RequestId,
     ) -> Option<Bytes> {
-        let fields = self.fields(headers, request, true);
+        let now = uptime_ms();
+        let taken = self.keys.iter().find(|key| key.is_taken(now));
+        let key = taken.or_else(|| self.keys.first())?;
+        let fields = fields(key, headers, request, true);
         let call = Call::post(&self.count_uri, fields, body);
         let answer = self.client.send(call).await.ok()?;
         if !answer.status().is_success() {
@@ -146,41 +185,75 @@ impl Endpoint {
         let uri = format!("{}/{id}", self.uri).parse::<Uri>();
         let uri = uri.map_err(|error| error.to_string())?;
         let nothing = HeaderMap::new();
-        let call = Call {
-            method: Method::DELETE,
-            uri: &uri,
-            fields: self.fields(&nothing, request, true),
-            body: Pieces::from(Vec::new()),
-        };
-        let answer = tokio::time::timeout(PATIENCE, self.client.send(call)).await;
-        let answer = answer.map_err(|_| "it did not answer in time".to_owned())?;
-        let status = answer.map_err(|error| error.to_string())?.status();
-        if status.is_success() || matches!(status.as_u16(), 404 | 405 | 410 | 501) {
-            Ok(())
-        } else {
-            Err(format!("it answered with status {status}"))
+        let mut failed = Ok(());
+        for key in &self.keys {
+            let call = Call {
+                method: Method::DELETE,
+                uri: &uri,
+                fields: fields(key, &nothing, request, true),
+                body: Pieces::from(Vec::new()),
+            };
+            let answer = tokio::time::timeout(PATIENCE, self.client.send(call)).await;
+            let answer = answer.map_err(|_| "it did not answer in time".to_owned())?;
+            let status = answer.map_err(|error| error.to_string())?.status();
+            if status.is_success() {
+                return Ok(());
+            }
+            if !matches!(status.as_u16(), 404 | 405 | 410 | 501) {
+                failed = Err(format!("it answered with status {status}"));
+            }
         }
+        failed
     }
 
-    /// Closes connections that nobody needed for a while.
-    pub(crate) fn sweep(&self) {
-        self.client.sweep();
+    /// Closes connections that nobody needed for a while, and those to addresses that are gone.
+    pub(crate) async fn sweep(&self) {
+        self.client.sweep().await;
     }
+}
 
-    fn fields<'a>(
-        &'a self,
-        caller: &'a HeaderMap,
-        request: RequestId,
-        at_home: bool,
-    ) -> Fields<'a> {
-        Fields {
-            own: &self.own,
-            caller,
-            at_home,
-            request,
-            attempt: None,
-        }
+fn fields<'a>(
+    key: &'a Key,
+    caller: &'a HeaderMap,
+    request: RequestId,
+    at_home: bool,
+) -> Fields<'a> {
+    Fields {
+        own: &key.own,
+        caller,
+        at_home,
+        request,
+        attempt: None,
+        left_ms: None,
     }
+}
+
+/// The limit of an endpoint, with what `before` has learned of it.
+fn limit(endpoint: &config::Endpoint, before: Option<&Endpoint>) -> Option<Arc<Limit>> {
+    let config = endpoint.concurrency?;
+    let known = before.and_then(|it| it.limit.clone());
+    let known = known.filter(|it| it.config() == config);
+    Some(known.unwrap_or_else(|| Arc::new(Limit::new(config))))
+}
+
+/// The keys of an endpoint; of those that `before` has, what it knows is kept.
+fn keys(
+    endpoint: &config::Endpoint,
+    dialect: &'static dyn Dialect,
+    before: Option<&Endpoint>,
+) -> Result<Vec<Arc<Key>>, String> {
+    let mut made = Vec::new();
+    for secret in endpoint.key.iter().chain(&endpoint.keys) {
+        made.push(Key::new(dialect, Some(secret.expose()))?);
+    }
+    if made.is_empty() {
+        made.push(Key::new(dialect, None)?);
+    }
+    let known = |key: Key| {
+        let known = before.and_then(|it| it.keys.iter().find(|it| it.own == key.own));
+        known.map_or_else(|| Arc::new(key), Arc::clone)
+    };
+    Ok(made.into_iter().map(known).collect())
 }
 
 /// The call got no answer.
@@ -189,6 +262,9 @@ impl Endpoint {
 pub(crate) struct SendError {
     /// A connection was there, so the endpoint may have seen the call.
     pub(crate) connected: bool,
+    /// That connection had waited for its call, and ended with not a byte of an answer: the endpoint was most
+    /// likely about to close it.
+    pub(crate) is_stale: bool,
     what: String,
 }
 
@@ -197,6 +273,7 @@ impl SendError {
     fn unconnected(what: impl fmt::Display) -> Self {
         Self {
             connected: false,
+            is_stale: false,
             what: what.to_string(),
         }
     }
@@ -205,6 +282,7 @@ impl SendError {
     fn cut(what: impl fmt::Display) -> Self {
         Self {
             connected: true,
+            is_stale: false,
             what: what.to_string(),
         }
     }
@@ -237,7 +315,7 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
         }
     }
     if let Some(id) = from.get("request-id").or_else(|| from.get("x-request-id")) {
-        to.insert(names::UPSTREAM_ID, id.clone());
+        to.insert(crate::names::UPSTREAM_ID, id.clone());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod background;
 mod budgets;
+mod care;
 mod cascade;
 mod config;
 mod corners;

@@ -28,6 +28,8 @@ const SILENT: &[&str] = &[
     "ParetoContextForgotten",
     "ParetoReloadRefused",
     "ParetoAbsent",
+    "ParetoKeyRefused",
+    "ParetoRetriesDenied",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

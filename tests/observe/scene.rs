@@ -21,6 +21,18 @@ name = "mystery"
 tier = "fast"
 endpoint = "fast-chat"
 upstream_model = "scripted-fast"
+hedge = true
+
+[[endpoint]]
+name = "idle"
+dialect = "openai_embeddings"
+url = "http://127.0.0.1:9/v1"
+concurrency = 4
+
+[[model]]
+name = "idle"
+tier = "fast"
+endpoint = "idle"
 
 [[sell]]
 plan = "all"

@@ -287,7 +287,11 @@ fn every_configuration_key_is_in_the_commented_file() {
 
 #[test]
 fn every_metric_is_named_once_and_shown_on_a_dashboard() {
-    let writers = ["proxy/src/telemetry.rs", "proxy/src/telemetry/handles.rs"];
+    let writers = [
+        "proxy/src/telemetry.rs",
+        "proxy/src/telemetry/handles.rs",
+        "proxy/src/telemetry/upstreams.rs",
+    ];
     let telemetry = writers.map(|path| std::fs::read_to_string(root().join(path)).unwrap());
     let telemetry = telemetry.concat();
     for (name, help) in proxy::telemetry::NAMES {

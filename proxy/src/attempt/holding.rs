@@ -67,6 +67,7 @@ impl Dispatch<'_> {
     ) -> Result<(Hold, u64), Failed> {
         let meter = &self.shared.meter;
         let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
+        let deadline = self.deadline.map_or(deadline, |it| it.min(deadline));
         if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
             return Err(Failed::Last(refusal::unbounded()));
         }
@@ -108,7 +109,7 @@ impl Dispatch<'_> {
                 }
             }
             // There is an answer already: nothing is waited for, and no shorter one is wanted.
-            if let Leg::Second(_) = leg {
+            if let Leg::Second(_) | Leg::Beside = leg {
                 return Err(not_deep(target, &denied, now));
             }
             if let (true, Some(mut releases)) = (denied.waits(), releases) {

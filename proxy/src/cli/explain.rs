@@ -194,7 +194,7 @@ fn alternatives(entry: &Entry, config: &Config) -> anyhow::Result<String> {
     let held = &entry.held;
     let mut table = Table::new();
     table.set_header(["model", "tier", "endpoint", "the same usage, USD"]);
-    for target in &runtime.targets {
+    for target in runtime.everywhere() {
         let rates = runtime.rates(target, &held.lane, held.held_at_ms);
         let cost = rates.map(|it| it.rate(&entry.usage, entry.settled_at_ms).cost);
         let is_it = target.name == held.model && target.endpoint.name == held.endpoint;

@@ -208,7 +208,7 @@ fn decided(
     let class = ruling.class.clone();
     let class = class.unwrap_or_else(|| Arc::clone(&runtime.default_class));
     let stays = matches!(&*held.reason, "session" | "cache");
-    let same = |it: &crate::runtime::Target| it.name == held.model;
+    let same = |it: &std::sync::Arc<crate::runtime::Target>| it.name == held.model;
     let dialect = wire::dialect::named(&held.dialect);
     let asked = Asked {
         wanted: Wanted::parse(&held.requested),

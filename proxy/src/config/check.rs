@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use http::Uri;
 
 use super::problem::nearest;
-use super::{Config, Endpoint, Model};
+use super::{Breaker, Concurrency, Config, Endpoint, Model, Upstream};
 
 type Findings = Vec<(String, String)>;
 
@@ -154,6 +154,7 @@ fn server(config: &Config, found: &mut Findings) {
             found.push((key.to_owned(), "must be above 0".to_owned()));
         }
     }
+    upstream(&config.upstream, found);
     if config.limits.head_bytes < 8_192 {
         let message = "must be at least 8192; real clients send heads of some kilobytes";
         found.push(("limits.head_bytes".to_owned(), message.to_owned()));
@@ -169,6 +170,43 @@ fn server(config: &Config, found: &mut Findings) {
             config.log.level
         );
         found.push(("log.level".to_owned(), message));
+    }
+}
+
+/// What the care for upstreams goes by.
+fn upstream(upstream: &Upstream, found: &mut Findings) {
+    let Breaker {
+        failures,
+        least_success,
+        least_calls,
+        rest_ms,
+        most_rest_ms,
+        most_resting,
+        closing,
+    } = upstream.breaker;
+    for (key, value) in [
+        ("failures", failures),
+        ("least_calls", least_calls),
+        ("closing", closing),
+    ] {
+        if value == 0 {
+            let key = format!("upstream.breaker.{key}");
+            found.push((key, "must be above 0".to_owned()));
+        }
+    }
+    for (key, percent) in [
+        ("breaker.least_success", least_success),
+        ("breaker.most_resting", most_resting),
+        ("retries.percent", upstream.retries.percent),
+    ] {
+        if percent > 100 {
+            let message = "must be at most 100 percent".to_owned();
+            found.push((format!("upstream.{key}"), message));
+        }
+    }
+    if rest_ms == 0 || rest_ms > most_rest_ms {
+        let message = "must be above 0 and at most most_rest_ms".to_owned();
+        found.push(("upstream.breaker.rest_ms".to_owned(), message));
     }
 }
 
@@ -203,6 +241,22 @@ fn endpoint<'a>(
             ),
         };
         say("dialect", message);
+    }
+    if endpoint.concurrency == Some(Concurrency::Count(0)) {
+        say("concurrency", "must be above 0".to_owned());
+    }
+    if let Some(name) = &endpoint.deadline_header
+        && http::HeaderName::from_bytes(name.as_bytes()).is_err()
+    {
+        let message = format!("`{name}` is no name of a header; write x-request-timeout-ms");
+        say("deadline_header", message);
+    }
+    let mut secrets = HashSet::new();
+    for key in endpoint.key.iter().chain(&endpoint.keys) {
+        if key.expose().is_empty() || !secrets.insert(key.expose()) {
+            let message = "a key is empty or stands twice; leave it out".to_owned();
+            say("keys", message);
+        }
     }
     let url = endpoint.url.parse::<Uri>().ok();
     let sound = url.as_ref().is_some_and(|url| {
@@ -260,7 +314,7 @@ fn model<'a>(
     if model.endpoint.is_empty() {
         say("endpoint", "name at least one [[endpoint]]".to_owned());
     }
-    let mut dialects = HashSet::new();
+    let mut regions = Vec::new();
     for name in &model.endpoint {
         let Some(found) = config.endpoints.iter().find(|it| it.name == *name) else {
             let known = config
@@ -274,12 +328,15 @@ fn model<'a>(
             say("endpoint", message);
             continue;
         };
-        if !dialects.insert(&found.dialect) {
+        let one = (&found.dialect, &found.region);
+        let differs = |other: &(&String, &Option<String>)| other.0 == one.0 && other.1 != one.1;
+        if regions.iter().any(differs) {
             let message = format!(
-                "two endpoints of dialect `{}`; leave one out",
+                "endpoints of dialect `{}` in two regions; make the one in the other region a model of its own",
                 found.dialect
             );
             say("endpoint", message);
         }
+        regions.push(one);
     }
 }

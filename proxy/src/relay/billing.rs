@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meter::hold::Settlement;
-use meter::tokens::{Factor, Tokenizer};
 use meter::{Hold, JournalError, NanoUsd, Outcome};
 use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
+use crate::care::Passage;
 use crate::clock::now_ms;
 use crate::context::{Session, Sessions};
-use crate::runtime::Target;
 use crate::trace::Trace;
 use crate::{request_log, telemetry};
 
@@ -37,8 +36,8 @@ pub(crate) struct Billing {
     first_byte_ms: Option<u32>,
     /// What was sent, to be counted where nobody reports it.
     sent: Bytes,
-    tokenizer: Arc<Tokenizer>,
-    factor: Arc<Factor>,
+    /// The call at its model, which hears how it ended.
+    pub(crate) passage: Box<Passage>,
     /// What was sent is text alone, and all of it: its reported tokens say how the model counts.
     teaches: bool,
     /// Another attempt's answer is to be given in place of this one's: the call is counted there.
@@ -79,7 +78,7 @@ impl Billing {
         hold: Hold,
         trace: Trace,
         sent: Bytes,
-        target: &Target,
+        passage: Box<Passage>,
         teaches: bool,
     ) -> Self {
         Self {
@@ -89,8 +88,7 @@ impl Billing {
             sent_at: Instant::now(),
             first_byte_ms: None,
             sent,
-            tokenizer: Arc::clone(&target.tokenizer),
-            factor: Arc::clone(&target.factor),
+            passage,
             teaches,
             gives_way: false,
             seat: None,
@@ -131,6 +129,7 @@ impl Billing {
 
     /// The answer was delivered whole; `bytes` is its length where it was not streamed.
     pub(crate) fn complete(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
+        self.passage.succeeded();
         let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
         let output = facts.counted_output().max(unstreamed);
         let used = self.used(facts, output);
@@ -139,6 +138,7 @@ impl Billing {
 
     /// The upstream broke off; what it produced is charged.
     pub(crate) fn interrupt(&mut self, facts: &Facts) {
+        self.passage.failed();
         let used = self.used(facts, facts.counted_output());
         self.settle(Outcome::Interrupted, used);
     }
@@ -159,6 +159,7 @@ impl Billing {
 
     /// Nobody knows what was used: the bound is charged, marked as an estimate.
     pub(crate) fn charge_bound(&mut self) {
+        self.passage.failed();
         let bound = self.bound().unwrap_or_default();
         self.settle(Outcome::Interrupted, Used::estimated(bound));
     }
@@ -187,7 +188,8 @@ impl Billing {
     fn counted_prompt(&self) -> u64 {
         match std::str::from_utf8(&self.sent) {
             Ok(text) if text.len() <= COUNTED_BYTES => {
-                self.factor.apply(self.tokenizer.count(text))
+                let target = self.passage.target();
+                target.factor.apply(target.tokenizer.count(text))
             }
             _ => u64::try_from(self.sent.len())
                 .unwrap_or(u64::MAX)
@@ -205,13 +207,14 @@ impl Billing {
             .is_some_and(|last| last % SAMPLED == 0);
         let reported = reported.prompt();
         let is_wanted = sampled && self.teaches && self.sent.len() <= COUNTED_BYTES;
-        if !is_wanted || !self.factor.is_due(reported, now_ms()) {
+        let target = self.passage.target();
+        if !is_wanted || !target.factor.is_due(reported, now_ms()) {
             return;
         }
         let (sent, tokenizer, factor) = (
             self.sent.clone(),
-            Arc::clone(&self.tokenizer),
-            Arc::clone(&self.factor),
+            Arc::clone(&target.tokenizer),
+            Arc::clone(&target.factor),
         );
         // Counting takes up to milliseconds, which no reactor has to spare.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -316,6 +319,14 @@ impl Billing {
 
 impl Drop for Billing {
     fn drop(&mut self) {
+        if self.passage.is_beaten() {
+            self.gives_way = true;
+            let held = self.hold.as_ref().and_then(|hold| hold.held());
+            if held.is_some_and(|held| held.stream) {
+                // A stream that has not begun was hardly worked on.
+                self.cut(&Facts::default());
+            }
+        }
         // The caller left before the answer began, and the upstream may bill for it all the same.
         if let Some(bound) = self.bound() {
             self.settle(Outcome::Disconnected, Used::estimated(bound));

@@ -25,6 +25,38 @@ pub const NAMES: &[(&str, &str)] = &[
         "attempts by endpoint and how they ended",
     ),
     (
+        "pareto_upstream_rests_total",
+        "times that a model failed too often at an endpoint and was left alone",
+    ),
+    (
+        "pareto_upstream_pauses_total",
+        "times that an endpoint asked for a pause, or told that an allowance is used up",
+    ),
+    (
+        "pareto_upstream_keys_refused_total",
+        "calls whose key the endpoint refused; the log says which",
+    ),
+    (
+        "pareto_upstream_retries_total",
+        "calls that went on to a model after a failure: free where nobody had seen them, taken or denied by upstream.retries",
+    ),
+    (
+        "pareto_upstream_hedges_total",
+        "calls that took long, by who answered them first: the model asked first or the second, or neither; denied where there may be no more",
+    ),
+    (
+        "pareto_upstream_usable",
+        "1 while a model gets calls at an endpoint, 0 while it rests or pauses",
+    ),
+    (
+        "pareto_upstream_concurrency_limit",
+        "calls that an endpoint gets at once, where that is bounded",
+    ),
+    (
+        "pareto_upstream_calls",
+        "calls under way at a model and endpoint",
+    ),
+    (
         "pareto_tokens_total",
         "tokens by class; classes are disjoint",
     ),

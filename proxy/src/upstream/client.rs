@@ -1,6 +1,7 @@
 //! An endpoint's connections: HTTP/1.1 ones that wait in a pool, HTTP/2 ones that calls share.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::dial::{Dial, Socket};
 use super::fields::Fields;
 use super::http1::{exchange, is_quiet, written};
+use super::names::Resolve;
 use super::pieces::Pieces;
 use super::pool::{Line, Pool};
 use super::{SendError, chain};
@@ -49,6 +52,9 @@ impl<'a> Call<'a> {
     }
 }
 
+/// An HTTP/2 connection, and where it leads.
+type Shared = (SendRequest<Pieces>, SocketAddr);
+
 /// The connections of an endpoint.
 pub(super) struct Client {
     dial: Dial,
@@ -56,7 +62,8 @@ pub(super) struct Client {
     /// HTTP/2 was asked for, or agreed on when a connection was made last.
     is_http2: AtomicBool,
     http2_only: bool,
-    shared: Vec<Mutex<Option<SendRequest<Pieces>>>>,
+    /// With the addresses that they lead to.
+    shared: Vec<Mutex<Option<Shared>>>,
 }
 
 impl fmt::Debug for Client {
@@ -71,10 +78,11 @@ impl Client {
         uri: &Uri,
         http2_only: bool,
         patience: &config::Upstream,
+        resolver: Arc<dyn Resolve>,
     ) -> Result<Self, String> {
         let connect = Duration::from_millis(patience.connect_timeout_ms);
         Ok(Self {
-            dial: Dial::new(uri, http2_only, connect)?,
+            dial: Dial::new(uri, http2_only, connect, resolver)?,
             pool: Arc::new(Pool::new(patience.idle_connections)),
             is_http2: AtomicBool::new(http2_only),
             http2_only,
@@ -82,9 +90,21 @@ impl Client {
         })
     }
 
-    /// Closes connections that waited for too long.
-    pub(super) fn sweep(&self) {
-        self.pool.sweep();
+    /// Closes connections that waited for too long, and those to addresses that are gone; calls that are
+    /// under way on them end first.
+    pub(super) async fn sweep(&self) {
+        self.dial.names.refresh(Instant::now()).await;
+        let gone = self.dial.names.gone();
+        self.pool.sweep(&gone);
+        if gone.is_empty() {
+            return;
+        }
+        for place in &self.shared {
+            let mut place = place.lock().await;
+            if place.as_ref().is_some_and(|(_, peer)| gone.contains(peer)) {
+                *place = None;
+            }
+        }
     }
 
     /// Sends a call. Ends when its answer has begun; dropping it cancels the call.
@@ -127,7 +147,7 @@ impl Client {
     /// The HTTP/2 connection of this worker, made anew where there is none that lives.
     async fn sender(&self) -> Result<Ready, SendError> {
         let mut place = self.seat().lock().await;
-        if let Some(sender) = place.as_ref().filter(|it| !it.is_closed()) {
+        if let Some((sender, _)) = place.as_ref().filter(|(it, _)| !it.is_closed()) {
             return Ok(Ready::Http2(sender.clone()));
         }
         let connected = self.dial.connect().await;
@@ -136,21 +156,23 @@ impl Client {
             self.is_http2.store(false, Ordering::Relaxed);
             return Ok(Ready::Http1(socket));
         }
+        let peer = socket.peer();
         let sender = shake(socket).await?;
-        *place = Some(sender.clone());
+        *place = peer.map(|peer| (sender.clone(), peer));
         Ok(Ready::Http2(sender))
     }
 
     /// Makes a new connection the one that this worker's calls share.
     async fn share(&self, socket: Socket) -> Result<SendRequest<Pieces>, SendError> {
+        let peer = socket.peer();
         let sender = shake(socket).await?;
-        *self.seat().lock().await = Some(sender.clone());
+        *self.seat().lock().await = peer.map(|peer| (sender.clone(), peer));
         Ok(sender)
     }
 
-    fn seat(&self) -> &Mutex<Option<SendRequest<Pieces>>> {
+    fn seat(&self) -> &Mutex<Option<Shared>> {
         // There are always as many.
-        static NONE: Mutex<Option<SendRequest<Pieces>>> = Mutex::const_new(None);
+        static NONE: Mutex<Option<Shared>> = Mutex::const_new(None);
         self.shared.get(workers::seat() % SEATS).unwrap_or(&NONE)
     }
 

@@ -1,19 +1,26 @@
 //! Connecting to an endpoint: its name, TCP, and TLS where its address says so.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::names::{Names, Resolve, System};
+
+/// How long an address has before the next is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// A connection.
 #[derive(Debug)]
@@ -24,10 +31,7 @@ pub(super) enum Socket {
 
 /// Where an endpoint is, and how it is reached.
 pub(super) struct Dial {
-    host: String,
-    port: u16,
-    /// The address, where the host is one.
-    literal: Option<IpAddr>,
+    pub(super) names: Names,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     patience: Duration,
 }
@@ -35,7 +39,12 @@ pub(super) struct Dial {
 impl Dial {
     /// The way to `uri`, which has `patience` to be connected to. Over TLS `http2_only` asks for nothing
     /// else.
-    pub(super) fn new(uri: &Uri, http2_only: bool, patience: Duration) -> Result<Self, String> {
+    pub(super) fn new(
+        uri: &Uri,
+        http2_only: bool,
+        patience: Duration,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, String> {
         let host = uri
             .host()
             .ok_or_else(|| format!("url `{uri}` has no host"))?;
@@ -48,10 +57,9 @@ impl Dial {
         } else {
             None
         };
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self {
-            host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
-            literal: host.parse().ok(),
+            names: Names::new(host, port, resolver),
             tls,
             patience,
         })
@@ -60,10 +68,10 @@ impl Dial {
     /// Connects. Says what went wrong, for people.
     pub(super) async fn connect(&self) -> Result<Socket, String> {
         let dialling = timeout(self.patience, self.tcp());
-        let told = |error: io::Error| format!("connecting to {}: {error}", self.host);
+        let told = |error: io::Error| format!("connecting to {}: {error}", self.names.host());
         let stream = dialling
             .await
-            .map_err(|_| format!("no connection to {} in time", self.host))?
+            .map_err(|_| format!("no connection to {} in time", self.names.host()))?
             .map_err(told)?;
         stream.set_nodelay(true).map_err(told)?;
         let Some((connector, name)) = &self.tls else {
@@ -72,34 +80,40 @@ impl Dial {
         let shaking = timeout(self.patience, connector.connect(name.clone(), stream));
         let stream = shaking
             .await
-            .map_err(|_| format!("no TLS handshake with {} in time", self.host))?
-            .map_err(|error| format!("TLS with {}: {error}", self.host))?;
+            .map_err(|_| format!("no TLS handshake with {} in time", self.names.host()))?
+            .map_err(|error| format!("TLS with {}: {error}", self.names.host()))?;
         Ok(Socket::Tls(Box::new(stream)))
     }
 
-    /// Tries the addresses of the host in turn; one that does not answer leaves time for the others.
+    /// Tries the addresses of the host in turn, the next one when one fails or does not answer soon, and takes
+    /// whichever is there first.
     async fn tcp(&self) -> io::Result<TcpStream> {
-        if let Some(address) = self.literal {
-            return TcpStream::connect((address, self.port)).await;
-        }
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
-        let addresses: Vec<SocketAddr> = found.collect();
-        let share = self.patience / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let addresses = self.names.addresses(Instant::now()).await?;
+        let mut left = addresses.into_iter();
+        let mut trying = FuturesUnordered::new();
         let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for address in addresses {
-            match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
+        loop {
+            trying.extend(left.next().map(TcpStream::connect));
+            if trying.is_empty() {
+                return Err(last);
+            }
+            let patience = if left.len() > 0 {
+                HEAD_START
+            } else {
+                self.patience
+            };
+            match timeout(patience, trying.next()).await {
+                Ok(Some(Ok(stream))) => return Ok(stream),
+                Ok(Some(Err(error))) => last = error,
+                Ok(None) | Err(_) => {}
             }
         }
-        Err(last)
     }
 }
 
 /// Connects to `uri` and leaves: says whether that can be done.
 pub(crate) async fn reach(uri: &Uri, http2_only: bool, patience: Duration) -> Result<(), String> {
-    let dial = Dial::new(uri, http2_only, patience)?;
+    let dial = Dial::new(uri, http2_only, patience, Arc::new(System))?;
     dial.connect().await.map(drop)
 }
 
@@ -120,6 +134,15 @@ fn connector(http2_only: bool) -> Result<TlsConnector, String> {
 }
 
 impl Socket {
+    /// The address at the other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        stream.peer_addr().ok()
+    }
+
     /// Whether both sides agreed on HTTP/2 while they shook hands.
     pub(super) fn is_http2(&self) -> bool {
         match self {
@@ -181,5 +204,47 @@ impl AsyncWrite for Socket {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always gives these.
+    struct Fixed(Vec<SocketAddr>);
+
+    impl Resolve for Fixed {
+        fn resolve<'a>(&'a self, _: &'a str, _: u16) -> super::super::names::Answer<'a> {
+            let told = self.0.clone();
+            Box::pin(async move { Ok(told) })
+        }
+    }
+
+    /// One address refuses, one does not answer, and one is there.
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_does_not_keep_a_call_from_the_next() {
+        let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refuses = gone.local_addr().unwrap();
+        drop(gone);
+        // A queue of one that is full takes no more.
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        for _ in 0..4 {
+            let connecting = TcpStream::connect(silent);
+            queued.push(timeout(Duration::from_millis(50), connecting).await);
+        }
+        let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = open.local_addr().unwrap();
+        let uri = "http://example.test/v1".parse().unwrap();
+        let resolver = Arc::new(Fixed(vec![refuses, silent, there]));
+        let dial = Dial::new(&uri, false, Duration::from_secs(30), resolver).unwrap();
+        assert_eq!(dial.connect().await.unwrap().peer(), Some(there));
+        let nobody = Arc::new(Fixed(vec![refuses]));
+        let dial = Dial::new(&uri, false, Duration::from_secs(30), nobody).unwrap();
+        assert!(dial.connect().await.is_err());
     }
 }

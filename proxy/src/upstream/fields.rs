@@ -1,6 +1,7 @@
 //! The header fields of a call: the caller's that may go on, and our own. What an endpoint gets with every
 //! call is written once.
 
+use std::fmt;
 use std::io::Write;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
@@ -32,12 +33,23 @@ const NEUTRAL: [&str; 5] = [
 static ANY: HeaderValue = HeaderValue::from_static("*/*");
 
 /// What every call to an endpoint has.
-#[derive(Debug)]
 pub(super) struct Own {
     dialect: &'static dyn Dialect,
     fields: Vec<(HeaderName, HeaderValue)>,
     /// The same as lines.
     lines: Vec<u8>,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Own")
+    }
+}
+
+impl PartialEq for Own {
+    fn eq(&self, other: &Self) -> bool {
+        self.lines == other.lines
+    }
 }
 
 impl Own {
@@ -76,6 +88,8 @@ pub(super) struct Fields<'a> {
     pub(super) at_home: bool,
     pub(super) request: RequestId,
     pub(super) attempt: Option<u16>,
+    /// The header that tells how many milliseconds are left.
+    pub(super) left_ms: Option<(&'a HeaderName, u64)>,
 }
 
 impl<'a> Fields<'a> {
@@ -114,6 +128,9 @@ impl<'a> Fields<'a> {
         if let Some(attempt) = self.attempt {
             let _written = write!(out, "x-pareto-attempt: {attempt}\r\n");
         }
+        if let Some((name, ms)) = self.left_ms {
+            let _written = write!(out, "{name}: {ms}\r\n");
+        }
     }
 
     /// As a map.
@@ -134,6 +151,9 @@ impl<'a> Fields<'a> {
         }
         if let Some(attempt) = self.attempt {
             map.insert("x-pareto-attempt", HeaderValue::from(attempt));
+        }
+        if let Some((name, ms)) = self.left_ms {
+            map.insert(name.clone(), HeaderValue::from(ms));
         }
         map
     }
@@ -174,6 +194,7 @@ mod tests {
             caller.append(name, HeaderValue::from_static(value));
         }
         let empty = HeaderMap::new();
+        let left = HeaderName::from_static("x-request-timeout-ms");
         for dialect in [OPENAI_CHAT, ANTHROPIC_MESSAGES] {
             let own = Own::new(dialect, Some("ours")).unwrap();
             for (caller, at_home) in [(&caller, true), (&caller, false), (&empty, true)] {
@@ -183,6 +204,7 @@ mod tests {
                     at_home,
                     request: RequestId::new(1, [7; 10]),
                     attempt: Some(2),
+                    left_ms: Some((&left, 700)),
                 };
                 let mut lines = Vec::new();
                 fields.write(&mut lines);

@@ -88,6 +88,7 @@ pub(super) async fn exchange(
     let mut inbox = BytesMut::new();
     let mut failed = None;
     let mut is_open = true;
+    let mut is_first = true;
     for _ in 0..=INTERIM {
         let mut search = Search::default();
         let begun = poll_fn(|context| {
@@ -102,12 +103,17 @@ pub(super) async fn exchange(
         let found = match begun.await {
             Ok(found) => found,
             Err(what) => {
+                let is_stale = line.is_used && is_first && inbox.is_empty();
                 return Err(Unanswered {
-                    error: SendError::cut(what),
+                    error: SendError {
+                        is_stale,
+                        ..SendError::cut(what)
+                    },
                     is_unsent: !outbox.moved && line.is_used,
                 });
             }
         };
+        is_first = false;
         let head = head::cut(&mut inbox, found);
         let read = head::response(&head).map_err(|bad| Unanswered::broken(malformed(bad)))?;
         if read.status.is_informational() {

@@ -115,6 +115,67 @@ pub(super) const ROUTING: Sheet = Sheet {
         ),
         (
             Lines,
+            ("Retries by model and result, a second", PER_SECOND),
+            "Calls that went on to a model after a failure: free where nobody had seen them, taken or denied by upstream.retries.",
+            &[(
+                "sum by (model, endpoint, result) (rate(pareto_upstream_retries_total[$__rate_interval]))",
+                "{{model}} at {{endpoint}}: {{result}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Calls that took long, a second", PER_SECOND),
+            "Calls of models with hedge that took longer than 95 in 100: which of the two models answered first, and those for which no second one could be asked.",
+            &[(
+                "sum by (model, result) (rate(pareto_upstream_hedges_total[$__rate_interval]))",
+                "{{model}} {{result}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Models that get calls", COUNT),
+            "1 while a model gets calls at an endpoint, 0 while it rests after failures or pauses because it was asked to.",
+            &[(
+                "min by (model, endpoint) (pareto_upstream_usable)",
+                "{{model}} at {{endpoint}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Rests, pauses and refused keys a second", PER_SECOND),
+            "Models left alone after failures, pauses that endpoints asked for, and calls whose key an endpoint refused.",
+            &[
+                (
+                    "sum by (model, endpoint) (rate(pareto_upstream_rests_total[$__rate_interval]))",
+                    "{{model}} at {{endpoint}} rests",
+                ),
+                (
+                    "sum by (model, endpoint) (rate(pareto_upstream_pauses_total[$__rate_interval]))",
+                    "{{model}} at {{endpoint}} pauses",
+                ),
+                (
+                    "sum by (endpoint) (rate(pareto_upstream_keys_refused_total[$__rate_interval]))",
+                    "{{endpoint}} refuses a key",
+                ),
+            ],
+        ),
+        (
+            Lines,
+            ("Calls under way by model", COUNT),
+            "Calls that are at an endpoint, from their sending to the end of their answer, and how many an endpoint gets at once where that is bounded.",
+            &[
+                (
+                    "sum by (model, endpoint) (pareto_upstream_calls)",
+                    "{{model}} at {{endpoint}}",
+                ),
+                (
+                    "min by (endpoint) (pareto_upstream_concurrency_limit)",
+                    "{{endpoint}} at most",
+                ),
+            ],
+        ),
+        (
+            Lines,
             ("Translation losses a second", PER_SECOND),
             "What could not be carried into another dialect, by how it was lost.",
             &[(
