@@ -364,3 +364,82 @@ async fn upgrades_of_a_node_with_a_shared_ledger_lose_no_call() {
     assert_eq!(rows.await.unwrap(), (calls, cost, 0));
     assert_eq!(bill.len(), count);
 }
+
+/// Rows by outcome, and holds left open.
+fn outcomes(folder: &Path) -> (HashMap<String, i64>, i64) {
+    let ledger = rusqlite::Connection::open(folder.join("data/ledger.sqlite3")).unwrap();
+    let mut asked = ledger
+        .prepare("SELECT outcome, COUNT(*) FROM usage_event GROUP BY 1")
+        .unwrap();
+    let rows = asked.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows = rows.unwrap().map(Result::unwrap).collect();
+    let open = "SELECT COUNT(*) FROM hold";
+    (rows, ledger.query_row(open, [], |row| row.get(0)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whichever_process_dies_in_an_upgrade_each_call_is_charged_once() {
+    const STREAMS: i64 = 5;
+    for old_dies in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let fast = Upstream::start(script(FAST)).await.unwrap();
+        let slow = Script {
+            output_tokens: 400,
+            token_gap_us: 10_000,
+            ..script(DEEP)
+        };
+        let deep = Upstream::start(slow).await.unwrap();
+        let config = config(folder.path(), &fast, &deep, "");
+        let key = key(&config, "acme");
+        let process = Process::start(PROGRAM, &config).await;
+        let streams: Vec<_> = (0..STREAMS)
+            .map(|_| {
+                let client = Client::new(process.address, &key);
+                let body = chat("deep", "Hello", ",\"stream\":true,\"max_tokens\":600");
+                tokio::spawn(async move { client.post("/v1/chat/completions", body).await })
+            })
+            .collect();
+        while i64::try_from(deep.calls()).unwrap() < STREAMS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut started = Started::default();
+        started.upgrade(&process).await;
+        let short = chat("fast", "Hi", "");
+        let next = if old_dies {
+            signal(process.child.id().unwrap(), "KILL");
+            let ended = process.said("the process before has ended", 0).await;
+            assert_eq!(ended["left"].as_i64(), Some(STREAMS));
+            None
+        } else {
+            signal(started.0[0], "KILL");
+            // Nobody listens any more: a service manager starts the program anew.
+            Some(Process::start(PROGRAM, &config).await)
+        };
+        for stream in streams {
+            let reply = stream.await.unwrap();
+            let whole = reply.text().ends_with("data: [DONE]\n\n");
+            assert_eq!((reply.broken, whole), (old_dies, !old_dies));
+        }
+        let address = next.as_ref().map_or(process.address, |next| next.address);
+        let reply = Client::new(address, &key)
+            .post("/v1/chat/completions", short)
+            .await;
+        assert_eq!(reply.status, 200);
+        match next {
+            Some(next) => {
+                next.signal("TERM");
+                let mut child = next.child;
+                assert!(child.wait().await.unwrap().success());
+            }
+            None => {
+                signal(started.0[0], "TERM");
+                process.said("stopped", 0).await;
+            }
+        }
+        let wanted = [
+            ("completed".to_owned(), 1),
+            ("orphaned".to_owned(), STREAMS),
+        ];
+        assert_eq!(outcomes(folder.path()), (HashMap::from(wanted), 0));
+    }
+}
