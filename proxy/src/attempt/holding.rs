@@ -66,8 +66,7 @@ impl Dispatch<'_> {
         (cap, capped): (u64, bool),
     ) -> Result<(Hold, u64), Failed> {
         let meter = &self.shared.meter;
-        let deadline = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
-        let deadline = self.deadline.map_or(deadline, |it| it.min(deadline));
+        let deadline = self.waits_until();
         if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
             return Err(Failed::Last(refusal::unbounded()));
         }
@@ -127,6 +126,12 @@ impl Dispatch<'_> {
             }
             return Err(self.too_much(target, &denied));
         }
+    }
+
+    /// Until when a hold is waited for that only other calls stand in the way of.
+    fn waits_until(&self) -> Instant {
+        let until = Instant::now() + Duration::from_millis(self.runtime.meter.hold_wait_ms);
+        self.deadline.map_or(until, |it| it.min(until))
     }
 
     /// Notes, once for each call, that it waits.
