@@ -105,8 +105,8 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
         None => (sockets, None),
     };
     let [callers, operators] = sockets;
-    let callers = listening(callers, config.server.listen)?;
-    let operators = listening(operators, config.admin.listen)?;
+    let callers = listening(callers, config.server.listen).await?;
+    let operators = listening(operators, config.admin.listen).await?;
     let given = [callers.try_clone()?, operators.try_clone()?];
     let (pause, paused) = watch::channel(false);
     let reloads = Reloads::new(path, &parts, &settings, config.clone());
@@ -190,7 +190,7 @@ fn open(
 }
 
 /// A socket that listens: one that was given, or a new one at `address`.
-fn listening(
+async fn listening(
     given: Option<std::net::TcpListener>,
     address: SocketAddr,
 ) -> anyhow::Result<std::net::TcpListener> {
@@ -202,10 +202,11 @@ fn listening(
         socket.set_nonblocking(true)?;
         return Ok(socket);
     }
-    let bound = std::net::TcpListener::bind(address)
+    // Its backlog is longer than the standard library's.
+    let bound = TcpListener::bind(address)
+        .await
         .with_context(|| format!("listening on {address}; is another process there?"))?;
-    bound.set_nonblocking(true)?;
-    Ok(bound)
+    Ok(bound.into_std()?)
 }
 
 /// The operators' listening socket.

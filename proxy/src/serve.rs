@@ -153,12 +153,19 @@ pub(crate) async fn next(
 ) -> io::Result<(TcpStream, SocketAddr)> {
     let mut pauses = doors.pause.clone();
     loop {
-        // Who may pause it lives as long as the process.
-        let _open = doors.pause.wait_for(|pause| !pause).await.is_ok();
-        let paused = async { pauses.wait_for(|pause| *pause).await.is_ok() };
+        if doors.pause.wait_for(|pause| !pause).await.is_err() {
+            // Whoever has paused it has left for good: the new process accepts.
+            std::future::pending::<()>().await;
+        }
+        let paused = async {
+            if pauses.wait_for(|pause| *pause).await.is_err() {
+                // Nobody can: no process can take over from this one.
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             accepted = tcp.accept() => return accepted,
-            _ = paused => {}
+            () = paused => {}
         }
     }
 }
