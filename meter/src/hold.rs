@@ -2,6 +2,7 @@
 //! call, and each hold ends in exactly one settlement.
 
 mod denied;
+mod settled;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 pub use denied::Denied;
+pub use settled::Settled;
 use tokio::sync::{Notify, watch};
 use wire::{RequestId, Usage, UsageSource};
 
@@ -16,7 +18,7 @@ use crate::account::{Account, Taken};
 use crate::budget::Amounts;
 use crate::carried::Carried;
 use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
-use crate::ledger::{Journal, JournalError, Position};
+use crate::ledger::{Journal, JournalError, Position, written};
 use crate::money::NanoUsd;
 use crate::price::{Rated, Rates};
 use crate::sell::SellBook;
@@ -125,13 +127,6 @@ pub struct Settlement {
     pub now_ms: i64,
 }
 
-/// A settled hold. The books in memory are right whether or not it could be `written`.
-#[derive(Debug)]
-pub struct Settled {
-    pub entry: Entry,
-    pub written: Result<Position, JournalError>,
-}
-
 impl Meter {
     /// A meter that writes to `journal`, has its budgets for itself, and knows none yet.
     pub fn new(journal: Arc<dyn Journal>) -> Self {
@@ -180,8 +175,8 @@ impl Meter {
 
     /// Reserves the bound of `estimate` on every budget and limit of its path, or on none.
     ///
-    /// The hold is in the journal when this returns; await [`Hold::synced`] before the first byte
-    /// of the answer goes out.
+    /// Await [`Hold::written`] before the upstream sees the call, and [`Hold::synced`] before the first
+    /// byte of the answer goes out.
     pub fn hold(self: &Arc<Self>, estimate: Estimate, now_ms: i64) -> Result<Hold, Denied> {
         let Estimate {
             mut held,
@@ -227,11 +222,11 @@ impl Meter {
             sent_at_ms: None,
         };
         let record = Record::Hold(Box::new(held));
-        let written = self.journal.hold(&record);
+        let entered = self.journal.hold(&record);
         let Record::Hold(held) = record else {
             return Ok(hold);
         };
-        match written {
+        match entered {
             Ok(position) => {
                 hold.position = position;
                 hold.held = Some(*held);
@@ -439,12 +434,30 @@ impl Hold {
         self.held.as_ref()
     }
 
+    /// Waits until the hold is in the journal, where it survives the death of the process; holds of calls
+    /// that come together are written together.
+    ///
+    /// # Errors
+    /// When it can not be written. Then there is no hold, and nothing to settle.
+    pub async fn written(mut self) -> Result<Self, JournalError> {
+        match written(&*self.meter.journal, self.position).await {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                if self.held.take().is_some() {
+                    self.meter.open.fetch_sub(1, Ordering::Relaxed);
+                }
+                self.release(&Amounts::default());
+                Err(error)
+            }
+        }
+    }
+
     /// Waits until the hold is on the disk.
     pub async fn synced(&self) -> Result<(), JournalError> {
         self.meter.journal.synced(self.position).await
     }
 
-    /// Settles the attempt at what it used.
+    /// Settles the attempt at what it used. What is returned is still to be written; dropped, it is.
     pub fn post(mut self, settlement: &Settlement) -> Option<Settled> {
         self.settle(settlement)
     }
@@ -500,7 +513,7 @@ impl Hold {
             first_byte_ms,
         };
         let record = Record::Settle(Box::new(entry));
-        let written = self.meter.journal.append(&record);
+        let written = self.meter.journal.enter(&record);
         if written.is_err() {
             self.meter.lock_unwritten().push(record.clone());
         }
@@ -509,7 +522,9 @@ impl Hold {
         };
         Some(Settled {
             entry: *entry,
+            is_pending: written.is_ok(),
             written,
+            meter: Arc::clone(&self.meter),
         })
     }
 

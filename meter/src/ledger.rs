@@ -40,13 +40,13 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// When the write failed, or an earlier write or sync did: a journal that failed once refuses.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
-    /// As [`Journal::append`], for a hold. A journal that another process keeps may deny it: that process
+    /// As [`Journal::enter`], for a hold. A journal that another process keeps may deny it: that process
     /// knows what else is spent of its budgets.
     ///
     /// # Errors
-    /// As [`Journal::append`], and where the budgets of the other process have no room.
+    /// As [`Journal::enter`], and where the budgets of the other process have no room.
     fn hold(&self, record: &Record) -> Result<Position, Denied> {
-        Ok(self.append(record)?)
+        Ok(self.enter(record)?)
     }
 
     /// Takes `record` without writing it yet, so that records that come together share one `write`: it

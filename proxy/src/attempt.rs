@@ -202,7 +202,12 @@ impl Dispatch<'_> {
         let number = trace.attempts;
         let capped = self.is_bounded(target);
         let wanted = self.cap(target, capped);
-        let mut prepared = self.prepare(target, capped.then_some(wanted)).await?;
+        let asked_cap = capped.then_some(wanted);
+        let mut prepared = match self.as_it_is(target, asked_cap) {
+            Some(prepared) => prepared,
+            // What few calls need is not in the way of the others.
+            None => Box::pin(self.rewritten(target, asked_cap)).await?,
+        };
         let (mut hold, cap) = self
             .hold(target, leg, trace, &prepared, (wanted, capped))
             .await?;
@@ -244,18 +249,14 @@ impl Dispatch<'_> {
                 "endpoint sent a compressed answer nobody asked for",
             ));
         }
-        let is_stream = answer
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let answered = Answered {
             target,
             prepared,
             deadline,
             leg,
         };
-        if is_stream {
-            relay::stream(self, answered, answer, billing, trace).await
+        if is_stream(&answer) {
+            Box::pin(relay::stream(self, answered, answer, billing, trace)).await
         } else {
             relay::whole(self, answered, answer, billing, trace).await
         }
@@ -445,6 +446,12 @@ impl Dispatch<'_> {
         telemetry::answered(trace, "rejected");
         Ok(response)
     }
+}
+
+/// Whether the answer comes piece by piece.
+fn is_stream(answer: &Response<Answer>) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// An answer that has begun, with what it answers.

@@ -50,33 +50,47 @@ impl Prepared {
 pub(crate) type Canonical = OnceLock<Result<Arc<Call>, String>>;
 
 impl Dispatch<'_> {
-    /// The body for `target`, with an output cap of `cap` tokens in it.
-    pub(crate) async fn prepare(
+    /// What `target` gets where the caller's own bytes go on.
+    pub(crate) fn as_it_is(&self, target: &Target, cap: Option<u64>) -> Option<Prepared> {
+        let is_long = || self.too_long(target, cap).is_some();
+        (!self.inbound.dialect.converses() || (self.is_at_home(target) && !is_long()))
+            .then(|| self.untouched(target))
+    }
+
+    fn untouched(&self, target: &Target) -> Prepared {
+        Prepared {
+            made: None,
+            seen: self.context.seen_elsewhere(self.inbound),
+            call: None,
+            losses: self.clamped(target),
+            asked: None,
+        }
+    }
+
+    /// Whether nothing but the length of the call stands against its own bytes.
+    fn is_at_home(&self, target: &Target) -> bool {
+        target.dialect.name() == self.inbound.dialect.name()
+            && !self.writes_out.load(Ordering::Relaxed)
+            && self.inbound.scan.can_think(target.thinking)
+            && !self.context.must_rewrite(&target.endpoint.origin)
+    }
+
+    /// The tokens that the model takes, where the call may have more.
+    fn too_long(&self, target: &Target, cap: Option<u64>) -> Option<u64> {
+        let bytes = self.inbound.body.len() + self.context.bytes_elsewhere();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.window(target, cap).filter(|limit| bytes > *limit)
+    }
+
+    /// The body for `target` written anew where it must be, with an output cap of `cap` tokens in it.
+    pub(crate) async fn rewritten(
         &self,
         target: &Target,
         cap: Option<u64>,
     ) -> Result<Prepared, Failed> {
         let origin = &target.endpoint.origin;
         let translates = target.dialect.name() != self.inbound.dialect.name();
-        let limit = self.window(target, cap);
-        let bytes = self.inbound.body.len() + self.context.bytes_elsewhere();
-        let may_be_long =
-            limit.is_some_and(|limit| u64::try_from(bytes).unwrap_or(u64::MAX) > limit);
-        let as_it_is = || Prepared {
-            made: None,
-            seen: self.context.seen_elsewhere(self.inbound),
-            call: None,
-            losses: self.clamped(target),
-            asked: None,
-        };
-        let converses = self.inbound.dialect.converses();
-        let written_out = self.writes_out.load(Ordering::Relaxed);
-        let can_think = self.inbound.scan.can_think(target.thinking);
-        let at_home =
-            !translates && !written_out && can_think && !self.context.must_rewrite(origin);
-        if !converses || (at_home && !may_be_long) {
-            return Ok(as_it_is());
-        }
+        let at_home = self.is_at_home(target);
         let written = self.canonical()?;
         let mut losses = Losses::default();
         let mut call = Call::clone(&written);
@@ -84,18 +98,18 @@ impl Dispatch<'_> {
         if target.thinking == Some(ThinkingForm::None) {
             call.forget_reasoning(&mut losses);
         }
-        let fitted = match limit {
-            Some(limit) if may_be_long => {
+        let fitted = match self.too_long(target, cap) {
+            Some(limit) => {
                 let (shorter, fitted) = self
                     .fit(target, call, (limit, at_home), &mut losses)
                     .await?;
                 call = shorter;
                 fitted
             }
-            _ => false,
+            None => false,
         };
         if at_home && !fitted {
-            return Ok(as_it_is());
+            return Ok(self.untouched(target));
         }
         let asked = translates.then_some(written);
         self.encoded(target, Box::new(call), cap, losses, asked)

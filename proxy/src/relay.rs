@@ -74,7 +74,7 @@ pub(crate) async fn whole(
     if let Verdict::Escalated(cause) | Verdict::Given(Some(cause)) = verdict {
         billing.doubt(cause.as_str(), verdict == Verdict::Escalated(cause));
     }
-    trace.cost = billing.complete(&facts, reply.len());
+    trace.cost = billing.deliver(&facts, reply.len()).await;
     trace.lap(Phase::Relay);
     let mut head = dressed(&head, target, call, answered.leg, trace);
     if answered.prepared.asked.is_some() && call.inbound.scan.stream {

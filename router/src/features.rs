@@ -1,8 +1,10 @@
 //! What the classifier sees of a call: hashed words and word pairs of the last user text, and
-//! counts of what stands in it. One pass over at most [`MOST_BYTES`], nothing allocated.
+//! counts of what stands in it. One pass over at most [`MOST_BYTES`], nothing allocated but once for each thread.
 
 mod classes;
 mod counts;
+
+use std::cell::RefCell;
 
 use wire::Shape;
 
@@ -40,7 +42,20 @@ impl Features<'_> {
         let text = truncated(self.text).as_bytes();
         let kinds = Kinds::of(text);
         let mut counts = Counts::default();
-        let mut seen = Seen([0; SEEN]);
+        SEEN.with_borrow_mut(|seen| {
+            seen.clear();
+            Self::words(text, &kinds, &mut counts, seen, &mut bucket);
+        });
+        counts.finish(text, self.shape)
+    }
+
+    fn words(
+        text: &[u8],
+        kinds: &Kinds,
+        counts: &mut Counts,
+        seen: &mut Seen,
+        bucket: &mut impl FnMut(u32, Gram),
+    ) {
         let (mut previous, mut at) = (SEED, 0);
         while let Some(byte) = text.get(at).copied() {
             if byte == b' ' {
@@ -50,7 +65,7 @@ impl Features<'_> {
             let token = if let Some(word) = kinds.word_at(at) {
                 counts.word(text, at, &word);
                 at += word.length;
-                counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, &mut bucket));
+                counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, bucket));
                 word.hash
             } else {
                 counts.mark(text, at, byte);
@@ -59,32 +74,50 @@ impl Features<'_> {
                     continue;
                 }
                 let mark = mix(SEED, u64::from(byte));
-                seen.tell(index(mark), Gram::Word, &mut bucket);
+                seen.tell(index(mark), Gram::Word, bucket);
                 mark
             };
             let pair = index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token);
-            seen.tell(pair, Gram::Pair, &mut bucket);
+            seen.tell(pair, Gram::Pair, bucket);
             previous = token;
         }
-        counts.finish(text, self.shape)
     }
 }
 
-/// The buckets that a text has touched.
-struct Seen([u64; SEEN]);
+thread_local! {
+    /// Where a thread notes the buckets of the text before it.
+    static SEEN: RefCell<Seen> = RefCell::new(Seen {
+        bits: vec![0; 1 << (BUCKET_BITS - 6)],
+        touched: Vec::with_capacity(2 * MOST_BYTES),
+    });
+}
 
-const SEEN: usize = 1 << (BUCKET_BITS - 6);
+/// The buckets that a text has touched.
+struct Seen {
+    bits: Vec<u64>,
+    /// Which of them are not nothing: few, of a set that would take longer to empty.
+    touched: Vec<u32>,
+}
 
 impl Seen {
+    fn clear(&mut self) {
+        for block in self.touched.drain(..) {
+            if let Some(bits) = self.bits.get_mut(block as usize) {
+                *bits = 0;
+            }
+        }
+    }
+
     /// Tells a bucket that was not touched before; whether it was told.
     fn tell(&mut self, bucket: u32, gram: Gram, told: &mut impl FnMut(u32, Gram)) -> bool {
-        let Some(bits) = self.0.get_mut((bucket >> 6) as usize) else {
+        let Some(bits) = self.bits.get_mut((bucket >> 6) as usize) else {
             return false;
         };
         let bit = 1_u64 << (bucket & 63);
         let is_new = *bits & bit == 0;
         *bits |= bit;
         if is_new {
+            self.touched.push(bucket >> 6);
             told(bucket, gram);
         }
         is_new

@@ -266,7 +266,7 @@ impl Rules {
 }
 
 /// Whether `text` is `pattern`, in which each `*` stands for any text.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
+pub fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, mut rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

@@ -84,13 +84,16 @@ impl Dispatch<'_> {
             let now = now_ms();
             let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
             let denied = match self.held(estimate, now) {
-                Ok(hold) => return Ok((hold, bounds.cap)),
                 // Another process may be taking over.
                 Err(TooMuch::Meter(Denied::Journal(_))) if tries > 0 => {
                     tries -= 1;
                     self.shared.journal.moved().await;
                     continue;
                 }
+                Ok(hold) => match hold.written().await {
+                    Ok(hold) => return Ok((hold, bounds.cap)),
+                    Err(error) => TooMuch::Meter(error.into()),
+                },
                 Err(denied) => denied,
             };
             // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.

@@ -108,6 +108,24 @@ impl MovingJournal {
         }
     }
 
+    /// What became of a record in the file, or where that has refused it.
+    fn or_elsewhere(
+        &self,
+        record: &Record,
+        taken: Result<Position, JournalError>,
+    ) -> Result<Position, JournalError> {
+        let error = match taken {
+            Ok(position) => return Ok(position),
+            Err(error) => error,
+        };
+        let told = error.clone();
+        self.elsewhere(record, error)
+            .map_err(|denied| match denied {
+                Denied::Journal(error) => error,
+                _ => told,
+            })
+    }
+
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,23 +142,30 @@ fn settle(successor: &Successor, record: &Record) {
 
 impl Journal for MovingJournal {
     fn append(&self, record: &Record) -> Result<Position, JournalError> {
-        let error = match self.here.append(record) {
-            Ok(position) => return Ok(position),
-            Err(error) => error,
-        };
-        let told = error.clone();
-        self.elsewhere(record, error)
-            .map_err(|denied| match denied {
-                Denied::Journal(error) => error,
-                _ => told,
-            })
+        self.or_elsewhere(record, self.here.append(record))
     }
 
     fn hold(&self, record: &Record) -> Result<Position, Denied> {
-        match self.here.append(record) {
+        match self.here.enter(record) {
             Ok(position) => Ok(position),
             Err(error) => self.elsewhere(record, error),
         }
+    }
+
+    fn enter(&self, record: &Record) -> Result<Position, JournalError> {
+        self.or_elsewhere(record, self.here.enter(record))
+    }
+
+    fn is_written(&self, position: Position) -> bool {
+        // What the successor has taken it has written, and before it moves all of the file is.
+        position.0 > self.end.load(Ordering::Acquire) || self.here.is_written(position)
+    }
+
+    fn write(&self, position: Position) -> Result<(), JournalError> {
+        if self.is_written(position) {
+            return Ok(());
+        }
+        self.here.write(position)
     }
 
     fn synced(&self, position: Position) -> Synced<'_> {

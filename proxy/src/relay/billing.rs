@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meter::hold::Settlement;
-use meter::{Hold, JournalError, NanoUsd, Outcome};
+use meter::hold::{Settled, Settlement};
+use meter::{Hold, JournalError, NanoUsd, Outcome, Position};
 use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
@@ -127,13 +127,24 @@ impl Billing {
         }
     }
 
-    /// The answer was delivered whole; `bytes` is its length where it was not streamed.
-    pub(crate) fn complete(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
+    /// The stream was delivered to its end.
+    pub(crate) fn complete(&mut self, facts: &Facts) {
+        self.passage.succeeded();
+        let used = self.used(facts, facts.counted_output());
+        self.settle(Outcome::Completed, used);
+    }
+
+    /// The answer of `bytes`, which was not streamed, is there to be delivered. Tells what it costs, once
+    /// that is written down.
+    pub(crate) async fn deliver(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
         self.passage.succeeded();
         let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
         let output = facts.counted_output().max(unstreamed);
         let used = self.used(facts, output);
-        self.settle(Outcome::Completed, used)
+        let mut settled = self.post(Outcome::Completed, used)?;
+        let written = settled.write_together().await;
+        self.told(written);
+        Some(settled.entry.cost)
     }
 
     /// The upstream broke off; what it produced is charged.
@@ -262,7 +273,20 @@ impl Billing {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, used: Used) -> Option<NanoUsd> {
+    fn settle(&mut self, outcome: Outcome, used: Used) {
+        if let Some(mut settled) = self.post(outcome, used) {
+            self.told(settled.write());
+        }
+    }
+
+    fn told(&self, written: Result<Position, JournalError>) {
+        if let Err(error) = written {
+            tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
+        }
+    }
+
+    /// Settles; what is returned is still to be written.
+    fn post(&mut self, outcome: Outcome, used: Used) -> Option<Settled> {
         let Used {
             usage,
             source,
@@ -278,9 +302,6 @@ impl Billing {
             now_ms: now_ms(),
         };
         let settled = self.hold.take()?.post(&settlement)?;
-        if let Err(error) = &settled.written {
-            tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
-        }
         let entry = &settled.entry;
         self.trace.charge(entry.cost);
         telemetry::settled(entry);
@@ -313,7 +334,7 @@ impl Billing {
             first_byte_ms = entry.first_byte_ms,
             total_ms = telemetry::elapsed_ms(self.trace.arrived.elapsed()),
         );
-        Some(entry.cost)
+        Some(settled)
     }
 }
 

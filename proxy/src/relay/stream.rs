@@ -153,7 +153,7 @@ impl Stream {
     pub(super) fn cut(mut self) {
         let facts = self.feed.facts();
         if self.is_whole() {
-            self.billing.complete(&facts, 0);
+            self.billing.complete(&facts);
         } else {
             self.billing.cut(&facts);
         }
@@ -162,7 +162,7 @@ impl Stream {
     /// Settles an answer that is whole; one that is held is settled when it is released or cut.
     fn complete(&mut self) {
         if !self.feed.is_held() {
-            self.billing.complete(&self.feed.facts(), 0);
+            self.billing.complete(&self.feed.facts());
         }
     }
 

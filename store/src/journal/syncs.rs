@@ -7,10 +7,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Syncs begin this far apart at the least, so that those who come meanwhile share one: each costs as
-/// much processor time as ten calls' records, and takes about as long. A call that comes alone does not
-/// wait for it.
+/// Where many wait, syncs begin this far apart, so that those who come meanwhile share one: each costs as
+/// much processor time as ten calls' records, and takes about as long.
 const PACE: Duration = Duration::from_millis(2);
+/// How long those who come to wait are counted, to tell how many they are.
+const COUNTED: Duration = Duration::from_millis(16);
+/// Of so many in that time (1,500 a second) none waits for another, and syncs follow each other: the
+/// processor has the time. Of so many more, syncs are all of [`PACE`] apart.
+const FEW: f64 = 24.0;
+const MANY: f64 = 48.0;
 
 /// What has reached the disk, and who waits for more.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ struct State {
     waiters: Vec<Waiter>,
     next_ticket: u64,
     began: Option<Instant>,
+    crowd: Crowd,
     stopping: bool,
     failed: Option<String>,
 }
@@ -43,6 +49,32 @@ struct Waiter {
     ticket: u64,
     position: u64,
     waker: Waker,
+}
+
+/// How many come to wait.
+#[derive(Debug, Default)]
+struct Crowd {
+    since: Option<Instant>,
+    /// How many had come until then, by their tickets.
+    before: u64,
+    /// How far apart syncs begin.
+    apart: Duration,
+}
+
+impl Crowd {
+    /// How far apart syncs are to begin at `now`, when `tickets` have been given in all.
+    fn apart(&mut self, tickets: u64, now: Instant) -> Duration {
+        let since = *self.since.get_or_insert(now);
+        let counted = now.saturating_duration_since(since);
+        if counted >= COUNTED {
+            let came = u32::try_from(tickets - self.before).unwrap_or(u32::MAX);
+            let each = COUNTED.as_secs_f64() / counted.as_secs_f64();
+            let beyond = (f64::from(came) * each - FEW).clamp(0.0, MANY);
+            self.apart = PACE.mul_f64(beyond / MANY);
+            (self.since, self.before) = (Some(now), tickets);
+        }
+        self.apart
+    }
 }
 
 /// What the thread is to do.
@@ -131,13 +163,14 @@ impl Syncs {
                 self.idle.store(false, Ordering::SeqCst);
                 continue;
             }
+            let now = Instant::now();
+            let tickets = state.next_ticket;
             let apart = if state.wanted > synced {
-                PACE
+                state.crowd.apart(tickets, now)
             } else {
                 self.rest
             };
             let due = state.began.map(|began| began + apart);
-            let now = Instant::now();
             match due {
                 Some(due) if due > now && !state.stopping => {
                     let (woken, _) = self
