@@ -1,7 +1,6 @@
 //! Where the parts meet: the only file of the gateway that names the store, the orchestrator and the pages.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use wire::archive::Archive;
 
+use crate::admission::Admission;
 use crate::books::Desk;
 use crate::books::prices::Prices;
 use crate::chores;
@@ -107,7 +107,7 @@ pub(crate) fn parts(
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
         keys,
         splits,
-        in_flight: Arc::new(AtomicUsize::new(0)),
+        admission: Arc::new(Admission::new(config)),
         cut: Arc::default(),
         memory: Arc::new(Memory::open(archive, estate.is_none()).context("reading the archive")?),
         cache_hits: CacheHits::default(),
@@ -255,6 +255,7 @@ impl Parts {
         if let Some(tasks) = &self.tasks {
             tasks.reload(config);
         }
+        self.shared.admission.configure(config);
         self.shared.splits.retarget(&runtime.routing);
         telemetry::models(runtime.everywhere());
         self.shared.runtime.store(Arc::new(runtime));
@@ -307,6 +308,7 @@ impl Parts {
             committed_ms: lag.committed_ms,
             holds: meter.open_holds(),
             calls: self.shared.calls_in_flight(),
+            door: self.shared.admission.standing(),
             ahead_ms: meter.is_shared().then(clock::ahead_ms),
             book: runtime.book.version().to_owned(),
             book_age_ms: runtime.book.as_of_ms().map(|at| now_ms - at),

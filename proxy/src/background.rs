@@ -20,9 +20,10 @@ use wire::dialect::openai_responses::{input_items, pending, response_id};
 use wire::dialect::{Asked, OPENAI_RESPONSES};
 use wire::sse::{self, Splitter};
 
+use crate::admission::Flight;
 use crate::clock::now_ms;
 use crate::context::{KeptResponse, memory, place};
-use crate::gateway::{self, Body, Flight, Shared};
+use crate::gateway::{self, Body, Shared};
 use crate::intake::Inbound;
 use crate::refusal;
 use crate::trace::Trace;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::admission;
 use crate::assemble::{self, Parts};
 use crate::config::Config;
 use crate::gateway::gateway;
@@ -235,6 +236,8 @@ impl Running {
     fn begin_work(&self, predecessor: Option<Predecessor>) {
         let parts = &self.parts;
         parts.start_chores(&self.tasks, &self.stop);
+        let door = &parts.shared.admission;
+        admission::watch(door, &self.workers, &self.tasks, &self.stop);
         if let Some(delegated) = &parts.tasks {
             delegated.start(&self.tasks, &self.doors.draining);
         }

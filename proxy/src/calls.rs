@@ -103,7 +103,8 @@ pub(crate) async fn judge(
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
     let subject = shared.caller(&request, trace)?;
-    let body = intake::read_body(request.into_body(), &runtime.limits).await;
+    let body =
+        intake::read_body(request.into_body(), &runtime.limits, &shared.admission.room).await;
     let body = body.map_err(|error| refusal::unreadable(&error))?;
     let said: Said = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
     let (kind, good_ppm) = said.verdict()?;

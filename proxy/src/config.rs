@@ -1,5 +1,6 @@
 //! The whole configuration: the sum of what each part owns, read as one and checked as one.
 
+mod overload;
 mod problem;
 mod secret;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::Tier;
 
+pub use overload::{Overload, Portion};
 pub use problem::{Invalid, Problem};
 pub use secret::Secret;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub keys: Keys,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub overload: Overload,
     #[serde(default)]
     pub upstream: Upstream,
     #[serde(default)]

@@ -39,9 +39,10 @@ pub(crate) async fn tokens(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
-    trace.flight = Some(shared.admit(&runtime)?);
     let subject = shared.caller(&request, trace)?;
-    let inbound = intake::read_call(request, dialect, &runtime.limits).await;
+    trace.flight = Some(shared.admit(&subject, request.headers()).await?);
+    let (limits, room) = (&runtime.limits, &shared.admission.room);
+    let inbound = intake::read_call(request, dialect, limits, room).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     let (place, target) = target(&runtime, &inbound)?;
     let context = shared.recall(&subject, &inbound).await?;

@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -13,14 +14,16 @@ use dashmap::DashMap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, UPGRADE};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, NanoUsd, Subject, Verdicts};
 use tokio_util::task::TaskTracker;
+use tower::Service;
 use tower::util::BoxCloneSyncService;
 use wire::dialect::OPENAI_RESPONSES;
 use wire::{Dialect, Refusal, RequestId, dialect};
 
+use crate::admission::{Admission, Flight, Priority};
 use crate::attempt::{Dispatch, deadline};
 use crate::background::{self, Making};
 use crate::clock::now_ms;
@@ -59,7 +62,7 @@ pub struct Shared {
     pub(crate) splits: Splits,
     pub(crate) cache_hits: CacheHits,
     pub(crate) learned: Learned,
-    pub(crate) in_flight: Arc<AtomicUsize>,
+    pub(crate) admission: Arc<Admission>,
     /// Streams under way are to end now, visibly.
     pub(crate) cut: Arc<AtomicBool>,
     pub(crate) memory: Arc<Memory>,
@@ -71,22 +74,28 @@ pub struct Shared {
     pub(crate) api: OnceLock<Gateway>,
 }
 
-/// A call under way; it counts until the last of its answer is gone.
-#[derive(Debug)]
-pub(crate) struct Flight(Arc<AtomicUsize>);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The gateway over `shared`.
 pub fn gateway(shared: Arc<Shared>) -> Gateway {
-    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok(answer(shared, request).await) }
-    }))
+    BoxCloneSyncService::new(Exchanges(shared))
+}
+
+/// The gateway as a service. A call's future is some kilobytes, so it is made where it stays.
+#[derive(Debug, Clone)]
+struct Exchanges(Arc<Shared>);
+
+impl Service<Request<Body>> for Exchanges {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { Ok(answer(shared, request).await) })
+    }
 }
 
 /// Answers one request, whatever it is.
@@ -194,19 +203,19 @@ async fn dispatch(
         (None, _) => {}
     }
     if let Some(dialect) = count::counted_at(path).filter(|_| request.method() == Method::POST) {
-        return count::tokens(shared, request, dialect, trace).await;
+        return Box::pin(count::tokens(shared, request, dialect, trace)).await;
     }
     if path == "/v1/feedback" {
         return match *request.method() {
-            Method::POST => calls::judge(shared, request, trace).await,
+            Method::POST => Box::pin(calls::judge(shared, request, trace)).await,
             _ => Err(refusal::wrong_method(path, "POST")),
         };
     }
     if tasks::is_at(path) || tasks::is_response_at(path) {
-        return tasks::answer(shared, request, path, trace).await;
+        return Box::pin(tasks::answer(shared, request, path, trace)).await;
     }
     if let Some(rest) = responses::kept_at(path) {
-        return responses::answer(shared, request, rest, trace).await;
+        return Box::pin(responses::answer(shared, request, rest, trace)).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(refusal::no_such_path(path));
@@ -219,7 +228,7 @@ async fn dispatch(
         ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
         ["v1", "calls", id] => {
             let subject = shared.caller(&request, trace)?;
-            calls::show(shared, &subject, id).await
+            Box::pin(calls::show(shared, &subject, id)).await
         }
         _ => Err(refusal::no_such_path(path)),
     }
@@ -233,16 +242,17 @@ async fn exchange(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
-    trace.flight = Some(shared.admit(&runtime)?);
     let subject = shared.caller(&request, trace)?;
-    let inbound = intake::read_call(request, dialect, &runtime.limits).await;
+    trace.flight = Some(shared.admit(&subject, request.headers()).await?);
+    let (limits, room) = (&runtime.limits, &shared.admission.room);
+    let inbound = intake::read_call(request, dialect, limits, room).await;
     let inbound = inbound.map_err(|error| refusal::unreadable(&error))?;
     trace.lap(Phase::Parse);
     if tasks::is_task_model(&inbound.scan.model) && dialect.name() == OPENAI_RESPONSES.name() {
-        return tasks::respond(shared, &subject, inbound).await;
+        return Box::pin(tasks::respond(shared, &subject, inbound)).await;
     }
     if inbound.scan.background {
-        return background::begin(shared, &subject, inbound, trace).await;
+        return Box::pin(background::begin(shared, &subject, inbound, trace)).await;
     }
     converse(shared, &runtime, &subject, &inbound, trace).await
 }
@@ -303,15 +313,17 @@ pub(crate) fn ask<'a>(
 }
 
 impl Shared {
-    /// Counts the call in, or sheds it.
-    pub(crate) fn admit(&self, runtime: &Runtime) -> Result<Arc<Flight>, Refusal> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let flight = Arc::new(Flight(Arc::clone(&self.in_flight)));
-        if before >= runtime.limits.in_flight {
-            Err(refusal::overloaded())
-        } else {
-            Ok(flight)
-        }
+    /// Lets a call of `subject` in; see [`Admission::admit`].
+    ///
+    /// # Errors
+    /// Why it is turned away.
+    pub(crate) async fn admit(
+        &self,
+        subject: &Subject,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Flight>, Refusal> {
+        let asked = Priority::asked(headers)?;
+        self.admission.admit(&subject.tenant, asked).await
     }
 
     /// Whose key the request bears, or who was vouched for inside.
@@ -346,7 +358,7 @@ impl Shared {
 
     /// How many calls are under way.
     pub(crate) fn calls_in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.admission.taken()
     }
 }
 

@@ -9,10 +9,14 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use wire::{Dialect, Scan, ScanError};
 
+use crate::admission::{Room, Taken};
 use crate::config::Limits;
 use crate::gateway::Body;
 use crate::hints::{self, Hint, UnknownStep};
 use crate::joined::Joined;
+
+/// Room for a body of unknown length is asked for in steps of so many bytes.
+const STEP: usize = 64 << 10;
 
 /// A call as the rest of the way needs it.
 #[derive(Debug)]
@@ -26,6 +30,9 @@ pub(crate) struct Inbound {
     pub(crate) scan: Scan,
     /// What the caller says of the call's step.
     pub(crate) hint: Hint,
+    /// The room that the body has.
+    #[expect(dead_code, reason = "it is kept for as long as the body")]
+    pub(crate) room: Taken,
 }
 
 impl Inbound {
@@ -41,6 +48,8 @@ impl Inbound {
 pub(crate) enum ReadCallError {
     #[error("the body is longer than {0} bytes; send less, or raise limits.body_bytes")]
     TooLong(usize),
+    #[error("no room came free for the body")]
+    Crowded,
     #[error("no byte of the body came for {0} ms")]
     Slow(u64),
     #[error("the body broke off")]
@@ -56,13 +65,14 @@ pub(crate) async fn read_call(
     request: Request<Body>,
     dialect: &'static dyn Dialect,
     limits: &Limits,
+    room: &Room,
 ) -> Result<Inbound, ReadCallError> {
     let (head, body) = request.into_parts();
     let declared = head
         .headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    let body = read(body, declared.unwrap_or(0), limits).await?;
+    let (body, room) = read(body, declared.unwrap_or(0), limits, room).await?;
     let scan = dialect.scan(&body)?;
     let hint = hints::read(&head.headers, &scan)?;
     let (body, scan) = hints::taken_out(body, scan, dialect)?;
@@ -73,33 +83,51 @@ pub(crate) async fn read_call(
         body,
         scan,
         hint,
+        room,
     })
 }
 
 /// Reads a body that is no call, within `limits`.
-pub(crate) async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, ReadCallError> {
-    read(body, 0, limits).await
+pub(crate) async fn read_body(
+    body: Body,
+    limits: &Limits,
+    room: &Room,
+) -> Result<Bytes, ReadCallError> {
+    Ok(read(body, 0, limits, room).await?.0)
 }
 
-async fn read(mut body: Body, declared: usize, limits: &Limits) -> Result<Bytes, ReadCallError> {
+async fn read(
+    mut body: Body,
+    declared: usize,
+    limits: &Limits,
+    room: &Room,
+) -> Result<(Bytes, Taken), ReadCallError> {
     let limit = limits.body_bytes;
     if declared > limit {
         return Err(ReadCallError::TooLong(limit));
     }
     let patience = Duration::from_millis(limits.body_timeout_ms);
-    let mut joined = Joined::default();
+    let (mut joined, mut taken) = (Joined::default(), Taken::default());
+    if !room.fits(&mut taken, declared).await {
+        return Err(ReadCallError::Crowded);
+    }
     loop {
         let frame = timeout(patience, body.frame())
             .await
             .map_err(|_| ReadCallError::Slow(limits.body_timeout_ms))?;
         let Some(frame) = frame else {
-            return Ok(joined.finish());
+            return Ok((joined.finish(), taken));
         };
         let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else {
             continue;
         };
         if !joined.push(data, declared, limit) {
             return Err(ReadCallError::TooLong(limit));
+        }
+        // Whoever did not say how much comes asks as it does.
+        let more = joined.len().next_multiple_of(STEP);
+        if declared < joined.len() && !room.fits(&mut taken, more).await {
+            return Err(ReadCallError::Crowded);
         }
     }
 }

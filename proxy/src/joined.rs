@@ -13,7 +13,7 @@ impl Joined {
     /// Adds a frame. `expected` bytes are reserved once a second one comes. `false` when there would
     /// be more than `limit` bytes.
     pub(crate) fn push(&mut self, data: Bytes, expected: usize, limit: usize) -> bool {
-        let length = self.only.len() + self.all.len() + data.len();
+        let length = self.len() + data.len();
         if length > limit {
             return false;
         }
@@ -27,6 +27,11 @@ impl Joined {
         }
         self.all.extend_from_slice(&data);
         true
+    }
+
+    /// How much there is.
+    pub(crate) fn len(&self) -> usize {
+        self.only.len() + self.all.len()
     }
 
     /// All of it.

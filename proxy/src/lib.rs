@@ -2,6 +2,7 @@
 //! Start at [`gateway`] for the way of a request, at [`boot`] for the life of the process.
 
 pub mod admin;
+mod admission;
 pub mod assemble;
 mod attempt;
 mod background;

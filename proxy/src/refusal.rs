@@ -10,6 +10,7 @@ use meter::{Denied, JournalError, NanoUsd};
 use wire::archive::{ArchiveError, Shelf};
 use wire::{Dialect, Fault, Loss, Refusal, RequestId, ScanError};
 
+use crate::admission::Short;
 use crate::context::fit::DoesNotFit;
 use crate::edge::Malformed;
 use crate::gateway::Body;
@@ -66,6 +67,7 @@ pub(crate) fn stranger(error: Stranger) -> Refusal {
 
 pub(crate) fn unreadable(error: &ReadCallError) -> Refusal {
     let (status, code) = match error {
+        ReadCallError::Crowded => return overloaded(Short::Bodies, 1),
         ReadCallError::TooLong(_) => (413, "body_too_large"),
         ReadCallError::Slow(_) => (408, "body_timeout"),
         ReadCallError::Broken => (400, "body_incomplete"),
@@ -155,11 +157,24 @@ pub(crate) fn ledger_unavailable() -> Refusal {
     }
 }
 
-pub(crate) fn overloaded() -> Refusal {
-    let message = "the gateway is at its limit of calls in flight; try again shortly".to_owned();
+/// There is no place for the call, nor one coming; `seconds` from now there may be.
+pub(crate) fn overloaded(short: Short, seconds: u64) -> Refusal {
+    let what = match short {
+        Short::Places => {
+            "limits.in_flight calls are under way, and as many as may wait for a place"
+        }
+        Short::Lag => "more comes than the gateway can serve",
+        Short::Memory => "the gateway has nearly all the memory it may have",
+        Short::Bodies => "other bodies have all the memory there is for bodies",
+    };
     Refusal {
-        retry_after_s: Some(1),
-        ..refusal(Fault::Gateway, 503, "overloaded", message)
+        retry_after_s: Some(seconds),
+        ..refusal(
+            Fault::Gateway,
+            503,
+            "overloaded",
+            format!("{what}; try again shortly"),
+        )
     }
 }
 

@@ -11,10 +11,11 @@ use wire::archive::Shelf;
 use wire::dialect::openai_responses::{input_items, item_id, written_out};
 use wire::{Refusal, RequestId};
 
+use crate::admission::Flight;
 use crate::background::{is_pending, set};
 use crate::clock::now_ms;
 use crate::context::{KeptConversation, KeptResponse, place};
-use crate::gateway::{self, Body, Flight, Shared};
+use crate::gateway::{self, Body, Shared};
 use crate::intake;
 use crate::refusal;
 use crate::trace::Trace;
@@ -51,11 +52,11 @@ pub(crate) async fn answer(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     let runtime = shared.runtime.load_full();
-    trace.flight = Some(shared.admit(&runtime)?);
     let subject = shared.caller(&request, trace)?;
+    trace.flight = Some(shared.admit(&subject, request.headers()).await?);
     let limits = &runtime.limits;
     let (head, body) = request.into_parts();
-    let bytes = intake::read_body(body, limits)
+    let bytes = intake::read_body(body, limits, &shared.admission.room)
         .await
         .map_err(|error| refusal::unreadable(&error))?;
     let body = if bytes.is_empty() {

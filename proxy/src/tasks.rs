@@ -58,10 +58,10 @@ pub(crate) async fn answer(
     let api = api(shared, path)?;
     let runtime = shared.runtime.load_full();
     // Streams of events go on for as long as their tasks do: they are not calls that a drain waits for.
-    let _flight = shared.admit(&runtime)?;
     let subject = shared.caller(&request, trace)?;
+    let _flight = shared.admit(&subject, request.headers()).await?;
     let (head, body) = request.into_parts();
-    let body = intake::read_body(body, &runtime.limits).await;
+    let body = intake::read_body(body, &runtime.limits, &shared.admission.room).await;
     let body = body.map_err(|error| refusal::unreadable(&error))?;
     let asked = Asked {
         method: head.method,

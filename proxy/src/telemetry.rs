@@ -27,6 +27,7 @@ pub(crate) use upstreams::{
     Hedge, Retry, hedged, key_refused, models, pauses, rests, retried, upstreams,
 };
 
+use crate::admission::{self, Priority, Short};
 use crate::clock::now_ms;
 use crate::trace::{Phase, Trace};
 use series::Name;
@@ -280,6 +281,28 @@ pub(crate) fn took_configuration() {
     TAKEN_S.store(now_s, Ordering::Relaxed);
 }
 
+/// A call waited for a place, whether it got one or not.
+pub(crate) fn queued(priority: Priority, waited: Duration) {
+    histogram!("pareto_admission_wait_seconds", "priority" => priority.as_str()).record(waited);
+}
+
+/// A call was turned away.
+pub(crate) fn shed(priority: Priority, short: Short) {
+    let (priority, reason) = (priority.as_str(), short.as_str());
+    counter!("pareto_shed_total", "priority" => priority, "reason" => reason).increment(1);
+}
+
+/// How it stands at the door.
+fn door(door: &admission::Standing) {
+    for (priority, waiting) in door.waiting {
+        gauge!("pareto_admission_waiting", "priority" => priority.as_str()).set(number(waiting));
+    }
+    gauge!("pareto_worker_lag_seconds").set(f64::from(door.late_ms) / 1e3);
+    gauge!("pareto_memory_resident_bytes").set(count(door.resident));
+    gauge!("pareto_memory_limit_bytes").set(count(door.memory));
+    gauge!("pareto_body_bytes").set(number(door.bodies));
+}
+
 /// How an endpoint's bill compares with the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reconciled {
@@ -315,6 +338,7 @@ pub(crate) struct State {
     pub(crate) committed_ms: i64,
     pub(crate) holds: u64,
     pub(crate) calls: usize,
+    pub(crate) door: admission::Standing,
     /// What the shared ledger's clock is ahead; `None` where the ledger is this node's alone.
     pub(crate) ahead_ms: Option<i64>,
     pub(crate) book: String,
@@ -327,6 +351,7 @@ pub(crate) fn state(state: &State) {
     budgets(&state.budgets);
     gauge!("pareto_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     gauge!("pareto_in_flight").set(number(state.calls));
+    door(&state.door);
     gauge!("pareto_connections").set(number(CONNECTIONS.load(Ordering::Relaxed)));
     gauge!("pareto_context_bytes").set(count(CONTEXT_BYTES.load(Ordering::Relaxed)));
     let reload_ok = !RELOAD_REFUSED.load(Ordering::Relaxed);

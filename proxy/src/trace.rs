@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use meter::Subject;
 use wire::{Dialect, Losses, RequestId, Tier};
 
-use crate::gateway::Flight;
+use crate::admission::Flight;
 
 /// A stretch of a call's way through the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -95,6 +95,16 @@ impl Workers {
         tasks.spawn_on(task, &worker.handle);
     }
 
+    /// Runs a task on each worker, made by `task` from its number.
+    pub(crate) fn on_each<T>(&self, tasks: &TaskTracker, task: impl Fn(usize) -> T)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        for (seat, worker) in (1..).zip(&self.seats) {
+            tasks.spawn_on(task(seat), &worker.handle);
+        }
+    }
+
     /// Ends them, and waits until they have. Blocks.
     pub(crate) fn end(&self) {
         self.stop.cancel();

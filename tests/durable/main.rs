@@ -9,6 +9,7 @@ mod doctor;
 mod drain;
 mod examples;
 mod kill;
+mod memory;
 mod nodes;
 mod outage;
 mod proof;

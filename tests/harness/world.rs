@@ -70,7 +70,7 @@ pub fn endpoints(fast: &Upstream, deep: &Upstream) -> String {
 pub fn config(folder: &Path, head: &str, fast: &Upstream, deep: &Upstream, tail: &str) -> String {
     format!(
         "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nadmin.token = \"admin-secret\"\n\
-         store.dir = {:?}\n{head}\n{}\n{tail}\n",
+         overload.lag_ms = 60000\nstore.dir = {:?}\n{head}\n{}\n{tail}\n",
         folder.join("data"),
         endpoints(fast, deep)
     )

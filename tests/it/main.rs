@@ -19,6 +19,7 @@ mod json_suite;
 mod keys;
 mod load;
 mod money;
+mod overload;
 mod policy;
 mod proof;
 mod steps;

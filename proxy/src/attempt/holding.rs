@@ -83,17 +83,14 @@ impl Dispatch<'_> {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
             let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
-            let denied = match self.held(estimate, now) {
+            let denied = match self.held(estimate, now).await {
+                Ok(hold) => return Ok((hold, bounds.cap)),
                 // Another process may be taking over.
                 Err(TooMuch::Meter(Denied::Journal(_))) if tries > 0 => {
                     tries -= 1;
                     self.shared.journal.moved().await;
                     continue;
                 }
-                Ok(hold) => match hold.written().await {
-                    Ok(hold) => return Ok((hold, bounds.cap)),
-                    Err(error) => TooMuch::Meter(error.into()),
-                },
                 Err(denied) => denied,
             };
             // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.
@@ -162,18 +159,18 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Holds, unless the caller's own limit is below the bound.
-    fn held(&self, estimate: Estimate, now: i64) -> Result<Hold, TooMuch> {
+    /// Holds, unless the caller's own limit is below the bound, and writes that down.
+    async fn held(&self, estimate: Estimate, now: i64) -> Result<Hold, TooMuch> {
         if let Some(most) = self.thrift.most {
             let needed = estimate.bound();
             if needed.is_none_or(|needed| needed > most) {
                 return Err(TooMuch::Caller { most, needed });
             }
         }
-        self.shared
-            .meter
-            .hold(estimate, now)
-            .map_err(TooMuch::Meter)
+        let meter = &self.shared.meter;
+        let hold = meter.hold(estimate, now).map_err(TooMuch::Meter)?;
+        let written = hold.written().await;
+        written.map_err(|error| TooMuch::Meter(error.into()))
     }
 
     /// The output cap to hold for: the caller's, or the default under a hard budget.

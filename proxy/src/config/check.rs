@@ -40,6 +40,7 @@ pub(super) fn all(config: &Config) -> Findings {
         }
     }
     tasks(config, &mut found);
+    found.extend(config.overload.problems());
     if let Some(name) = config.routing.step.unsound() {
         let message = format!("`{name}` must be log-odds from -10 to 10");
         found.push((format!("routing.step.{name}"), message));

@@ -15,6 +15,7 @@ use wire::Losses;
 use wire::dialect::{self, Change};
 
 use super::fit;
+use crate::admission::Taken;
 use crate::gateway::{self, Shared};
 use crate::hints::Hint;
 use crate::intake::Inbound;
@@ -137,6 +138,7 @@ async fn made(by: &By<'_>, text: &str) -> Option<String> {
         body,
         scan,
         hint: Hint::of(Step::Summarise),
+        room: Taken::default(),
     };
     let answer = gateway::ask(by.shared, by.subject, inbound).await.ok()?;
     if !answer.status().is_success() {

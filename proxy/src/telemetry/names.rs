@@ -127,6 +127,34 @@ pub const NAMES: &[(&str, &str)] = &[
     ("pareto_in_flight", "calls under way"),
     ("pareto_connections", "callers' connections open"),
     (
+        "pareto_admission_waiting",
+        "calls that wait for a place, by priority",
+    ),
+    (
+        "pareto_admission_wait_seconds",
+        "how long calls waited for a place that found none free",
+    ),
+    (
+        "pareto_shed_total",
+        "calls turned away before they were read, by priority and what was short",
+    ),
+    (
+        "pareto_worker_lag_seconds",
+        "how late the latest of the threads is that serve callers",
+    ),
+    (
+        "pareto_memory_resident_bytes",
+        "memory of the process's own",
+    ),
+    (
+        "pareto_memory_limit_bytes",
+        "memory that the process may have",
+    ),
+    (
+        "pareto_body_bytes",
+        "memory that bodies of calls have, of that set aside for them",
+    ),
+    (
         "pareto_ledger_lag_bytes",
         "journal bytes that the ledger does not have yet",
     ),

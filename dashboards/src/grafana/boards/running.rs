@@ -365,6 +365,53 @@ pub(super) const TRAFFIC: Sheet = Sheet {
             &[("sum(pareto_connections)", "connections")],
         ),
         (
+            Lines,
+            ("Calls that wait for a place", COUNT),
+            "Calls that found all places taken, by priority; they wait as long as overload.queue_ms says.",
+            &[(
+                "sum by (priority) (pareto_admission_waiting)",
+                "{{priority}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Wait for a place", SECONDS),
+            "How long 99 of a hundred calls waited that found no place free, by priority.",
+            &[(
+                "histogram_quantile(0.99, sum by (le, priority) (rate(pareto_admission_wait_seconds_bucket{%F}[$__rate_interval])))",
+                "{{priority}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Turned away", PER_SECOND),
+            "Calls turned away before they were read, by priority and what was short: places, time of the workers, \
+             memory, or memory for bodies.",
+            &[(
+                "sum by (priority, reason) (rate(pareto_shed_total[$__rate_interval]))",
+                "{{priority}} {{reason}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Workers late", SECONDS),
+            "How late the latest of the threads is that serve callers; beyond overload.lag_ms calls are turned away.",
+            &[(
+                "max by (instance) (pareto_worker_lag_seconds)",
+                "{{instance}}",
+            )],
+        ),
+        (
+            Lines,
+            ("Memory", BYTES),
+            "What the process has, what it may have, and what bodies of calls have of it.",
+            &[
+                ("sum(pareto_memory_resident_bytes)", "has"),
+                ("sum(pareto_memory_limit_bytes)", "may have"),
+                ("sum(pareto_body_bytes)", "bodies"),
+            ],
+        ),
+        (
             Figure,
             ("Panics in the range", COUNT),
             "Calls that ended in a panic: each is a bug.",
