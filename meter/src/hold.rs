@@ -20,6 +20,7 @@ use crate::carried::Carried;
 use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
 use crate::ledger::{Journal, JournalError, Position, written};
 use crate::money::NanoUsd;
+use crate::point;
 use crate::price::{Rated, Rates};
 use crate::sell::SellBook;
 use crate::standing::{Standing, Unit};
@@ -222,6 +223,7 @@ impl Meter {
             sent_at_ms: None,
         };
         let record = Record::Hold(Box::new(held));
+        point::at("hold.reserved");
         let entered = self.journal.hold(&record);
         let Record::Hold(held) = record else {
             return Ok(hold);
@@ -441,7 +443,10 @@ impl Hold {
     /// When it can not be written. Then there is no hold, and nothing to settle.
     pub async fn written(mut self) -> Result<Self, JournalError> {
         match written(&*self.meter.journal, self.position).await {
-            Ok(()) => Ok(self),
+            Ok(()) => {
+                point::at("hold.written");
+                Ok(self)
+            }
             Err(error) => {
                 if self.held.take().is_some() {
                     self.meter.open.fetch_sub(1, Ordering::Relaxed);
@@ -513,6 +518,7 @@ impl Hold {
             first_byte_ms,
         };
         let record = Record::Settle(Box::new(entry));
+        point::at("settle.released");
         let written = self.meter.journal.enter(&record);
         if written.is_err() {
             self.meter.lock_unwritten().push(record.clone());

@@ -26,6 +26,7 @@ pub mod hold;
 pub mod lease;
 pub mod ledger;
 pub mod money;
+pub mod point;
 pub mod price;
 pub mod routing;
 pub mod sell;

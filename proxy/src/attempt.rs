@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
-use meter::Subject;
+use meter::{Subject, point};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::dialect::allowance::RETRY_COUNT;
 use wire::dialect::{Change, Facts};
@@ -221,6 +221,7 @@ impl Dispatch<'_> {
         let inbound = self.inbound;
         let body = self.body(target, &prepared, capped.then_some(cap));
         hold.sent(now_ms());
+        point::at("call.held");
         let reason = leg.reason(&self.decided.route).as_str();
         trace.answered_by = Some((Arc::clone(&target.name), target.tier, reason));
         let sent = prepared.made.as_ref().unwrap_or(&inbound.body).clone();
@@ -236,6 +237,7 @@ impl Dispatch<'_> {
             Ok(Err(error)) => return Err(self.unsent(target, &mut billing, &error)),
             Err(_) => return Err(self.timed_out(target, &mut billing)),
         };
+        point::at("call.answered");
         billing.status = answer.status().as_u16();
         billing.passage.heed(answer.headers());
         if !answer.status().is_success() {
@@ -376,6 +378,15 @@ impl Dispatch<'_> {
                     refusal: broken(target, "the endpoint refuses the gateway's key"),
                     seen: false,
                     back: at_once(has_other, Back::No),
+                })
+            }
+            300..=399 => {
+                billing.passage.failed();
+                // Whoever is named there was never configured.
+                Some(Setback {
+                    refusal: broken(target, "the endpoint answered with a redirect"),
+                    seen: true,
+                    back: Back::No,
                 })
             }
             408 | 500.. => {

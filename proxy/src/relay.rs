@@ -14,6 +14,7 @@ use http::header::{CONTENT_TYPE, SERVER};
 use http::response::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::{BodyExt, Full};
+use meter::point;
 use tokio::time::timeout_at;
 use wire::dialect::{Asked, DecodeError, Facts, Seen};
 use wire::{Dialect, translate};
@@ -167,15 +168,15 @@ pub(crate) async fn stream(
     let scan = &call.inbound.scan;
     let to = call.inbound.dialect;
     let keeper = Keeper::new(call, target);
+    if !scan.stream {
+        billing.interrupt(&Facts::default());
+        return Err(failed(
+            target,
+            "it streamed an answer that was asked for whole",
+        ));
+    }
     let mut feed = match answered.prepared.asked {
-        None => Feed::through(target, scan.stream && !scan.include_usage, Some(keeper)),
-        Some(_) if !scan.stream => {
-            billing.interrupt(&Facts::default());
-            return Err(failed(
-                target,
-                "it streamed an answer that was asked for whole",
-            ));
-        }
+        None => Feed::through(target, !scan.include_usage, Some(keeper)),
         Some(asked) => Feed::translated(target, to, asked, keeper),
     };
     if answered.leg == Leg::First {
@@ -268,10 +269,12 @@ async fn content_is_there(
     let bytes = call.inbound.body.len();
     billing.passage.came(took, is_stream, bytes);
     billing.first_byte(after);
+    point::at("call.content");
     billing
         .synced()
         .await
         .map_err(|error| Failed::Last(refusal::journal(&error)))?;
+    point::at("call.synced");
     trace.lap(Phase::Sync);
     billing.trace = trace.clone();
     Ok(())

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use meter::ledger::Synced;
-use meter::{Journal, JournalError, Position, Record};
+use meter::{Journal, JournalError, Position, Record, point};
 
 use crate::config::Sync;
 use crate::record;
@@ -383,6 +383,7 @@ impl Shared {
         FRAME_OF_THREAD.with_borrow_mut(|frame| {
             segment::frame(frame, |to| record::encode(record, to))
                 .map_err(|error| self.error(error.to_string()))?;
+            point::at("journal.room");
             loop {
                 {
                     let mut tail = lock(&self.tail);
@@ -407,6 +408,7 @@ impl Shared {
 
     /// Writes what is in the buffer, unless what lies before `position` has been written meanwhile.
     fn write_to(&self, position: u64) -> Result<(), JournalError> {
+        point::at("journal.put");
         let mut pen = lock(&self.pen);
         if self.written.load(Ordering::Acquire) >= position {
             return Ok(());
@@ -428,7 +430,9 @@ impl Shared {
         let position = self.written.load(Ordering::Acquire);
         let length = pen.buffer.len();
         pen.buffer.extend_from_slice(&END);
+        point::at("journal.write");
         let done = pen.segment.write(&pen.buffer, position);
+        point::at("journal.written");
         pen.buffer.truncate(length);
         if let Err(error) = done {
             // Nobody will be told that these records were taken, so they must not be found again.
@@ -447,6 +451,7 @@ impl Shared {
     fn turn(&self, length: usize) -> Result<(), JournalError> {
         let mut pen = lock(&self.pen);
         let mut tail = lock(&self.tail);
+        point::at("journal.turn");
         // Who comes back is told why.
         let is_over = tail.failed.is_some() || tail.aside;
         if is_over || tail.end + count(length) <= tail.room {
@@ -483,6 +488,7 @@ impl Shared {
                 files.push(Arc::clone(&pen.segment.file));
                 (written(), files, std::mem::take(&mut pen.renamed))
             };
+            point::at("journal.sync");
             let mut synced = files.iter().try_for_each(|file| file.sync_data());
             if renamed {
                 synced = synced.and_then(|()| File::open(&self.dir)?.sync_all());
@@ -494,6 +500,7 @@ impl Shared {
                 self.syncs.fail(what);
                 return;
             }
+            point::at("journal.synced");
             self.syncs.reached(end);
             self.prepare(end);
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use meter::hold::Decision;
 use meter::lease::{Leased, Want};
 use meter::ledger::{KeyRow, Known, Node, Spent, Tell, UsageQuery, UsageRow};
-use meter::{Entry, Held, Ledger, LedgerError, Override, Past, Position, Record};
+use meter::{Entry, Held, Ledger, LedgerError, Override, Past, Position, Record, point};
 use wire::RequestId;
 
 use apply::Group;
@@ -135,12 +135,13 @@ impl SqlLedger {
         let group = Group::of(payloads).map_err(|error| SqlError::from(error).during(what))?;
         self.write(what, |sql| {
             apply::group(sql, &group, &self.node)?;
+            point::at("ledger.rows");
             sql.execute(
                 "INSERT INTO journal_cursor (node, position) VALUES ($1, $2)
                  ON CONFLICT (node) DO UPDATE SET position = excluded.position",
                 &[self.node.as_str().into(), sql::count(cursor.0)],
             )
-            .map(|_| ())
+            .map(|_| point::at("ledger.cursor"))
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use meter::{LedgerError, Position};
+use meter::{LedgerError, Position, point};
 
 use crate::config::Config;
 use crate::journal::{self, FRAME, FileJournal, Keeping, OpenJournalError, ReadError, Taken};
@@ -332,6 +332,7 @@ impl Follower {
                 Taken::From(start) => debug_assert_eq!(start, self.applied()),
             }
         }
+        point::at("batch.taken");
         let rest = batch.frames.get(batch.used..).unwrap_or_default();
         let group = journal::payloads(rest).take(GROUP);
         let (count, bytes) = group.fold((0, 0), |(count, bytes), payload| {
@@ -342,6 +343,7 @@ impl Follower {
         if !self.journal.settle(Position(cursor)) {
             return Err(ReplayError::Unsynced);
         }
+        point::at("batch.settled");
         self.apply(group, count, Position(cursor))?;
         batch.used += bytes;
         Ok(())
@@ -364,6 +366,7 @@ impl Follower {
     fn apply(&self, frames: &[u8], count: usize, cursor: Position) -> Result<(), ReplayError> {
         let began = Instant::now();
         self.ledger.apply_frames(frames, cursor)?;
+        point::at("batch.committed");
         self.committed(Commit {
             rows: count,
             took: began.elapsed(),
@@ -374,6 +377,7 @@ impl Follower {
             self.applied.store(cursor.0, Ordering::Release);
         }
         moved.notify_all();
+        point::at("batch.moved");
         if let Err(error) = self.journal.forget_before(cursor) {
             tracing::warn!(%error, "an old journal segment can not be removed");
         }

@@ -195,14 +195,14 @@ fn reconciled(
     assert_eq!(waiting, 0, "no estimate waits any longer");
 }
 
-struct Row {
-    count: usize,
-    cost: i64,
-    tenant: String,
+pub(crate) struct Row {
+    pub(crate) count: usize,
+    pub(crate) cost: i64,
+    pub(crate) tenant: String,
 }
 
 /// Entries by request id and attempt.
-fn read(ledger: &rusqlite::Connection) -> HashMap<String, Row> {
+pub(crate) fn read(ledger: &rusqlite::Connection) -> HashMap<String, Row> {
     let sql = "SELECT request_id, attempt, cost_nano, tenant FROM usage_event";
     let mut statement = ledger.prepare(sql).unwrap();
     let mut found: HashMap<String, Row> = HashMap::new();

@@ -12,6 +12,7 @@ mod kill;
 mod memory;
 mod nodes;
 mod outage;
+mod points;
 mod proof;
 mod route;
 mod tasks_cli;

@@ -1,5 +1,8 @@
 //! What the fuzz targets share: the dialects, and a caller who gets the answers.
 
+pub mod http1;
+pub mod money;
+
 use std::sync::Arc;
 
 use wire::dialect::{self, Asked, Change};

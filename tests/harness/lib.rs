@@ -14,6 +14,8 @@ pub mod office;
 pub mod postgres;
 pub mod process;
 pub mod talk;
+pub mod weather;
+pub mod wicked;
 pub mod world;
 
 pub use client::{Client, Reply};
@@ -22,6 +24,14 @@ pub use memory_log::MemoryLog;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use world::World;
+
+/// Notes what a test has measured for a promise; `promises` writes it down.
+pub fn figure(promise: &str, text: &str) {
+    println!("{promise}: {text}");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/figures");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(promise), text).unwrap();
+}
 
 /// Copies a folder with all that is in it to a place where nothing is.
 pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {

@@ -26,6 +26,17 @@ impl Process {
 
     /// The same with more in its environment.
     pub async fn start_with(program: &str, config: &Path, with: &[(&str, &str)]) -> Self {
+        let started = Self::begin(program, config, with).await;
+        started.unwrap_or_else(|seen| panic!("it ended:\n{seen}"))
+    }
+
+    /// The same for one that may end before it listens.
+    pub async fn try_start(program: &str, config: &Path, with: &[(&str, &str)]) -> Option<Self> {
+        Self::begin(program, config, with).await.ok()
+    }
+
+    /// Starts, or says what was said until the end.
+    async fn begin(program: &str, config: &Path, with: &[(&str, &str)]) -> Result<Self, String> {
         let mut child = Command::new(program)
             .args(["serve", "--config"])
             .arg(config)
@@ -38,7 +49,7 @@ impl Process {
         let mut seen = String::new();
         let (address, admin_address) = loop {
             let Some(line) = lines.next_line().await.unwrap() else {
-                panic!("it ended:\n{seen}")
+                return Err(seen);
             };
             let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             if json["message"] == "listening" {
@@ -58,12 +69,12 @@ impl Process {
                 }
             }
         });
-        Self {
+        Ok(Self {
             child,
             address,
             admin_address,
             said,
-        }
+        })
     }
 
     /// Waits until it has logged `message` more than `times`, and returns the line, at most 20 s.

@@ -175,6 +175,37 @@ impl World {
         serde_json::from_str(&split.expect("a split").1).unwrap()
     }
 
+    /// The sum of a metric's series.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.admin().get("/metrics").await.text();
+        let is_of = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        };
+        let series = text.lines().filter(is_of);
+        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
+    }
+
+    /// Waits until nothing is under way or held any more.
+    pub async fn quiet(&self) {
+        for name in [
+            "pareto_in_flight",
+            "pareto_holds_inflight",
+            "pareto_budget_held_usd",
+        ] {
+            let mut left = f64::NAN;
+            for _ in 0..500 {
+                left = self.metric(name).await;
+                if left == 0.0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(left == 0.0, "{name} stays at {left}");
+        }
+    }
+
     /// The bills of both endpoints.
     pub fn bill(&self) -> Vec<Billed> {
         let mut bill = self.fast.bill();

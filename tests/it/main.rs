@@ -2,6 +2,7 @@
 
 mod background;
 mod budgets;
+mod callers;
 mod care;
 mod cascade;
 mod config;
@@ -31,4 +32,6 @@ mod tasks_log;
 mod tls;
 mod transparent;
 mod usage;
+mod weather;
+mod wicked;
 mod window;

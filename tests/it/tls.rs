@@ -95,3 +95,125 @@ async fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_refused() {
     assert!(refused.contains("cert.pem"), "{refused}");
     assert!(trusts(&second).await, "the last good one stays");
 }
+
+/// A certificate for `name`, valid from `from` to `until` in years, with its key.
+fn certificate(name: &str, from: i32, until: i32) -> (Vec<u8>, Vec<u8>) {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    (made.der().to_vec(), key.serialize_der())
+}
+
+/// What an endpoint does with a connection that should become TLS.
+#[derive(Clone)]
+enum Shaking {
+    With(Vec<u8>, Vec<u8>),
+    Says(&'static [u8]),
+    Resets,
+    Hangs,
+}
+
+/// Speaks TLS, or does not, and gives out everything that it could read, decrypted or as it came.
+async fn shake(stream: TcpStream, how: Shaking) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let mut stream = stream;
+    match how {
+        Shaking::With(certificate, key) => {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.into()], key.try_into().unwrap())
+                .unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let _ended = stream.read_to_end(&mut heard).await;
+            }
+        }
+        Shaking::Says(bytes) => {
+            let _first = stream.read_buf(&mut heard).await;
+            let _written = stream.write_all(bytes).await;
+            let _ended = stream.read_to_end(&mut heard).await;
+        }
+        Shaking::Resets => {
+            let _first = stream.read_buf(&mut heard).await;
+            stream.set_zero_linger().unwrap();
+        }
+        Shaking::Hangs => {
+            let _ended = stream.read_to_end(&mut heard).await;
+        }
+    }
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_whose_certificate_is_wrong_never_sees_a_key() {
+    let with = |name: &str, from, until| {
+        let (certificate, key) = certificate(name, from, until);
+        Shaking::With(certificate, key)
+    };
+    let rows = [
+        ("nobody signed it", with("localhost", 2020, 2090)),
+        ("expired", with("localhost", 2000, 2001)),
+        ("not yet valid", with("localhost", 2080, 2090)),
+        ("another name", with("elsewhere.test", 2020, 2090)),
+        (
+            "plain HTTP",
+            Shaking::Says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+        ),
+        (
+            "an alert of TLS 1.0",
+            Shaking::Says(b"\x15\x03\x01\x00\x02\x02\x46"),
+        ),
+        (
+            "an old handshake",
+            Shaking::Says(b"\x16\x03\x00\x00\x04\x02\x00\x00\x00"),
+        ),
+        ("noise", Shaking::Says(&[0xff; 64])),
+        ("reset in the handshake", Shaking::Resets),
+        ("silence", Shaking::Hangs),
+    ];
+    let mut tables = String::new();
+    let (heard, mut listening) = tokio::sync::mpsc::unbounded_channel();
+    for (at, (_, how)) in rows.iter().enumerate() {
+        let (heard, how) = (heard.clone(), how.clone());
+        let endpoint = tests::bytes::Endpoint::with(move |line| {
+            let (heard, how) = (heard.clone(), how.clone());
+            async move {
+                let all = shake(line.stream, how).await;
+                let _told = heard.send((at, all));
+            }
+        });
+        let port = endpoint.await.address.port();
+        let url = format!("https://localhost:{port}/v1");
+        tables.push_str(&tests::wicked::tables(
+            &format!("raw-{at}"),
+            tests::talk::Tongue::Chat,
+            &url,
+        ));
+    }
+    let world = World::start("upstream.connect_timeout_ms = 700", &tables).await;
+    for (at, (what, _)) in rows.iter().enumerate() {
+        let body = tests::world::chat(&format!("raw-{at}"), "Hi", "");
+        let reply = world.client.post("/v1/chat/completions", body).await;
+        assert!(
+            matches!(reply.status, 502 | 504),
+            "{what}: {} {}",
+            reply.status,
+            reply.text()
+        );
+    }
+    drop(heard);
+    for entry in world.entries().await {
+        assert_eq!(entry.outcome, meter::Outcome::Failed, "{entry:?}");
+        assert_eq!(entry.cost, meter::NanoUsd::ZERO, "{entry:?}");
+    }
+    while let Ok((at, all)) = listening.try_recv() {
+        let text = String::from_utf8_lossy(&all).into_owned();
+        let leaks = text.contains("up-raw") || text.contains("Hi") && text.contains("messages");
+        assert!(!leaks, "{}: {text}", rows[at].0);
+    }
+}

@@ -410,3 +410,32 @@ fn dependencies_are_stable_releases_of_the_public_registry() {
         }
     }
 }
+
+#[test]
+fn every_promise_names_tests_that_exist_and_is_written_down() {
+    let text = std::fs::read_to_string(root().join("tests/promises.toml")).unwrap();
+    let book: toml::Table = text.parse().unwrap();
+    let written = std::fs::read_to_string(root().join("PROMISES.md")).unwrap();
+    for promise in book["promise"].as_array().unwrap() {
+        let id = promise["id"].as_str().unwrap();
+        let row = written
+            .lines()
+            .find(|line| line.starts_with(&format!("| {id} |")));
+        let row = row.unwrap_or_else(|| {
+            panic!("{id} is not in PROMISES.md: run `cargo run -p tests --bin promises`")
+        });
+        let tests = promise.get("tests").and_then(|it| it.as_array());
+        for test in tests.into_iter().flatten() {
+            let (file, name) = test.as_str().unwrap().split_once('#').unwrap();
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "{id}: {file} has no test {name}"
+            );
+            assert!(
+                row.contains(&name.replace('_', " ")),
+                "{id} is out of date: run `cargo run -p tests --bin promises`"
+            );
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Meter;
 use crate::entry::{Entry, Record};
 use crate::ledger::{JournalError, Position, written};
+use crate::point;
 
 /// A settled hold. The books in memory are right whether or not it can be written.
 #[derive(Debug)]
@@ -23,14 +24,17 @@ impl Settled {
     /// # Errors
     /// When the journal does not take it; it is given to it again later.
     pub fn write(&mut self) -> Result<Position, JournalError> {
-        if std::mem::take(&mut self.is_pending)
-            && let Ok(position) = &self.written
+        if !std::mem::take(&mut self.is_pending) {
+            return self.written.clone();
+        }
+        if let Ok(position) = &self.written
             && let Err(error) = self.meter.journal.write(*position)
         {
             let record = Record::Settle(Box::new(self.entry.clone()));
             self.meter.lock_unwritten().push(record);
             self.written = Err(error);
         }
+        point::at("settle.written");
         self.written.clone()
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use wire::dialect::{Asked, Facts, Seen, Watch};
-use wire::sse::Splitter;
+use wire::sse::{MAX_EVENT, Splitter};
 use wire::translate::Translator;
 
 use super::keeper::Keeper;
@@ -275,6 +275,8 @@ impl Feed {
 
     /// Reads up to the first content, or the end of an empty answer; everything read is queued.
     pub(super) async fn until_content(&mut self, body: &mut Answer) -> Result<Seen, &'static str> {
+        // All of it waits here, so that it must have a bound: no more than one event may.
+        let mut room = MAX_EVENT;
         loop {
             let frame = body
                 .frame()
@@ -284,6 +286,9 @@ impl Feed {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
+            room = room
+                .checked_sub(data.len())
+                .ok_or("its stream said too much before any content")?;
             match self.read(data, true) {
                 seen @ (Seen::Content | Seen::End) => return Ok(seen),
                 Seen::Error => return Err("its stream began with an error"),

@@ -73,16 +73,16 @@ where
         .keep_alive_timeout(PONG);
     let mut connection = pin!(builder.serve_connection(io, service));
     let told = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
-    tokio::select! {
+    let is_idle = tokio::select! {
         ended = connection.as_mut() => return told(ended),
-        () = use_.ending(doors) => {}
-        () = use_.idle(limits) => {}
+        () = use_.ending(doors) => false,
+        is_idle = use_.over(limits) => is_idle,
         () = use_.stuck(limits) => return Err("a caller does not read its answers".to_owned()),
-    }
+    };
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = connection.as_mut() => told(ended),
-        () = use_.over() => Ok(()),
+        () = use_.gone(), if is_idle => Ok(()),
         () = use_.stuck(limits) => Err("a caller does not read its answers".to_owned()),
     }
 }
@@ -100,30 +100,38 @@ struct Use {
 }
 
 impl Use {
-    /// Ends once nothing was asked for as long as connections may be idle, or the connection has made as
-    /// many requests as it may.
-    async fn idle(&self, limits: &Limits) {
+    /// Ends once a connection has been idle for as long as it may, or has made as many requests as it may;
+    /// whether it is idle.
+    async fn over(&self, limits: &Limits) -> bool {
         let mut patience = Duration::from_millis(limits.head_timeout_ms);
-        let mut before = 0;
+        let mut before = (0, 0);
         loop {
             tokio::time::sleep(patience).await;
-            let now = self.requests.load(Ordering::Relaxed);
-            let is_idle = self.open.load(Ordering::Relaxed) == 0 && now == before;
-            if is_idle || now >= limits.requests {
-                return;
+            let now = self.so_far();
+            // No answer was read on either, so that nothing waits to be sent.
+            if self.open.load(Ordering::Relaxed) == 0 && now == before {
+                return true;
+            }
+            if now.0 >= limits.requests {
+                return false;
             }
             before = now;
             patience = Duration::from_millis(limits.idle_timeout_ms);
         }
     }
 
-    /// Ends once no request has been under way for a while: whoever does not answer the farewell is not
-    /// waited for.
-    async fn over(&self) {
-        let mut before = usize::MAX;
+    /// Requests, and pieces of answers that were asked for.
+    fn so_far(&self) -> (usize, usize) {
+        let so_far = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (so_far(&self.requests), so_far(&self.asked))
+    }
+
+    /// Ends where an idle connection stays idle: whoever does not answer the farewell is not waited for.
+    async fn gone(&self) {
+        let mut before = (usize::MAX, 0);
         loop {
             tokio::time::sleep(FAREWELL).await;
-            let now = self.requests.load(Ordering::Relaxed);
+            let now = self.so_far();
             if now == before && self.open.load(Ordering::Relaxed) == 0 {
                 return;
             }

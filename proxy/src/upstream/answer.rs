@@ -30,6 +30,8 @@ pub(crate) struct Reading {
     coding: Coding,
     /// Content that came with the head.
     first: Bytes,
+    /// What is wrong with what came with the head: the answer has begun all the same.
+    broken: Option<io::Error>,
     /// Where the connection goes when the answer is whole.
     home: Option<Arc<Pool>>,
     /// The whole length, where the head said it.
@@ -60,7 +62,7 @@ impl Reading {
         framing: Framing,
         first: &mut [u8],
         home: Option<Arc<Pool>>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let (coding, length) = match framing {
             Framing::Length(length) => (Coding::Length(length), Some(length)),
             Framing::Chunked => (Coding::Chunked(Chunked::default()), None),
@@ -70,15 +72,23 @@ impl Reading {
             line: Some(line),
             coding,
             first: Bytes::new(),
+            broken: None,
             home,
             length,
         };
-        let (content, is_whole) = reading.coding.decode(first)?;
-        reading.first = content.bytes;
-        if is_whole {
-            reading.end(content.is_more);
+        match reading.coding.decode(first) {
+            Ok((content, is_whole)) => {
+                reading.first = content.bytes;
+                if is_whole {
+                    reading.end(content.is_more);
+                }
+            }
+            Err(error) => {
+                reading.line = None;
+                reading.broken = Some(error);
+            }
         }
-        Ok(reading)
+        reading
     }
 
     /// The answer is whole: its connection can take another call unless something stands behind it.
@@ -91,6 +101,9 @@ impl Reading {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
         loop {
             let Some(line) = &mut self.line else {
@@ -188,7 +201,9 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(reading) => reading.line.is_none() && reading.first.is_empty(),
+            Self::Http1(reading) => {
+                reading.line.is_none() && reading.first.is_empty() && reading.broken.is_none()
+            }
             Self::Http2(body) => body.is_end_stream(),
         }
     }

@@ -129,7 +129,6 @@ pub(super) async fn exchange(
         let home = is_open.then(|| Arc::clone(home));
         outbox.clear();
         let reading = Reading::new(line, framing, &mut inbox, home);
-        let reading = reading.map_err(Unanswered::broken)?;
         let mut response = Response::new(Answer::Http1(reading));
         *response.status_mut() = read.status;
         *response.headers_mut() = read.headers;
