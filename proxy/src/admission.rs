@@ -176,6 +176,8 @@ pub(crate) enum Short {
 }
 
 impl Short {
+    pub(crate) const ALL: [Self; 4] = [Self::Places, Self::Lag, Self::Memory, Self::Bodies];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Places => "places",

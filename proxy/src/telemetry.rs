@@ -93,6 +93,15 @@ fn begin_at_zero() {
     counter!("pareto_hold_expired_total").increment(0);
     counter!("pareto_context_forgotten_total").increment(0);
     counter!("pareto_panics_total").increment(0);
+    counter!("pareto_request_log_dropped_total").increment(0);
+    for priority in Priority::ALL {
+        let priority = priority.as_str();
+        counter!("pareto_admission_wait_ms_total", "priority" => priority).increment(0);
+        for short in Short::ALL {
+            let reason = short.as_str();
+            counter!("pareto_shed_total", "priority" => priority, "reason" => reason).increment(0);
+        }
+    }
     for result in ["taken", "refused"] {
         counter!("pareto_config_reloads_total", "result" => result).increment(0);
     }
@@ -283,7 +292,8 @@ pub(crate) fn took_configuration() {
 
 /// A call waited for a place, whether it got one or not.
 pub(crate) fn queued(priority: Priority, waited: Duration) {
-    histogram!("pareto_admission_wait_seconds", "priority" => priority.as_str()).record(waited);
+    let (priority, ms) = (priority.as_str(), u64::from(elapsed_ms(waited)));
+    counter!("pareto_admission_wait_ms_total", "priority" => priority).increment(ms);
 }
 
 /// A call was turned away.

@@ -131,8 +131,8 @@ pub const NAMES: &[(&str, &str)] = &[
         "calls that wait for a place, by priority",
     ),
     (
-        "pareto_admission_wait_seconds",
-        "how long calls waited for a place that found none free",
+        "pareto_admission_wait_ms_total",
+        "milliseconds that calls waited for a place",
     ),
     (
         "pareto_shed_total",

@@ -376,9 +376,9 @@ pub(super) const TRAFFIC: Sheet = Sheet {
         (
             Lines,
             ("Wait for a place", SECONDS),
-            "How long 99 of a hundred calls waited that found no place free, by priority.",
+            "What calls waited for a place in each second, all together, by priority.",
             &[(
-                "histogram_quantile(0.99, sum by (le, priority) (rate(pareto_admission_wait_seconds_bucket{%F}[$__rate_interval])))",
+                "sum by (priority) (rate(pareto_admission_wait_ms_total[$__rate_interval])) / 1e3",
                 "{{priority}}",
             )],
         ),
