@@ -205,7 +205,6 @@ impl Dispatch<'_> {
         let asked_cap = capped.then_some(wanted);
         let mut prepared = match self.as_it_is(target, asked_cap) {
             Some(prepared) => prepared,
-            // What few calls need is not in the way of the others.
             None => Box::pin(self.rewritten(target, asked_cap)).await?,
         };
         let (mut hold, cap) = self
