@@ -1,7 +1,7 @@
 //! A gateway of one's own for a measurement: every feature on, a store in a temporary folder, a fixed
 //! endpoint behind it. No ledger that matters is touched, and no provider.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,13 +30,9 @@ impl Own {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = Endpoint::start(anywhere, Fixed::default(), 1)?;
-        let (address, admin) = (free_port()?, free_port()?);
         let file = folder.path().join("pareto.toml");
-        std::fs::write(
-            &file,
-            config(folder.path(), &endpoint.url(), address, admin),
-        )
-        .context("writing pareto.toml")?;
+        std::fs::write(&file, config(folder.path(), &endpoint.url()))
+            .context("writing pareto.toml")?;
         let program = std::env::current_exe().context("the path of this program")?;
         let key = key(&program, &file)?;
         let log = std::fs::File::create(folder.path().join("log")).context("making a log")?;
@@ -50,7 +46,7 @@ impl Own {
             .context("starting the gateway")?;
         let mut own = Self {
             gateway,
-            address,
+            address: anywhere,
             key,
             endpoint,
             _folder: folder,
@@ -61,15 +57,18 @@ impl Own {
 
     fn wait(&mut self, file: &Path) -> anyhow::Result<()> {
         let start = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
+        loop {
+            let log = std::fs::read_to_string(file.with_file_name("log")).unwrap_or_default();
+            if let Some(address) = log.lines().find_map(listening) {
+                self.address = address;
+                return Ok(());
+            }
             let ended = self.gateway.try_wait().context("looking at the gateway")?;
             if ended.is_some() || start.elapsed() > PATIENCE {
-                let log = std::fs::read_to_string(file.with_file_name("log"));
-                bail!("the gateway does not come up:\n{}", log.unwrap_or_default());
+                bail!("the gateway does not come up:\n{log}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
     }
 
     /// The gateway, and the endpoint behind it.
@@ -108,20 +107,22 @@ fn key(program: &Path, file: &Path) -> anyhow::Result<String> {
     Ok(word.context("no key was made")?.to_owned())
 }
 
-/// A port that is free now.
-fn free_port() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    Ok(listener.local_addr()?)
+/// Where the gateway takes calls, if this line of its log says it.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let told: serde_json::Value = serde_json::from_str(line).ok()?;
+    let is_it = told["message"] == "listening";
+    told["address"].as_str().filter(|_| is_it)?.parse().ok()
 }
 
 /// Two tiers, own prices, a hard budget that lasts, and the defaults of everything else.
-fn config(folder: &Path, url: &str, address: SocketAddr, admin: SocketAddr) -> String {
+fn config(folder: &Path, url: &str) -> String {
     let data = folder.join("data");
     format!(
-        r#"server.listen = "{address}"
-admin.listen = "{admin}"
+        r#"server.listen = "127.0.0.1:0"
+admin.listen = "127.0.0.1:0"
 store.dir = "{}"
-log.level = "warn"
+log.level = "warn,proxy::boot=info"
+log.format = "json"
 limits.connections = 20000
 limits.in_flight = 20000
 [[endpoint]]
