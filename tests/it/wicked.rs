@@ -603,7 +603,7 @@ fn streams(tongue: Tongue) -> Vec<Row> {
             "breaks its chunks",
             vec![
                 say(said.clone()),
-                Act::Pause(Duration::from_millis(200)),
+                Act::Pause(Duration::from_millis(600)),
                 say("tea\r\n"),
                 Act::Hang,
             ],
