@@ -22,10 +22,9 @@ for name, title in names.items():
     it, errors = figures[name], targets[name]["errors"]
     refused = errors["status_5xx"] + errors["status_429"]
     others = sum(errors.values()) - refused
-    print(
-        f"| {title} | {it['calls_per_s']:.0f} | {it['latency_p50_us'] / 1e3:.1f} | "
-        f"{it['latency_p99_us'] / 1e3:.1f} | {refused} | {others} |"
-    )
+    # Where all were turned away there is no time that an answer took.
+    times = (f"{it[key] / 1e3:.1f}" if key in it else "-" for key in ("latency_p50_us", "latency_p99_us"))
+    print(f"| {title} | {it['calls_per_s']:.0f} | {' | '.join(times)} | {refused} | {others} |")
 goodput = sum(figures[name]["calls_per_s"] for name in ("urgent", "batch", "best"))
 print(f"\ngoodput at three times the rate: {goodput / figures['peak']['calls_per_s']:.2f} x peak")
 print(f"interactive p99 there: {figures['urgent']['latency_p99_us'] / figures['alone']['latency_p99_us']:.2f} x alone")

@@ -20,6 +20,8 @@ use crate::workers::{self, Workers};
 const WINDOW: Duration = Duration::from_millis(100);
 /// How often a thread sees how late it is. The least of a window counts: a moment's burst is none.
 const TICK: Duration = Duration::from_millis(20);
+/// How often at least in a window: whoever stood still once, and goes on, has caught up at the second look.
+const TICKS: u32 = 2;
 /// Of the memory that the process may have, the part that calls of somebody who waits may fill.
 const FILLED_PERCENT: u64 = 90;
 /// Tenants that have not called for so many windows are forgotten.
@@ -221,11 +223,12 @@ pub(crate) fn watch(
 async fn lateness(gauge: &Gauge, seat: usize) {
     loop {
         let began = Instant::now();
-        let mut least = Duration::MAX;
-        while began.elapsed() < WINDOW {
+        let (mut least, mut ticks) = (Duration::MAX, 0);
+        while began.elapsed() < WINDOW || ticks < TICKS {
             let due = Instant::now() + TICK;
             sleep_until(due).await;
             least = least.min(due.elapsed());
+            ticks += 1;
         }
         gauge.late(seat, least);
     }
