@@ -19,6 +19,7 @@ use http::HeaderMap;
 use wire::Refusal;
 
 use crate::config::{Config, Overload};
+use crate::names;
 use crate::refusal;
 use crate::telemetry;
 
@@ -69,7 +70,7 @@ impl Priority {
     /// # Errors
     /// When it says something else.
     pub(crate) fn asked(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
-        let Some(value) = headers.get(PRIORITY) else {
+        let Some(value) = names::find(headers, PRIORITY) else {
             return Ok(None);
         };
         let word = value.to_str().unwrap_or_default();

@@ -25,6 +25,7 @@ use crate::clock::{now_ms, uptime_ms};
 use crate::context::Context;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
+use crate::names;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing, Doubted};
@@ -177,7 +178,7 @@ impl Dispatch<'_> {
 
     /// Whether the caller's own client tries again: retries on retries multiply.
     fn is_repeated(&self) -> bool {
-        let count = self.inbound.headers.get(RETRY_COUNT);
+        let count = names::find(&self.inbound.headers, RETRY_COUNT);
         count.is_some_and(|count| count != "0")
     }
 

@@ -102,7 +102,7 @@ impl Service<Request<Body>> for Exchanges {
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let id = id_of(&request);
     let path = dialect::plain_path(request.uri().path()).into_owned();
-    let anthropic = request.headers().contains_key("anthropic-version");
+    let anthropic = names::find(request.headers(), "anthropic-version").is_some();
     let shown = dialect::shown_at(&path, anthropic);
     let mut trace = Trace::new(id, shown);
     let work = AssertUnwindSafe(dispatch(&shared, request, &path, &mut trace)).catch_unwind();

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use router::{Route, Step};
 use wire::{Dialect, Refusal, RequestId, Scan, ScanError, splice};
 
-use crate::refusal;
+use crate::{names, refusal};
 
 /// The header that names a call's step, asked and answered.
 pub(crate) const HEADER: &str = "x-pareto-step";
@@ -80,7 +80,7 @@ pub(crate) fn read(headers: &HeaderMap, scan: &Scan) -> Result<Hint, UnknownStep
         })
     };
     let body = scan.hint.as_ref().map(|hint| step(FIELD, &hint.word));
-    let header = headers.get(HEADER);
+    let header = names::find(headers, HEADER);
     let header = header.map(|value| step(HEADER, value.to_str().unwrap_or_default()));
     Ok(match (header.transpose()?, body.transpose()?) {
         (Some(step), _) => Hint {
@@ -138,7 +138,7 @@ pub(crate) fn regions(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
     let names = plain(headers, REGIONS)?.split(',').map(str::trim);
     let named = names.filter(|name| !name.is_empty());
     let regions: Vec<String> = named.map(str::to_owned).collect();
-    if headers.contains_key(REGIONS) && regions.is_empty() {
+    if regions.is_empty() && headers.contains_key(REGIONS) {
         let what = format!("header `{REGIONS}` names no region; write some, such as `eu,eea`");
         return Err(refusal::invalid(what));
     }
@@ -146,7 +146,7 @@ pub(crate) fn regions(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
 }
 
 fn plain<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Refusal> {
-    let Some(value) = headers.get(name) else {
+    let Some(value) = names::find(headers, name) else {
         return Ok("");
     };
     value

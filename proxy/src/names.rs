@@ -1,6 +1,14 @@
 //! Names of the headers that answers carry. Each is checked when compiled and not with every call.
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The first value of the header `name`, which is written in small letters. A call has few headers, and most names
+/// that are looked for are not among them: to look at each is a fifth of what the map's hash costs.
+pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    let mut all = headers.iter();
+    all.find(|(it, _)| it.as_str() == name)
+        .map(|(_, value)| value)
+}
 
 const fn named(name: &'static str) -> HeaderName {
     HeaderName::from_static(name)

@@ -31,7 +31,7 @@ pub(crate) struct Prepared {
     pub(crate) made: Option<Bytes>,
     /// The scan of what the upstream gets, with what it has kept itself, where that is not the
     /// caller's body: a bound must be made of what is sent.
-    seen: Option<Scan>,
+    seen: Option<Box<Scan>>,
     /// The conversation it was written from.
     call: Option<Box<Call>>,
     pub(crate) losses: Losses,
@@ -42,7 +42,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// What the upstream sees.
     pub(crate) fn scan<'a>(&'a self, inbound: &'a Inbound) -> &'a Scan {
-        self.seen.as_ref().unwrap_or(&inbound.scan)
+        self.seen.as_deref().unwrap_or(&inbound.scan)
     }
 }
 
@@ -60,7 +60,7 @@ impl Dispatch<'_> {
     fn untouched(&self, target: &Target) -> Prepared {
         Prepared {
             made: None,
-            seen: self.context.seen_elsewhere(self.inbound),
+            seen: self.context.seen_elsewhere(self.inbound).map(Box::new),
             call: None,
             losses: self.clamped(target),
             asked: None,
@@ -164,7 +164,7 @@ impl Dispatch<'_> {
         let asked = asked.map(|asked| self.asked(target, asked, &body));
         Ok(Prepared {
             made: Some(body),
-            seen: Some(seen),
+            seen: Some(Box::new(seen)),
             call: Some(call),
             losses,
             asked,

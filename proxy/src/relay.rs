@@ -41,7 +41,7 @@ pub(crate) async fn whole(
     call: &Dispatch<'_>,
     answered: Answered<'_>,
     answer: Response<Answer>,
-    mut billing: Billing,
+    mut billing: Box<Billing>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Failed> {
     let target = answered.target;
@@ -160,7 +160,7 @@ pub(crate) async fn stream(
     call: &Dispatch<'_>,
     answered: Answered<'_>,
     answer: Response<Answer>,
-    mut billing: Billing,
+    mut billing: Box<Billing>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Failed> {
     let target = answered.target;

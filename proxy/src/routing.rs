@@ -200,7 +200,7 @@ impl Shared {
             quote: &|place| priced.quote(place),
             stakes: &stakes,
         };
-        let asked = Asked {
+        let mut asked = Asked {
             wanted: call
                 .thrift
                 .wanted(Wanted::parse(&inbound.scan.model), runtime),
@@ -210,6 +210,7 @@ impl Shared {
             seat: seat.as_ref().map(|(place, _)| *place),
             step,
             score: None,
+            seen: None,
             head: &head,
             ruling: &ruling,
             prompt_tokens: priced.prompt_tokens,
@@ -217,6 +218,10 @@ impl Shared {
             band: cascade::band(inbound, call.thrift, &runtime.routing),
             debt: self.splits.debt(),
         };
+        // Other threads of the tenant wait for the split, not for this.
+        if asked.reads_text(&runtime.policy) {
+            asked.seen = Some(router::layers(&features));
+        }
         let ask = |tier: Option<Tier>, split: &mut Split| {
             let (mut asked, config) = (asked, &runtime.routing);
             asked.wanted = tier.map_or(asked.wanted, Wanted::Tier);

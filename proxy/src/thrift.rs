@@ -9,6 +9,7 @@ use router::{Reason, Route, Wanted};
 use wire::{Refusal, RequestId, Tier};
 
 use crate::gateway::Shared;
+use crate::names;
 use crate::refusal;
 use crate::runtime::{Runtime, Target};
 
@@ -40,7 +41,7 @@ pub(crate) fn name(subject: &mut Subject, headers: &HeaderMap) -> Result<(), Ref
         ("x-pareto-task", &mut subject.task),
         ("x-pareto-workflow", &mut subject.workflow),
     ] {
-        let Some(value) = headers.get(header) else {
+        let Some(value) = names::find(headers, header) else {
             continue;
         };
         let text = value.to_str().unwrap_or_default().trim();
@@ -60,7 +61,7 @@ pub(crate) fn name(subject: &mut Subject, headers: &HeaderMap) -> Result<(), Ref
 /// # Errors
 /// When it is no amount.
 pub(crate) fn most(headers: &HeaderMap) -> Result<Option<NanoUsd>, Refusal> {
-    let Some(value) = headers.get("x-pareto-max-cost") else {
+    let Some(value) = names::find(headers, "x-pareto-max-cost") else {
         return Ok(None);
     };
     let text = value.to_str().unwrap_or_default().trim();

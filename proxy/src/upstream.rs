@@ -314,7 +314,9 @@ pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
             to.append(name.clone(), value.clone());
         }
     }
-    if let Some(id) = from.get("request-id").or_else(|| from.get("x-request-id")) {
+    let named = |name| crate::names::find(from, name);
+    let id = named("request-id").or_else(|| named("x-request-id"));
+    if let Some(id) = id {
         to.insert(crate::names::UPSTREAM_ID, id.clone());
     }
 }

@@ -65,6 +65,7 @@ fn main() {
         seat: None,
         step: Step::Chat,
         score: None,
+        seen: None,
         head: &head,
         ruling: &ruling,
         prompt_tokens: 1_000,

@@ -222,6 +222,8 @@ pub struct Asked<'a> {
     pub step: Step,
     /// The score of an earlier decision, where that is made again.
     pub score: Option<Score>,
+    /// What the text shows, where it was looked at beforehand; see [`Asked::reads_text`].
+    pub seen: Option<Layers>,
     /// The tenant's last layer.
     pub head: &'a Head,
     /// What the operator's rules say.
@@ -234,6 +236,17 @@ pub struct Asked<'a> {
     pub band: Option<Band>,
     /// What the splits that are mixed with this one owe together; see [`Split::choose_within`].
     pub debt: i64,
+}
+
+impl Asked<'_> {
+    /// Whether the decision most likely looks at the text. That takes microseconds: who shares a split with
+    /// other threads does it before locking it, with [`layers`], and leaves it in `seen`.
+    pub fn reads_text(&self, policy: &Policy) -> bool {
+        let has = |tier| policy.models.iter().any(|model| model.tier == tier);
+        let is_open = self.wanted == Wanted::Auto && self.stay.is_none() && self.score.is_none();
+        let is_ruled = self.ruling.tier.is_some() || self.ruling.refused.is_some();
+        is_open && !is_ruled && has(Tier::Fast) && has(Tier::Deep)
+    }
 }
 
 /// What is known of the models now, by their places.
@@ -308,7 +321,8 @@ fn stay(field: &Field<'_>, split: &mut Split) -> Option<Route> {
 /// By the score: by lot for the control group, with what a change of the model is worth otherwise.
 fn scored(features: &Features<'_>, field: &Field<'_>, split: &mut Split) -> Route {
     let asked = field.asked;
-    let seen = asked.score.is_none().then(|| layers(features));
+    let seen = asked.score.is_none();
+    let seen = seen.then(|| asked.seen.unwrap_or_else(|| layers(features)));
     let score = match (asked.score, &seen) {
         (None, Some(layers)) => {
             let prior = field.config.step.of(asked.step, features.shape);

@@ -59,6 +59,7 @@ fn deciding_allocates_nothing() {
         seat: None,
         step: Step::Chat,
         score: None,
+        seen: None,
         head: &head,
         ruling: &ruling,
         prompt_tokens: 1_000,

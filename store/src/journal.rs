@@ -42,6 +42,9 @@ use syncs::{Syncs, Work};
 const GROUP_REST: Duration = Duration::from_millis(10);
 /// And where nobody ever waits.
 const OFF_REST: Duration = Duration::from_secs(1);
+/// How far the thread that syncs steps back behind the calls: where they share a core, it asks the disk when the
+/// call that woke it is on its way to its upstream, not before.
+const NICE: i32 = 5;
 
 thread_local! {
     /// Where a thread encodes its records.
@@ -480,6 +483,8 @@ impl Shared {
 
     /// The syncer's life: take the files and their end, sync outside the locks, tell everyone.
     fn sync_until_stopped(&self) {
+        // Where the system does not let it, it competes with the calls as before.
+        let _stepped_back = rustix::process::nice(NICE);
         let written = || self.written.load(Ordering::SeqCst);
         while matches!(self.syncs.next(written), Work::Sync) {
             let (end, files, renamed) = {

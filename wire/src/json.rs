@@ -89,7 +89,13 @@ pub fn unescape_into(raw: &[u8], room: &mut [u8]) -> (usize, bool) {
     // No character needs more than twelve bytes: a long text is not looked at beyond what can fit.
     let most = room.len().saturating_mul(12).saturating_add(12);
     let piece = raw.get(..most).unwrap_or(raw);
-    let mut rest = piece.utf8_chunks().next().map_or("", |it| it.valid());
+    let mut rest = match std::str::from_utf8(piece) {
+        Ok(text) => text,
+        Err(error) => piece
+            .get(..error.valid_up_to())
+            .and_then(|valid| std::str::from_utf8(valid).ok())
+            .unwrap_or_default(),
+    };
     let mut filled = 0;
     loop {
         let run = memchr::memchr(b'\\', rest.as_bytes()).unwrap_or(rest.len());
@@ -433,16 +439,27 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character. Long strings go by
-/// in blocks that the compiler looks at with vectors, what is left eight bytes at a time.
+/// How many bytes come before the first quote, backslash or control character. Most strings are short; of a long
+/// one the end is found first, and what lies before it then looked at with vectors and without a branch.
 fn plain(bytes: &[u8]) -> usize {
-    let special =
-        |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
-    let (blocks, _) = bytes.as_chunks::<32>();
-    let is_plain = |block: &&[u8; 32]| block.iter().fold(0, |any, byte| any | special(*byte)) == 0;
-    let passed = 32 * blocks.iter().take_while(is_plain).count();
-    passed + plain_words(bytes.get(passed..).unwrap_or_default())
+    let (start, rest) = bytes.split_at(bytes.len().min(SHORT));
+    let short = plain_words(start);
+    if short < start.len() || rest.is_empty() {
+        return short;
+    }
+    let run = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    let run = rest.get(..run).unwrap_or_default();
+    let least = run.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    let passed = if least < 0x20 {
+        run.iter().position(|byte| *byte < 0x20)
+    } else {
+        None
+    };
+    short + passed.unwrap_or(run.len())
 }
+
+/// Bytes of a string that are looked at before it is taken for a long one.
+const SHORT: usize = 64;
 
 /// The same, eight bytes at a time.
 fn plain_words(bytes: &[u8]) -> usize {

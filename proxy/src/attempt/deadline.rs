@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use wire::Refusal;
 use wire::dialect::allowance::{CLIENT_TIMEOUTS_S, span_ms};
 
+use crate::names;
 use crate::refusal;
 use crate::runtime::Target;
 
@@ -20,7 +21,10 @@ const FAR: Duration = Duration::from_mins(1);
 /// # Errors
 /// When the caller's own header is no number.
 pub(crate) fn of(headers: &HeaderMap, arrived: Instant) -> Result<Option<Instant>, Refusal> {
-    let text = |name: &str| Some(headers.get(name)?.to_str().unwrap_or_default().trim());
+    let text = |name: &str| {
+        let value = names::find(headers, name)?;
+        Some(value.to_str().unwrap_or_default().trim())
+    };
     let own = match text(HEADER) {
         None => None,
         Some(text) => Some(text.parse::<u64>().map_err(|_| {

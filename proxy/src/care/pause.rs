@@ -4,10 +4,12 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use wire::dialect::allowance::{ALLOWANCES, RETRY_AFTER_MS, span_ms};
 
+use crate::names;
+
 /// Milliseconds that an endpoint asks callers to wait; `None` where it says nothing that can be read.
 /// `now_ms` is the wall clock, for those that name a time.
 pub(crate) fn asked_ms(headers: &HeaderMap, now_ms: i64) -> Option<u64> {
-    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let text = |name: &str| names::find(headers, name)?.to_str().ok();
     let fine = text(RETRY_AFTER_MS).and_then(|text| span_ms(&format!("{}ms", text.trim())));
     fine.or_else(|| {
         let text = text(RETRY_AFTER.as_str())?;
@@ -18,7 +20,7 @@ pub(crate) fn asked_ms(headers: &HeaderMap, now_ms: i64) -> Option<u64> {
 
 /// Milliseconds until the last of the allowances that are used up is whole again; `None` where none is.
 pub(crate) fn used_up_ms(headers: &HeaderMap, now_ms: i64) -> Option<u64> {
-    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let text = |name: &str| names::find(headers, name)?.to_str().ok();
     let spent = ALLOWANCES
         .iter()
         .filter(|(remaining, _)| text(remaining) == Some("0"));

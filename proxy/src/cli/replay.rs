@@ -218,6 +218,7 @@ fn decided(
         seat: None,
         step: caller.step,
         score: Some(Score(score(routing))),
+        seen: None,
         head: &Head::default(),
         ruling: &ruling,
         prompt_tokens: routing.prompt_tokens,

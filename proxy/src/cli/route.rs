@@ -278,6 +278,7 @@ impl Route {
             seat: None,
             step,
             score: None,
+            seen: None,
             head: &Head::default(),
             ruling: &ruling,
             prompt_tokens: u64::from(scanned.shape.text_bytes) / 4,

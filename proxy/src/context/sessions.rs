@@ -11,6 +11,7 @@ use wire::Scan;
 use super::memory::digest;
 use super::recent::Recent;
 use crate::economy::Seat;
+use crate::names;
 
 /// Headers in which clients name their session, most telling first.
 const HEADERS: [&str; 5] = [
@@ -62,7 +63,7 @@ impl Sessions {
         previous: Option<u64>,
     ) -> Session {
         let named = HEADERS.iter().find_map(|name| {
-            let value = headers.get(*name)?.to_str().ok()?;
+            let value = names::find(headers, name)?.to_str().ok()?;
             (!value.is_empty()).then_some(value)
         });
         let key = |name: &str| digest(&[&subject.tenant, &subject.key, name]);

@@ -80,8 +80,9 @@ impl Billing {
         sent: Bytes,
         passage: Box<Passage>,
         teaches: bool,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        // A kilobyte, which is handed on from step to step.
+        Box::new(Self {
             hold: Some(hold),
             trace,
             status: 0,
@@ -92,11 +93,15 @@ impl Billing {
             teaches,
             gives_way: false,
             seat: None,
-        }
+        })
     }
 
     /// The same for an answer of a conversation, which is then known to sit at this model.
-    pub(crate) fn seated(mut self, sessions: &Arc<Sessions>, session: Session) -> Self {
+    pub(crate) fn seated(
+        mut self: Box<Self>,
+        sessions: &Arc<Sessions>,
+        session: Session,
+    ) -> Box<Self> {
         self.seat = Some((Arc::clone(sessions), session));
         self
     }

@@ -44,7 +44,7 @@ enum State {
 pub(super) struct Stream {
     upstream: Answer,
     feed: Feed,
-    billing: Billing,
+    billing: Box<Billing>,
     dialect: &'static dyn Dialect,
     state: State,
     idle: Pin<Box<Sleep>>,
@@ -58,7 +58,7 @@ impl Stream {
     pub(super) fn new(
         upstream: Answer,
         feed: Feed,
-        billing: Billing,
+        billing: Box<Billing>,
         dialect: &'static dyn Dialect,
         (patience, cut): (&config::Upstream, Arc<AtomicBool>),
     ) -> Self {

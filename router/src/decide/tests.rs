@@ -27,6 +27,7 @@ fn asked<'a>(model: &'a str, ruling: &'a Ruling) -> Asked<'a> {
         seat: None,
         step: Step::Chat,
         score: None,
+        seen: None,
         head: &HEAD,
         ruling,
         prompt_tokens: 100,
@@ -78,6 +79,39 @@ fn route(policy: &Policy, model: &str, sick: &[usize]) -> Result<Route, NoModel>
     let ruling = Ruling::default();
     let asked = asked(model, &ruling);
     known.decide(&asked, policy, &Config::default(), &mut Split::new(200))
+}
+
+#[test]
+fn it_is_the_same_whoever_looks_at_the_text() {
+    let both = policy(&[("f1", Tier::Fast, "a"), ("d1", Tier::Deep, "a")]);
+    let ruling = Ruling::default();
+    let (known, config) = (Known::default(), Config::default());
+    let shape = Shape::default();
+    let of = |text| {
+        let features = Features {
+            text,
+            shape: &shape,
+        };
+        Some(layers(&features))
+    };
+    let decided = |seen| {
+        let asked = Asked {
+            seen,
+            ..asked("auto", &ruling)
+        };
+        known.decide(&asked, &both, &config, &mut Split::new(200))
+    };
+    assert_eq!(decided(of("Hello")), decided(None));
+    let other = decided(of("Prove that there are infinitely many primes.")).map(|it| it.score);
+    assert_ne!(other, decided(None).map(|it| it.score), "it is looked at");
+    for (model, policy, reads) in [
+        ("auto", &both, true),
+        ("fast", &both, false),
+        ("f1", &both, false),
+        ("auto", &policy(&[("f1", Tier::Fast, "a")]), false),
+    ] {
+        assert_eq!(asked(model, &ruling).reads_text(policy), reads, "{model}");
+    }
 }
 
 #[test]
