@@ -1,6 +1,7 @@
 //! Trying upstreams: a hold for each attempt, failover as long as no content has reached the
 //! caller, and every hold settled by what the attempt showed.
 
+mod apart;
 mod course;
 pub(crate) mod deadline;
 mod hedge;
@@ -216,7 +217,6 @@ impl Dispatch<'_> {
         if capped && cap != wanted {
             prepared = self.recapped(target, prepared, cap)?;
         }
-        trace.lap(Phase::Hold);
         trace.losses.clone_from(&prepared.losses);
         let inbound = self.inbound;
         let body = self.body(target, &prepared, capped.then_some(cap));

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod admission;
+pub mod apart;
 pub mod assemble;
 mod attempt;
 mod background;

@@ -75,8 +75,7 @@ pub(crate) async fn whole(
     if let Verdict::Escalated(cause) | Verdict::Given(Some(cause)) = verdict {
         billing.doubt(cause.as_str(), verdict == Verdict::Escalated(cause));
     }
-    trace.cost = billing.deliver(&facts, reply.len()).await;
-    trace.lap(Phase::Relay);
+    trace.cost = billing.deliver(&facts, reply.len(), trace).await;
     let mut head = dressed(&head, target, call, answered.leg, trace);
     if answered.prepared.asked.is_some() && call.inbound.scan.stream {
         let kind = HeaderValue::from_static("text/event-stream");
@@ -97,6 +96,24 @@ pub(crate) async fn whole(
     unkept.keep();
     let body = Full::new(reply).map_err(|never| match never {});
     Ok(begun(head, body.boxed_unsync(), trace))
+}
+
+/// The same for an answer that is there, as far as it is measured as [`Phase::Relay`].
+pub(crate) async fn settled(
+    call: &Dispatch<'_>,
+    target: &Target,
+    reply: &Bytes,
+    mut billing: Billing,
+    trace: &mut Trace,
+) -> Bytes {
+    let facts = target.dialect.facts(reply).unwrap_or_default();
+    trace.lap(Phase::Sync);
+    billing.trace = trace.clone();
+    let keeper = Keeper::new(call, target);
+    let unkept = Unkept::passed(keeper, reply.clone());
+    trace.cost = billing.deliver(&facts, reply.len(), trace).await;
+    unkept.keep();
+    reply.clone()
 }
 
 /// Reads an answer that is not streamed to its end.

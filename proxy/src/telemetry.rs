@@ -38,6 +38,60 @@ const BUCKETS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
+/// A phase takes microseconds: steps of a quarter up to a millisecond, so that a median read from them is
+/// right to a tenth, and from there on as others.
+const PHASES: &[f64] = &[
+    0.000_001,
+    0.000_001_25,
+    0.000_001_56,
+    0.000_001_95,
+    0.000_002_44,
+    0.000_003_05,
+    0.000_003_81,
+    0.000_004_77,
+    0.000_005_96,
+    0.000_007_45,
+    0.000_009_31,
+    0.000_011_6,
+    0.000_014_6,
+    0.000_018_2,
+    0.000_022_7,
+    0.000_028_4,
+    0.000_035_5,
+    0.000_044_4,
+    0.000_055_5,
+    0.000_069_4,
+    0.000_086_7,
+    0.000_108,
+    0.000_136,
+    0.000_169,
+    0.000_212,
+    0.000_265,
+    0.000_331,
+    0.000_414,
+    0.000_517,
+    0.000_646,
+    0.000_808,
+    0.001,
+    0.002_5,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+];
+
 /// Shares of a bound: most calls use a small part of it.
 const SHARES: &[f64] = &[
     0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
@@ -83,6 +137,7 @@ fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildErro
     let full = |name: &str| Matcher::Full(name.to_owned());
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?
+        .set_buckets_for_metric(full("pareto_phase_seconds"), PHASES)?
         .set_buckets_for_metric(full("pareto_hold_accuracy_ratio"), SHARES)?
         .set_buckets_for_metric(full("pareto_ledger_batch_rows"), ROWS)
 }

@@ -16,8 +16,11 @@ pub(crate) enum Phase {
     Parse,
     /// Routing.
     Decide,
-    /// Reserving money and writing it down.
+    /// From the decision to the hold: the order of models, the body, and reserving money.
     Hold,
+    /// Writing the hold into the journal's file, and where an answer comes whole its settlement too; with
+    /// the turn that other calls of the thread get, so that their records go with it.
+    Journal,
     /// Waiting for the endpoint up to the first content.
     Upstream,
     /// Waiting for the hold to be on the disk, where the endpoint was faster.
@@ -28,10 +31,11 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// In the order of the way.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Parse,
         Self::Decide,
         Self::Hold,
+        Self::Journal,
         Self::Upstream,
         Self::Sync,
         Self::Relay,
@@ -43,6 +47,7 @@ impl Phase {
             Self::Parse => "parse",
             Self::Decide => "decide",
             Self::Hold => "hold",
+            Self::Journal => "journal",
             Self::Upstream => "upstream",
             Self::Sync => "sync",
             Self::Relay => "relay",

@@ -16,7 +16,7 @@ use crate::prepare::Prepared;
 use crate::refusal;
 use crate::runtime::{self, Target};
 use crate::telemetry;
-use crate::trace::Trace;
+use crate::trace::{Phase, Trace};
 
 /// Tokens that an image or file may cost; published formulas stay below.
 const IMAGE_TOKENS: u64 = 8_192;
@@ -61,7 +61,7 @@ impl Dispatch<'_> {
         &self,
         target: &Target,
         leg: Leg,
-        trace: &Trace,
+        trace: &mut Trace,
         prepared: &Prepared,
         (cap, capped): (u64, bool),
     ) -> Result<(Hold, u64), Failed> {
@@ -83,7 +83,7 @@ impl Dispatch<'_> {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
             let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
-            let denied = match self.held(estimate, now).await {
+            let denied = match self.held(estimate, now, trace).await {
                 Ok(hold) => return Ok((hold, bounds.cap)),
                 // Another process may be taking over.
                 Err(TooMuch::Meter(Denied::Journal(_))) if tries > 0 => {
@@ -160,7 +160,7 @@ impl Dispatch<'_> {
     }
 
     /// Holds, unless the caller's own limit is below the bound, and writes that down.
-    async fn held(&self, estimate: Estimate, now: i64) -> Result<Hold, TooMuch> {
+    async fn held(&self, estimate: Estimate, now: i64, trace: &mut Trace) -> Result<Hold, TooMuch> {
         if let Some(most) = self.thrift.most {
             let needed = estimate.bound();
             if needed.is_none_or(|needed| needed > most) {
@@ -169,7 +169,9 @@ impl Dispatch<'_> {
         }
         let meter = &self.shared.meter;
         let hold = meter.hold(estimate, now).map_err(TooMuch::Meter)?;
+        trace.lap(Phase::Hold);
         let written = hold.written().await;
+        trace.lap(Phase::Journal);
         written.map_err(|error| TooMuch::Meter(error.into()))
     }
 

@@ -13,7 +13,7 @@ use wire::{Usage, UsageSource};
 use crate::care::Passage;
 use crate::clock::now_ms;
 use crate::context::{Session, Sessions};
-use crate::trace::Trace;
+use crate::trace::{Phase, Trace};
 use crate::{request_log, telemetry};
 
 /// Tokens added to a count of a stream that was left: what the endpoint wrote before it noticed.
@@ -141,13 +141,20 @@ impl Billing {
 
     /// The answer of `bytes`, which was not streamed, is there to be delivered. Tells what it costs, once
     /// that is written down.
-    pub(crate) async fn deliver(&mut self, facts: &Facts, bytes: usize) -> Option<NanoUsd> {
+    pub(crate) async fn deliver(
+        &mut self,
+        facts: &Facts,
+        bytes: usize,
+        trace: &mut Trace,
+    ) -> Option<NanoUsd> {
         self.passage.succeeded();
         let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
         let output = facts.counted_output().max(unstreamed);
         let used = self.used(facts, output);
         let mut settled = self.post(Outcome::Completed, used)?;
+        trace.lap(Phase::Relay);
         let written = settled.write_together().await;
+        trace.lap(Phase::Journal);
         self.told(written);
         Some(settled.entry.cost)
     }

@@ -17,7 +17,8 @@ type Known<K, V> = LazyLock<DashMap<K, Arc<V>, foldhash::fast::RandomState>>;
 static DECIDED: Known<(Arc<str>, Tier, &'static str), Counter> = LazyLock::new(DashMap::default);
 static ANSWERED: Known<Answered, Counter> = LazyLock::new(DashMap::default);
 static SETTLED: Known<Account, Settled> = LazyLock::new(DashMap::default);
-static PHASES: [OnceLock<Histogram>; Phase::ALL.len()] = [const { OnceLock::new() }; 6];
+static PHASES: [OnceLock<Histogram>; Phase::ALL.len()] =
+    [const { OnceLock::new() }; Phase::ALL.len()];
 static REQUEST: OnceLock<Histogram> = OnceLock::new();
 static OVERHEAD: OnceLock<Histogram> = OnceLock::new();
 static FIRST_BYTE: OnceLock<Histogram> = OnceLock::new();
