@@ -29,6 +29,7 @@ use crate::identify::{Keys, Pepper};
 use crate::learning::{self, Learned};
 use crate::leasing;
 use crate::pages::{self, Shown};
+use crate::played::Ports;
 use crate::routing::Splits;
 use crate::runtime::Runtime;
 use crate::telemetry;
@@ -90,34 +91,20 @@ pub(crate) fn parts(
 ) -> anyhow::Result<Parts> {
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
     let file = Arc::clone(&store.journal) as Arc<dyn Journal>;
-    let journal = Arc::new(MovingJournal::new(file));
+    let journal = Arc::new(MovingJournal::new(Arc::clone(&file)));
     let ledger: Arc<dyn Ledger> = Arc::clone(&store.ledger) as Arc<dyn Ledger>;
-    let meter = metered(config, &store, Arc::clone(&journal), estate)?;
-    telemetry::models(runtime.everywhere());
-    let archive = archive_of(config)?;
-    let splits = splits(&*ledger, &runtime)?;
-    let keys = Keys::new(pepper(config)?);
-    keys.load(ledger.keys()?);
-    let shared = Arc::new(Shared {
-        runtime: ArcSwap::from_pointee(runtime),
-        meter,
+    let own = Own {
+        meter: metered(config, &store, Arc::clone(&journal), estate)?,
         journal,
-        leads: Mutex::new(true),
+        is_alone: estate.is_none(),
+    };
+    let ports = Ports {
+        journal: file,
         ledger,
         verdicts: Arc::clone(&store.ledger) as Arc<dyn Verdicts>,
-        keys,
-        splits,
-        admission: Arc::new(Admission::new(config)),
-        cut: Arc::default(),
-        memory: Arc::new(Memory::open(archive, estate.is_none()).context("reading the archive")?),
-        cache_hits: CacheHits::default(),
-        learned: learned(&*store.ledger)?,
-        sessions: Arc::default(),
-        tasks: TaskTracker::new(),
-        background: DashMap::new(),
-        api: OnceLock::new(),
-    });
-    learn(&shared.runtime.load(), &shared.ledger.state()?);
+        archive: archive_of(config)?,
+    };
+    let shared = shared(config, runtime, own, ports)?;
     if shared.meter.is_shared() {
         leasing::round(&shared, Duration::from_secs(1))?;
     }
@@ -144,6 +131,51 @@ pub(crate) fn parts(
         appraisal,
         reconciled: Arc::default(),
     })
+}
+
+/// What is made of a journal before anything else.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) journal: Arc<MovingJournal>,
+    /// No other process still serves calls.
+    pub(crate) is_alone: bool,
+}
+
+/// What all calls share, over `ports`.
+pub(crate) fn shared(
+    config: &Config,
+    runtime: Runtime,
+    own: Own,
+    ports: Ports,
+) -> anyhow::Result<Arc<Shared>> {
+    telemetry::models(runtime.everywhere());
+    let ledger = ports.ledger;
+    let splits = splits(&*ledger, &runtime)?;
+    let keys = Keys::new(pepper(config)?);
+    keys.load(ledger.keys()?);
+    let memory = Memory::open(ports.archive, own.is_alone).context("reading the archive")?;
+    let shared = Arc::new(Shared {
+        runtime: ArcSwap::from_pointee(runtime),
+        meter: own.meter,
+        journal: own.journal,
+        leads: Mutex::new(true),
+        learned: learned(&*ledger)?,
+        ledger,
+        verdicts: ports.verdicts,
+        keys,
+        splits,
+        admission: Arc::new(Admission::new(config)),
+        cut: Arc::default(),
+        memory: Arc::new(memory),
+        cache_hits: CacheHits::default(),
+        sessions: Arc::default(),
+        tasks: TaskTracker::new(),
+        background: DashMap::new(),
+        api: OnceLock::new(),
+    });
+    learn(&shared.runtime.load(), &shared.ledger.state()?);
+    Ok(shared)
 }
 
 /// A meter that knows the budgets of `config`, with what an earlier process has spent and left open.
@@ -231,7 +263,7 @@ fn learned(ledger: &dyn Ledger) -> anyhow::Result<Learned> {
 }
 
 /// Takes the budgets and limits of `config`, with what the ledger knows of them.
-fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Result<()> {
+pub(crate) fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Result<()> {
     let (budgets, limits) = (&config.budgets, &config.rate_limits);
     meter.configure(budgets, limits, ledger.node(), now_ms(), ledger)?;
     meter.set_overrides(&ledger.overrides()?);

@@ -19,11 +19,16 @@ pub(crate) use pause::{asked_ms, used_up_ms};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::machine;
+
 /// The longest that an endpoint's own word on a pause is obeyed, in milliseconds.
 pub(crate) const LONGEST_PAUSE_MS: u64 = 60_000;
 
 /// Bits that differ from those before, for jitter: nobody gains by guessing them.
 pub(crate) fn luck() -> u64 {
+    if let Some(machine) = machine::played() {
+        return (machine.luck)();
+    }
     static STATE: AtomicU64 = AtomicU64::new(0x243f_6a88_85a3_08d3);
     mixed(STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
 }

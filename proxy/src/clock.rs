@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::machine;
+
 /// What the ledger's clock is ahead of this machine's, in milliseconds.
 static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
 
@@ -15,6 +17,9 @@ pub fn now_ms() -> i64 {
 
 /// Milliseconds since this process first asked: for what must not jump when a clock is set.
 pub(crate) fn uptime_ms() -> i64 {
+    if let Some(machine) = machine::played() {
+        return (machine.now_ms)();
+    }
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
@@ -41,6 +46,9 @@ pub(crate) fn ahead_ms() -> i64 {
 
 /// What this machine's own clock reads, in milliseconds since 1970.
 pub(crate) fn machine_ms() -> i64 {
+    if let Some(machine) = machine::played() {
+        return (machine.now_ms)();
+    }
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

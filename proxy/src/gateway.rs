@@ -38,7 +38,9 @@ use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
-use crate::{calls, count, edge, names, refusal, request_log, responses, tasks, telemetry};
+use crate::{
+    calls, count, edge, machine, names, refusal, request_log, responses, tasks, telemetry,
+};
 
 /// Why a body broke off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -156,7 +158,7 @@ pub(crate) fn new_id() -> RequestId {
         if left.len() < 10 {
             left.resize(4_096, 0);
             // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
-            let _filled = getrandom::fill(left);
+            machine::random(left);
         }
         let mut random = [0; 10];
         for (to, from) in random.iter_mut().zip(left.drain(left.len() - 10..)) {

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::names::{Names, Resolve, System};
+use crate::machine::{self, Machine, Stream};
 
 /// How long an address has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -27,6 +28,8 @@ const HEAD_START: Duration = Duration::from_millis(250);
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// What a simulation has in its place.
+    Played(Box<dyn Stream>),
 }
 
 /// Where an endpoint is, and how it is reached.
@@ -67,6 +70,9 @@ impl Dial {
 
     /// Connects. Says what went wrong, for people.
     pub(super) async fn connect(&self) -> Result<Socket, String> {
+        if let Some(machine) = machine::played() {
+            return self.played(machine).await;
+        }
         let dialling = timeout(self.patience, self.tcp());
         let told = |error: io::Error| format!("connecting to {}: {error}", self.names.host());
         let stream = dialling
@@ -83,6 +89,14 @@ impl Dial {
             .map_err(|_| format!("no TLS handshake with {} in time", self.names.host()))?
             .map_err(|error| format!("TLS with {}: {error}", self.names.host()))?;
         Ok(Socket::Tls(Box::new(stream)))
+    }
+
+    async fn played(&self, machine: Machine) -> Result<Socket, String> {
+        let (host, port) = self.names.place();
+        let dialling = timeout(self.patience, (machine.connect)(host, port)).await;
+        let stream = dialling.map_err(|_| format!("no connection to {host} in time"))?;
+        let stream = stream.map_err(|error| format!("connecting to {host}: {error}"))?;
+        Ok(Socket::Played(stream))
     }
 
     /// Tries the addresses of the host in turn, the next one when one fails or does not answer soon, and takes
@@ -139,6 +153,7 @@ impl Socket {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+            Self::Played(_) => return None,
         };
         stream.peer_addr().ok()
     }
@@ -146,7 +161,7 @@ impl Socket {
     /// Whether both sides agreed on HTTP/2 while they shook hands.
     pub(super) fn is_http2(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Played(_) => false,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
@@ -161,6 +176,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Played(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -174,6 +190,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Played(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -185,6 +202,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Played(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -196,6 +214,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Played(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -203,6 +222,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Played(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

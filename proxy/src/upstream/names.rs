@@ -77,6 +77,11 @@ impl Names {
         &self.host
     }
 
+    /// The host with its port.
+    pub(super) fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// The addresses to connect to, best first.
     ///
     /// # Errors
