@@ -39,6 +39,11 @@ impl Usage {
             .saturating_add(self.audio_input)
     }
 
+    /// Whether nothing was used.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// All tokens of the answer side.
     pub fn answer(&self) -> u64 {
         self.output

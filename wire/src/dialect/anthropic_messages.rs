@@ -78,6 +78,12 @@ impl Dialect for AnthropicMessages {
         usage_of(reply)
     }
 
+    fn facts(&self, reply: &[u8]) -> Option<Facts> {
+        let (usage, finish) = told_of(reply).unwrap_or_default();
+        let facts = Facts::of_reply(usage);
+        super::is_object(reply).then_some(Facts { finish, ..facts })
+    }
+
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
         call::decode(body)
     }
@@ -330,20 +336,31 @@ fn piece(scanner: &mut Scanner<'_>, told: &mut u32, scan: &mut Scan) -> Result<(
 
 /// The usage of a whole answer.
 fn usage_of(reply: &[u8]) -> Option<Usage> {
-    let mut found = None;
+    told_of(reply)?.0
+}
+
+/// The same, and why the answer ended.
+fn told_of(reply: &[u8]) -> Option<(Option<Usage>, Option<&'static str>)> {
+    let (mut found, mut finish) = (None, None);
     let mut scanner = Scanner::new(reply).ok()?;
     scanner
         .object(|scanner, key| {
-            if key.raw == "usage" && scanner.peek()? == Kind::Object {
-                let (mut used, mut apart) = (Usage::default(), Usage::default());
-                let sound = usage(scanner, &mut used, &mut apart);
-                used += apart;
-                found = sound.then_some(used);
+            match (key.raw, scanner.peek()?) {
+                ("usage", Kind::Object) => {
+                    let (mut used, mut apart) = (Usage::default(), Usage::default());
+                    let sound = usage(scanner, &mut used, &mut apart);
+                    used += apart;
+                    found = sound.then_some(used);
+                }
+                ("stop_reason", Kind::String) => {
+                    finish = super::finish::known(scanner.string()?.raw.as_bytes());
+                }
+                _ => {}
             }
             Ok::<(), JsonError>(())
         })
         .ok()?;
-    found
+    Some((found, finish))
 }
 
 /// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later
@@ -475,6 +492,7 @@ impl Follower {
     fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
         let (mut sound, mut reported) = (true, false);
         let (used, apart) = (&mut self.used, &mut self.apart);
+        let mut finish = None;
         let mut take = |scanner: &mut Scanner<'_>| {
             reported = true;
             sound &= usage(scanner, used, apart);
@@ -483,6 +501,12 @@ impl Follower {
             scanner.object(|scanner, key| {
                 match (key.raw, scanner.peek()?) {
                     ("usage", Kind::Object) => take(scanner),
+                    ("delta", Kind::Object) => scanner.object(|scanner, key| {
+                        if key.raw == "stop_reason" && scanner.peek()? == Kind::String {
+                            finish = super::finish::known(scanner.string()?.raw.as_bytes());
+                        }
+                        Ok(())
+                    })?,
                     ("message", Kind::Object) => scanner.object(|scanner, key| {
                         if key.raw == "usage" && scanner.peek()? == Kind::Object {
                             take(scanner);
@@ -497,6 +521,7 @@ impl Follower {
         if walked.is_err() {
             return Seen::Broken;
         }
+        self.facts.finish = finish.or(self.facts.finish);
         self.unsound |= !sound;
         self.closed |= closing && reported;
         // Figures that nobody reported must not pass for a call that was free.

@@ -3,6 +3,7 @@
 pub mod allowance;
 mod anthropic_messages;
 mod fields;
+mod finish;
 pub mod line;
 mod openai;
 mod openai_chat;
@@ -331,6 +332,8 @@ pub struct Facts {
     pub prompt: Option<Usage>,
     /// The answer came to its end.
     pub finished: bool,
+    /// Why, in the dialect's own word, where it is a known one.
+    pub finish: Option<&'static str>,
     /// Events that carried a piece of the answer.
     pub content_events: u64,
     /// Their bytes, less the frame around the text as measured on the first.

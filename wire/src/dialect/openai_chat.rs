@@ -29,6 +29,8 @@ use crate::{RequestId, Scan, ScanError, Usage, sse};
 pub(super) struct OpenAiChat;
 
 const NAME: &str = "openai_chat";
+/// What stands before the word for why an answer ended.
+const FINISH: &[u8] = b"\"finish_reason\":\"";
 
 const ACTED: &[&str] = &[
     "model",
@@ -82,7 +84,7 @@ impl Dialect for OpenAiChat {
             facts: Facts::default(),
             usage: Finder::new(b"\"usage\"").into_owned(),
             choices: Finder::new(b"\"choices\"").into_owned(),
-            finish: Finder::new(b"\"finish_reason\":\"").into_owned(),
+            finish: Finder::new(FINISH).into_owned(),
             error: Finder::new(b"\"error\"").into_owned(),
         })
     }
@@ -94,7 +96,10 @@ impl Dialect for OpenAiChat {
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
         // One walk says both, but for what is JSON and yet no answer.
         match chunk(reply) {
-            Ok(chunk) => Some(Facts::of_reply(chunk.usage)),
+            Ok(chunk) => Some(Facts {
+                finish: chunk.finish,
+                ..Facts::of_reply(chunk.usage)
+            }),
             Err(_) => is_object(reply).then(|| Facts::of_reply(None)),
         }
     }
@@ -389,6 +394,7 @@ struct Chunk {
     choices: u32,
     content: bool,
     finished: bool,
+    finish: Option<&'static str>,
     error: bool,
 }
 
@@ -414,9 +420,16 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
 fn choice(scanner: &mut Scanner<'_>, chunk: &mut Chunk) -> Result<(), JsonError> {
     scanner.object(|scanner, key| {
         match (key.raw, scanner.peek()?) {
-            // One vendor's word for an upstream that failed in midstream.
-            ("finish_reason", Kind::String) if scanner.string()?.is("error") => chunk.error = true,
-            ("finish_reason", Kind::String) => chunk.finished = true,
+            ("finish_reason", Kind::String) => {
+                let word = scanner.string()?;
+                // One vendor's word for an upstream that failed in midstream.
+                if word.is("error") {
+                    chunk.error = true;
+                } else {
+                    chunk.finished = true;
+                    chunk.finish = super::finish::known(word.raw.as_bytes());
+                }
+            }
             ("text", Kind::String) => chunk.content |= !scanner.string()?.raw.is_empty(),
             ("delta" | "message", Kind::Object) => scanner.object(|scanner, key| {
                 let kind = scanner.peek()?;
@@ -485,7 +498,11 @@ impl Watch for Follower {
             if !is_json(data) {
                 return Seen::Broken;
             }
-            self.facts.finished |= self.finish.find(data).is_some();
+            if let Some(at) = self.finish.find(data) {
+                let word = data.get(at + FINISH.len()..).unwrap_or_default();
+                self.facts.finished = true;
+                self.facts.finish = super::finish::known(word);
+            }
             self.facts.count(data.len());
             return Seen::Content;
         }
@@ -517,6 +534,7 @@ impl Follower {
         }
         self.facts.usage = chunk.usage.or(self.facts.usage);
         self.facts.finished |= chunk.finished;
+        self.facts.finish = chunk.finish.or(self.facts.finish);
         if chunk.choices == 0 {
             return if chunk.usage.is_some() {
                 Seen::UsageOnly

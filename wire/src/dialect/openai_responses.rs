@@ -98,6 +98,12 @@ impl Dialect for OpenAiResponses {
         usage_of(reply)
     }
 
+    fn facts(&self, reply: &[u8]) -> Option<Facts> {
+        let (usage, finish) = told_of(reply).unwrap_or_default();
+        let facts = Facts::of_reply(usage);
+        super::is_object(reply).then_some(Facts { finish, ..facts })
+    }
+
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
         call::decode(body)
     }
@@ -391,11 +397,26 @@ fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
 
 /// The usage of a whole answer, or of the answer inside an event.
 fn usage_of(body: &[u8]) -> Option<Usage> {
+    told_of(body)?.0
+}
+
+/// The same, and why the answer ended: its status, or what makes it incomplete.
+fn told_of(body: &[u8]) -> Option<(Option<Usage>, Option<&'static str>)> {
     let (mut found, mut searches) = (None, 0);
+    let (mut status, mut reason) = (None, None);
     let mut take = |scanner: &mut Scanner<'_>, key: &str| {
         match (key, scanner.peek()?) {
             ("usage", Kind::Object) => found = usage(scanner),
             ("output", Kind::Array) => searches = web_searches(scanner)?,
+            ("status", Kind::String) => {
+                status = super::finish::known(scanner.string()?.raw.as_bytes());
+            }
+            ("incomplete_details", Kind::Object) => scanner.object(|scanner, key| {
+                if key.raw == "reason" && scanner.peek()? == Kind::String {
+                    reason = super::finish::known(scanner.string()?.raw.as_bytes());
+                }
+                Ok(())
+            })?,
             _ => {}
         }
         Ok::<(), JsonError>(())
@@ -409,11 +430,11 @@ fn usage_of(body: &[u8]) -> Option<Usage> {
             take(scanner, key.raw)
         })
         .ok()?;
-    let used = found?;
-    Some(Usage {
+    let used = found.map(|used| Usage {
         web_searches: searches,
         ..used
-    })
+    });
+    Some((used, reason.or(status)))
 }
 
 /// Searches among the items of an output: they are billed one by one, and what a search leads to, pages
@@ -471,7 +492,8 @@ impl Watch for Follower {
         }
         match kind {
             b"response.completed" | b"response.incomplete" => {
-                self.facts.usage = usage_of(data);
+                let (usage, finish) = told_of(data).unwrap_or_default();
+                (self.facts.usage, self.facts.finish) = (usage, finish);
                 self.facts.finished = true;
                 Seen::End
             }
