@@ -110,8 +110,9 @@ fn key(program: &Path, file: &Path) -> anyhow::Result<String> {
 /// Where the gateway takes calls, if this line of its log says it.
 fn listening(line: &str) -> Option<SocketAddr> {
     let told: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_it = told["message"] == "listening";
-    told["address"].as_str().filter(|_| is_it)?.parse().ok()
+    let is_it = told.get("message")? == "listening";
+    let address = told.get("address")?.as_str();
+    address.filter(|_| is_it)?.parse().ok()
 }
 
 /// Two tiers, own prices, a hard budget that lasts, and the defaults of everything else.
