@@ -171,6 +171,7 @@ pub(crate) fn shared(
         cache_hits: CacheHits::default(),
         sessions: Arc::default(),
         tasks: TaskTracker::new(),
+        otlp: crate::otlp::Otlp::default(),
         background: DashMap::new(),
         api: OnceLock::new(),
     });

@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::gateway::{Body, Shared};
 use crate::intake::Inbound;
 use crate::names;
+use crate::otlp;
 use crate::prepare::{Canonical, Prepared};
 use crate::refusal;
 use crate::relay::{self, Billing, Doubted};
@@ -229,7 +230,7 @@ impl Dispatch<'_> {
         let mut billing = Billing::new(hold, trace.clone(), sent, passage, teaches)
             .seated(&self.shared.sessions, self.context.session);
         let deadline = self.until();
-        let about = self.about(number, prepared.asked.is_none());
+        let about = self.about(number, prepared.asked.is_none(), (target, trace));
         let (endpoint, key) = (&target.endpoint, billing.passage.shared_key());
         let sending = endpoint.send(inbound, &key, body, about);
         let answer = match timeout_at(deadline, sending).await {
@@ -289,12 +290,15 @@ impl Dispatch<'_> {
         self.deadline.map_or(until, |it| it.min(until))
     }
 
-    fn about(&self, attempt: u16, at_home: bool) -> About {
+    fn about(&self, attempt: u16, at_home: bool, (target, trace): (&Target, &Trace)) -> About {
+        let headers = &self.inbound.headers;
+        let spot = || otlp::onward(trace.call.as_ref(), headers, attempt);
         About {
             request: self.request,
             attempt,
             at_home,
             left: self.deadline.map(|it| it - Instant::now()),
+            spot: target.endpoint.traceparent.then(spot).flatten(),
         }
     }
 

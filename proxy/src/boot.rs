@@ -101,6 +101,8 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     let opening = move || open(&opened, guard, take_over);
     let (parts, taking) = tokio::task::spawn_blocking(opening).await??;
     let parts = Arc::new(parts);
+    let collector = parts.shared.otlp.configure(&config);
+    collector.map_err(anyhow::Error::msg).context("otlp")?;
     let (sockets, taking) = match taking {
         Some((sockets, taking)) => (sockets.map(Some), Some(taking)),
         None => (sockets, None),
@@ -321,6 +323,8 @@ impl Running {
         if let Some(delegated) = delegated {
             delegated.stop().await;
         }
+        // Nothing more is settled from here on.
+        self.parts.shared.otlp.close().await;
         let parts = Arc::clone(&self.parts);
         let closed = tokio::task::spawn_blocking(move || parts.close()).await;
         tracing::info!(cut, written = closed.is_ok(), "stopped");

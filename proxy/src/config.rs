@@ -1,5 +1,6 @@
 //! The whole configuration: the sum of what each part owns, read as one and checked as one.
 
+mod otlp;
 mod overload;
 mod problem;
 mod secret;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::Tier;
 
+pub use otlp::Otlp;
 pub use overload::{Overload, Portion};
 pub use problem::{Invalid, Problem};
 pub use secret::Secret;
@@ -36,6 +38,8 @@ pub struct Config {
     pub log: Log,
     #[serde(default)]
     pub request_log: RequestLog,
+    #[serde(default)]
+    pub otlp: Otlp,
     #[serde(default)]
     pub routing: router::Config,
     #[serde(default)]
@@ -333,6 +337,9 @@ pub struct Endpoint {
     /// The header in which it is told how many milliseconds the caller waits; it is not told if absent.
     #[serde(default)]
     pub deadline_header: Option<String>,
+    /// Tell it with each call which trace it belongs to, in a `traceparent`.
+    #[serde(default)]
+    pub traceparent: bool,
 }
 
 /// How many calls an endpoint gets at once.

@@ -33,6 +33,7 @@ use crate::handover::MovingJournal;
 use crate::identify::{self, Keys, Vouched};
 use crate::intake::{self, Inbound};
 use crate::learning::Learned;
+use crate::otlp::{Call, Otlp};
 use crate::prepare::Canonical;
 use crate::routing::{Deciding, Splits};
 use crate::runtime::Runtime;
@@ -71,6 +72,7 @@ pub struct Shared {
     pub(crate) sessions: Arc<Sessions>,
     /// Work that outlives the request that began it, and responses in the making by their id.
     pub(crate) tasks: TaskTracker,
+    pub(crate) otlp: Otlp,
     pub(crate) background: DashMap<String, Arc<Making>>,
     /// Who answers for tasks; empty where there are none.
     pub(crate) api: OnceLock<Gateway>,
@@ -107,6 +109,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Respo
     let anthropic = names::find(request.headers(), "anthropic-version").is_some();
     let shown = dialect::shown_at(&path, anthropic);
     let mut trace = Trace::new(id, shown);
+    trace.call = shared.spanned(&request, id, &path);
     let work = AssertUnwindSafe(dispatch(&shared, request, &path, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
         telemetry::panicked();
@@ -118,6 +121,9 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Respo
         refusal::response(&refused, shown, id)
     });
     billed(&mut response, &trace);
+    if let Some(call) = &trace.call {
+        call.answered(response.status());
+    }
     if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
         let headers = response.headers_mut();
         headers.insert(names::X_REQUEST_ID, id.clone());
@@ -174,6 +180,9 @@ pub(crate) fn told(refused: &Refusal, trace: &Trace) {
     telemetry::refused(refused, trace.dialect.name());
     let tenant = trace.subject.as_ref().map(|subject| &subject.tenant);
     request_log::refused(refused, trace.request, tenant, trace.dialect.name());
+    if let Some(call) = &trace.call {
+        call.refused(refused, trace);
+    }
     tracing::info!(
         target: "pareto::refusal",
         request = %trace.request,
@@ -310,11 +319,23 @@ pub(crate) fn ask<'a>(
         let runtime = shared.runtime.load_full();
         let mut trace = Trace::new(new_id(), inbound.dialect);
         trace.subject = Some(subject.clone());
+        trace.call = shared
+            .otlp
+            .begin(trace.request, inbound.dialect.name(), None);
         converse(shared, &runtime, subject, &inbound, &mut trace).await
     })
 }
 
 impl Shared {
+    /// Begins the spans of a request for a model, where a collector gets them.
+    fn spanned(&self, request: &Request<Body>, id: RequestId, path: &str) -> Option<Arc<Call>> {
+        if !self.otlp.is_on() {
+            return None;
+        }
+        let dialect = dialect::of_path(path)?.name();
+        self.otlp.begin(id, dialect, Some(request.headers()))
+    }
+
     /// Lets a call of `subject` in; see [`Admission::admit`].
     ///
     /// # Errors

@@ -31,6 +31,7 @@ mod learning;
 mod leasing;
 pub mod machine;
 mod names;
+mod otlp;
 pub mod outbound;
 mod pages;
 pub mod played;

@@ -4,6 +4,7 @@
 //! A call costs one look at whether it is on; where it is, a copy of its entry for a queue. A thread writes; when
 //! it does not keep up, or the disk is full, lines are dropped and counted, and no call waits.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 use wire::{Refusal, RequestId};
 
 use crate::clock::now_ms;
+use crate::otlp::semconv as name;
 use crate::telemetry;
 
 /// Lines that may wait: some seconds of a busy gateway, at a kilobyte each.
@@ -76,6 +78,8 @@ impl RequestLog {
 enum Record {
     Settled {
         entry: Box<Entry>,
+        /// What the endpoint speaks.
+        spoken: &'static str,
         total_ms: f64,
     },
     Refused {
@@ -123,11 +127,12 @@ pub(crate) fn configure(config: &RequestLog) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes down how an attempt ended.
-pub(crate) fn settled(entry: &Entry, took: Duration) {
+/// Writes down how an attempt ended, at an endpoint of the dialect `spoken`.
+pub(crate) fn settled(entry: &Entry, spoken: &'static str, took: Duration) {
     if let Some(sink) = &*SINK.load() {
         sink.put(Record::Settled {
             entry: Box::new(entry.clone()),
+            spoken,
             total_ms: took.as_secs_f64() * 1_000.0,
         });
     }
@@ -170,13 +175,35 @@ struct Writer {
     bytes: u64,
     most: u64,
     keep: u32,
-    redact: Vec<Regex>,
+    redaction: Redaction,
+}
+
+/// What is blotted out of whatever leaves: keys, addresses of persons, and what is configured.
+#[derive(Debug, Clone)]
+pub(crate) struct Redaction(Vec<Regex>);
+
+impl Redaction {
+    pub(crate) fn new(config: &RequestLog) -> Self {
+        let shapes = SHAPES.iter().copied();
+        let shapes = shapes.chain(config.redact.iter().map(String::as_str));
+        // Those that are none were told when the configuration was read.
+        Self(shapes.filter_map(|it| Regex::new(it).ok()).collect())
+    }
+
+    /// The one place at which a text is made fit to leave.
+    pub(crate) fn of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for shape in &self.0 {
+            if let Cow::Owned(changed) = shape.replace_all(&text, REDACTED) {
+                text = Cow::Owned(changed);
+            }
+        }
+        text
+    }
 }
 
 impl Writer {
     fn open(path: &Path, config: &RequestLog) -> io::Result<Self> {
-        let shapes = SHAPES.iter().copied();
-        let shapes = shapes.chain(config.redact.iter().map(String::as_str));
         let is_stdout = path == Path::new("-");
         let mut writer = Self {
             path: (!is_stdout).then(|| path.to_owned()),
@@ -184,8 +211,7 @@ impl Writer {
             bytes: 0,
             most: config.max_mb.max(1).saturating_mul(1_000_000),
             keep: config.keep,
-            // Those that are none were told when the configuration was read.
-            redact: shapes.filter_map(|it| Regex::new(it).ok()).collect(),
+            redaction: Redaction::new(config),
         };
         writer.reopen()?;
         Ok(writer)
@@ -203,7 +229,7 @@ impl Writer {
     /// Writes until nobody sends any more.
     fn run(&mut self, waiting: &Receiver<Record>) {
         while let Ok(record) = waiting.recv() {
-            let mut line = self.redacted(&line(&record).to_string());
+            let mut line = self.redaction.of(&line(&record).to_string()).into_owned();
             line.push('\n');
             if self.write(line.as_bytes()).is_err() {
                 // A full disk may have room again for the next.
@@ -244,23 +270,19 @@ impl Writer {
         }
         self.reopen()
     }
-
-    /// The one place at which a line is made fit to leave.
-    fn redacted(&self, line: &str) -> String {
-        let mut line = line.to_owned();
-        for shape in &self.redact {
-            if let std::borrow::Cow::Owned(changed) = shape.replace_all(&line, REDACTED) {
-                line = changed;
-            }
-        }
-        line
-    }
 }
 
 /// A record as the line says it; what is empty is left out.
 fn line(record: &Record) -> Value {
-    let fields = match record {
-        Record::Settled { entry, total_ms } => settled_fields(entry, *total_ms),
+    let (at_ms, fields) = match record {
+        Record::Settled {
+            entry,
+            spoken,
+            total_ms,
+        } => (
+            entry.settled_at_ms,
+            settled_fields(entry, spoken, *total_ms),
+        ),
         Record::Refused {
             request,
             tenant,
@@ -269,52 +291,75 @@ fn line(record: &Record) -> Value {
             fault,
             status,
             at_ms,
-        } => vec![
-            ("timestamp", time(*at_ms)),
-            ("event.name", json!("pareto.refusal")),
-            ("pareto.request_id", json!(request.to_string())),
-            ("gen_ai.operation.name", json!(operation(dialect))),
-            ("pareto.dialect", json!(dialect)),
-            ("pareto.tenant", json!(tenant)),
-            ("http.response.status_code", json!(status)),
-            ("error.type", json!(code)),
-            ("pareto.fault", json!(fault)),
-        ],
+        } => {
+            let told = Told {
+                request: *request,
+                tenant: tenant.as_deref(),
+                dialect,
+                code,
+                fault,
+                status: *status,
+            };
+            (*at_ms, refused_fields(&told))
+        }
     };
-    let told = fields
-        .into_iter()
+    let told = std::iter::once(("timestamp", time(at_ms)))
+        .chain(fields)
         .filter(|(_, it)| !it.is_null() && it != "");
     let named: Map<String, Value> = told.map(|(name, it)| (name.to_owned(), it)).collect();
     Value::Object(named)
 }
 
-fn settled_fields(entry: &Entry, total_ms: f64) -> Vec<(&'static str, Value)> {
+/// What is told of a call that was refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) request: RequestId,
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) dialect: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) fault: &'static str,
+    pub(crate) status: u16,
+}
+
+/// What a line says of a refusal, but for the time.
+pub(crate) fn refused_fields(told: &Told<'_>) -> Vec<(&'static str, Value)> {
+    vec![
+        ("event.name", json!("pareto.refusal")),
+        ("pareto.request_id", json!(told.request.to_string())),
+        (name::OPERATION, json!(name::operation(told.dialect))),
+        ("pareto.dialect", json!(told.dialect)),
+        ("pareto.tenant", json!(told.tenant)),
+        (name::STATUS, json!(told.status)),
+        (name::ERROR, json!(told.code)),
+        ("pareto.fault", json!(told.fault)),
+    ]
+}
+
+/// What a line says of an attempt, but for the time.
+pub(crate) fn settled_fields(
+    entry: &Entry,
+    spoken: &str,
+    total_ms: f64,
+) -> Vec<(&'static str, Value)> {
     let (held, usage) = (&entry.held, &entry.usage);
     let subject = &held.subject;
-    let created = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
     let failed = (entry.outcome != Outcome::Completed).then(|| entry.outcome.as_str());
     vec![
-        ("timestamp", time(entry.settled_at_ms)),
         ("event.name", json!("pareto.attempt")),
         ("pareto.request_id", json!(held.request.to_string())),
         ("pareto.attempt", json!(held.attempt)),
-        ("gen_ai.operation.name", json!(operation(&held.dialect))),
-        ("gen_ai.provider.name", json!(held.endpoint)),
-        ("gen_ai.request.model", json!(held.requested)),
-        ("gen_ai.response.model", json!(held.model)),
-        (
-            "gen_ai.conversation.id",
-            json!(format!("{:016x}", held.session)),
-        ),
-        ("gen_ai.usage.input_tokens", json!(usage.prompt())),
-        ("gen_ai.usage.output_tokens", json!(usage.answer())),
-        (
-            "gen_ai.usage.cache_read.input_tokens",
-            json!(usage.cache_read),
-        ),
-        ("gen_ai.usage.cache_creation.input_tokens", json!(created)),
-        ("http.response.status_code", json!(entry.status)),
-        ("error.type", json!(failed)),
+        (name::OPERATION, json!(name::operation(&held.dialect))),
+        (name::PROVIDER, json!(name::provider(spoken))),
+        (name::REQUESTED, json!(held.requested)),
+        (name::MODEL, json!(held.model)),
+        (name::SESSION, json!(format!("{:016x}", held.session))),
+        (name::PROMPT_TOKENS, json!(usage.prompt())),
+        (name::ANSWER_TOKENS, json!(usage.answer())),
+        (name::CACHE_READ, json!(usage.cache_read)),
+        (name::CACHE_WRITE, json!(usage.cache_write())),
+        (name::STATUS, json!(entry.status)),
+        (name::ERROR, json!(failed)),
+        ("pareto.endpoint", json!(held.endpoint)),
         ("pareto.tenant", json!(subject.tenant)),
         ("pareto.team", json!(subject.team)),
         ("pareto.project", json!(subject.project)),
@@ -337,15 +382,6 @@ fn settled_fields(entry: &Entry, total_ms: f64) -> Vec<(&'static str, Value)> {
 fn time(at_ms: i64) -> Value {
     let time = Timestamp::from_millisecond(at_ms);
     json!(time.map(|it| it.to_string()).ok())
-}
-
-/// What OpenTelemetry calls the calls of a dialect.
-fn operation(dialect: &str) -> &'static str {
-    if dialect.ends_with("embeddings") {
-        "embeddings"
-    } else {
-        "chat"
-    }
 }
 
 #[cfg(test)]
@@ -395,7 +431,7 @@ mod tests {
         ] {
             let line = format!("{{\"a\":\"before {secret} behind\"}}");
             let wanted = format!("{{\"a\":\"before {REDACTED} behind\"}}");
-            assert_eq!(writer.redacted(&line), wanted, "{secret}");
+            assert_eq!(writer.redaction.of(&line), wanted, "{secret}");
         }
     }
 }

@@ -149,6 +149,12 @@ fn begin_at_zero() {
     counter!("pareto_context_forgotten_total").increment(0);
     counter!("pareto_panics_total").increment(0);
     counter!("pareto_request_log_dropped_total").increment(0);
+    otlp_dropped("records", "full", 0);
+    for signal in ["traces", "logs"] {
+        for reason in ["full", "refused", "rejected", "end"] {
+            otlp_dropped(signal, reason, 0);
+        }
+    }
     for priority in Priority::ALL {
         let priority = priority.as_str();
         counter!("pareto_admission_wait_ms_total", "priority" => priority).increment(0);
@@ -337,6 +343,16 @@ pub(crate) fn reloaded(taken: bool) {
 /// A line of the request log was lost.
 pub(crate) fn line_dropped() {
     counter!("pareto_request_log_dropped_total").increment(1);
+}
+
+/// Telemetry for a collector was lost.
+pub(crate) fn otlp_dropped(signal: &'static str, reason: &'static str, count: u64) {
+    counter!("pareto_otlp_dropped_total", "signal" => signal, "reason" => reason).increment(count);
+}
+
+/// A post to a collector has ended.
+pub(crate) fn otlp_posted(signal: &'static str, result: &'static str) {
+    counter!("pareto_otlp_posts_total", "signal" => signal, "result" => result).increment(1);
 }
 
 /// Notes that the configuration in force was taken now.

@@ -8,6 +8,7 @@ use meter::Subject;
 use wire::{Dialect, Losses, RequestId, Tier};
 
 use crate::admission::Flight;
+use crate::otlp;
 
 /// A stretch of a call's way through the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub(crate) struct Trace {
     pub(crate) remaining: Option<meter::NanoUsd>,
     /// Counts the call as under way for as long as any copy of its trace lives.
     pub(crate) flight: Option<Arc<Flight>>,
+    /// Its spans, where a collector gets them; the last copy of the trace ends them.
+    pub(crate) call: Option<Arc<otlp::Call>>,
 }
 
 impl Trace {
@@ -105,6 +108,7 @@ impl Trace {
             charged: Arc::default(),
             remaining: None,
             flight: None,
+            call: None,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::clock::uptime_ms;
 use crate::config;
 use crate::intake::Inbound;
 use crate::joined::Joined;
+use crate::otlp::context::Spot;
 
 pub(crate) use answer::Answer;
 use client::{Call, Client};
@@ -51,6 +52,8 @@ pub(crate) struct Endpoint {
     count_uri: Uri,
     /// The header that tells it how many milliseconds the caller waits.
     deadline_header: Option<HeaderName>,
+    /// It is told which trace a call belongs to.
+    pub(crate) traceparent: bool,
     /// How many calls it gets at once, where that is bounded.
     pub(crate) limit: Option<Arc<Limit>>,
     /// At least one.
@@ -76,6 +79,8 @@ pub(crate) struct About {
     pub(crate) at_home: bool,
     /// How long the caller waits for the first content.
     pub(crate) left: Option<Duration>,
+    /// Where the attempt stands in its trace, if that is told.
+    pub(crate) spot: Option<Spot>,
 }
 
 /// How long an endpoint may take to delete what it keeps.
@@ -127,10 +132,21 @@ impl Endpoint {
                 ),
                 None => None,
             },
+            traceparent: endpoint.traceparent,
             limit: limit(endpoint, before),
             keys: keys(endpoint, dialect, before)?,
             client,
         })
+    }
+
+    /// The host and port of its address.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        let is_plain = self.uri.scheme_str() == Some("http");
+        let port = self
+            .uri
+            .port_u16()
+            .unwrap_or(if is_plain { 80 } else { 443 });
+        (self.uri.host().unwrap_or_default(), port)
     }
 
     /// Sends a call. Ends when the endpoint's answer has begun; dropping it cancels the call.
@@ -150,6 +166,7 @@ impl Endpoint {
         let fields = Fields {
             attempt: Some(about.attempt),
             left_ms: self.deadline_header.as_ref().and_then(left),
+            spot: about.spot,
             ..fields(key, &inbound.headers, about.request, about.at_home)
         };
         let call = Call::post(uri, fields, body);
@@ -225,6 +242,7 @@ fn fields<'a>(
         request,
         attempt: None,
         left_ms: None,
+        spot: None,
     }
 }
 

@@ -186,7 +186,8 @@ async fn headers_of_one_vendor_do_not_reach_another() {
         assert!(seen.get(name).is_none(), "{name}");
     }
     assert_eq!(seen["x-session-id"], "s1");
-    assert!(seen.contains_key("traceparent"));
+    // Nobody has said that this endpoint is to know.
+    assert!(!seen.contains_key("traceparent"));
     assert_eq!(seen["authorization"], "Bearer up-fast");
     let body = chat("fast-messages", "Hi", "");
     let reply = world.client.post("/v1/chat/completions", body).await;

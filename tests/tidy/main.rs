@@ -244,6 +244,7 @@ fn every_configuration_key_is_in_the_commented_file() {
     let shown = std::fs::read_to_string(root().join("config/pareto.toml")).unwrap();
     for file in [
         "proxy/src/config.rs",
+        "proxy/src/config/otlp.rs",
         "router/src/config.rs",
         "router/src/cascade.rs",
         "meter/src/config.rs",

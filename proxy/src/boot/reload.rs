@@ -80,6 +80,8 @@ impl Reloads {
         self.parts
             .reload(&config)
             .map_err(|error| format!("{error:#}"))?;
+        let collector = self.parts.shared.otlp.configure(&config);
+        collector.map_err(|error| format!("otlp: {error}"))?;
         self.settings.tls.store(tls);
         self.settings.limits.store(Arc::new(config.limits.clone()));
         self.server.store(Arc::new(config.server.clone()));

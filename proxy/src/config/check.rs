@@ -14,6 +14,7 @@ pub(super) fn all(config: &Config) -> Findings {
     let mut found = Findings::new();
     server(config, &mut found);
     found.extend(config.request_log.check());
+    found.extend(config.otlp.problems());
     let mut names = HashSet::new();
     for (index, one) in config.endpoints.iter().enumerate() {
         endpoint(index, one, &mut names, &mut found);

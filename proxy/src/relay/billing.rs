@@ -13,6 +13,7 @@ use wire::{Usage, UsageSource};
 use crate::care::Passage;
 use crate::clock::now_ms;
 use crate::context::{Session, Sessions};
+use crate::otlp::Seen;
 use crate::trace::{Phase, Trace};
 use crate::{request_log, telemetry};
 
@@ -53,6 +54,8 @@ struct Used {
     source: UsageSource,
     /// The most it can have been, where it was counted.
     upper: Option<Usage>,
+    /// Why the answer ended.
+    finish: Option<&'static str>,
 }
 
 impl Used {
@@ -61,6 +64,7 @@ impl Used {
             usage,
             source: UsageSource::Provider,
             upper: None,
+            finish: None,
         }
     }
 
@@ -69,6 +73,7 @@ impl Used {
             usage,
             source: UsageSource::Estimated,
             upper: None,
+            finish: None,
         }
     }
 }
@@ -252,7 +257,11 @@ impl Billing {
     fn used(&self, facts: &Facts, counted_output: u64) -> Used {
         if let Some(usage) = facts.usage {
             self.learn(&usage);
-            return Used::reported(usage);
+            let finish = facts.finish;
+            return Used {
+                finish,
+                ..Used::reported(usage)
+            };
         }
         let bound = self.bound().unwrap_or_default();
         let counted = Usage {
@@ -282,6 +291,7 @@ impl Billing {
             },
             source: UsageSource::Counted,
             upper: Some(upper),
+            finish: facts.finish,
         }
     }
 
@@ -303,6 +313,7 @@ impl Billing {
             usage,
             source,
             upper,
+            finish,
         } = used;
         let settlement = Settlement {
             outcome,
@@ -317,7 +328,18 @@ impl Billing {
         let entry = &settled.entry;
         self.trace.charge(entry.cost);
         telemetry::settled(entry);
-        request_log::settled(entry, self.trace.arrived.elapsed());
+        let target = self.passage.target();
+        let spoken = target.dialect.name();
+        request_log::settled(entry, spoken, self.trace.arrived.elapsed());
+        if let Some(call) = &self.trace.call {
+            let seen = Seen {
+                target,
+                sent_at: self.sent_at,
+                finish,
+                gives_way: self.gives_way,
+            };
+            call.settled(entry, &seen);
+        }
         let stays = !self.gives_way;
         if let (Outcome::Completed, Some((sessions, session)), true) = (outcome, &self.seat, stays)
         {

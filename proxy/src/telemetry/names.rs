@@ -215,6 +215,14 @@ pub const NAMES: &[(&str, &str)] = &[
         "pareto_request_log_dropped_total",
         "lines of the request log that were lost to a full disk or a slow one",
     ),
+    (
+        "pareto_otlp_dropped_total",
+        "telemetry for a collector that was lost: records of calls, spans and log records there was no room for (full), or that were refused, rejected or left at the end",
+    ),
+    (
+        "pareto_otlp_posts_total",
+        "posts to a collector by signal: taken, to be tried again, or refused",
+    ),
     ("pareto_panics_total", "calls that ended in a panic"),
     (
         "pareto_config_reloads_total",

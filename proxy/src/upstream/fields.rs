@@ -8,6 +8,8 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use wire::{Dialect, RequestId};
 
+use crate::otlp::context::Spot;
+
 /// Headers of the caller that go on to an endpoint of the caller's dialect; everything else stays
 /// here, keys above all, and whose account is charged.
 const FORWARDED: [&str; 7] = [
@@ -22,13 +24,7 @@ const FORWARDED: [&str; 7] = [
 /// And those that begin like this.
 const PREFIXES: [&str; 2] = ["x-stainless-", "x-codex-"];
 /// Headers that mean the same to every endpoint.
-const NEUTRAL: [&str; 5] = [
-    "session-id",
-    "thread-id",
-    "x-session-id",
-    "traceparent",
-    "tracestate",
-];
+const NEUTRAL: [&str; 3] = ["session-id", "thread-id", "x-session-id"];
 /// What is taken by a caller that does not say.
 static ANY: HeaderValue = HeaderValue::from_static("*/*");
 
@@ -90,6 +86,8 @@ pub(super) struct Fields<'a> {
     pub(super) attempt: Option<u16>,
     /// The header that tells how many milliseconds are left.
     pub(super) left_ms: Option<(&'a HeaderName, u64)>,
+    /// Where the attempt stands in its trace.
+    pub(super) spot: Option<Spot>,
 }
 
 impl<'a> Fields<'a> {
@@ -131,6 +129,9 @@ impl<'a> Fields<'a> {
         if let Some((name, ms)) = self.left_ms {
             let _written = write!(out, "{name}: {ms}\r\n");
         }
+        if let Some(spot) = self.spot {
+            let _written = write!(out, "traceparent: {spot}\r\n");
+        }
     }
 
     /// As a map.
@@ -154,6 +155,9 @@ impl<'a> Fields<'a> {
         }
         if let Some((name, ms)) = self.left_ms {
             map.insert(name.clone(), HeaderValue::from(ms));
+        }
+        if let Some(Ok(spot)) = self.spot.map(|it| HeaderValue::from_str(&it.to_string())) {
+            map.insert("traceparent", spot);
         }
         map
     }
@@ -189,12 +193,18 @@ mod tests {
             ("anthropic-beta", "one"),
             ("anthropic-beta", "two"),
             ("x-stainless-lang", "rust"),
-            ("traceparent", "00-1-2-3"),
+            ("traceparent", "00-caller-2-3"),
+            ("tracestate", "caller=1"),
         ] {
             caller.append(name, HeaderValue::from_static(value));
         }
         let empty = HeaderMap::new();
         let left = HeaderName::from_static("x-request-timeout-ms");
+        let spot = Spot {
+            trace: [1; 16],
+            span: [2; 8],
+            is_sampled: true,
+        };
         for dialect in [OPENAI_CHAT, ANTHROPIC_MESSAGES] {
             let own = Own::new(dialect, Some("ours")).unwrap();
             for (caller, at_home) in [(&caller, true), (&caller, false), (&empty, true)] {
@@ -205,6 +215,7 @@ mod tests {
                     request: RequestId::new(1, [7; 10]),
                     attempt: Some(2),
                     left_ms: Some((&left, 700)),
+                    spot: Some(spot),
                 };
                 let mut lines = Vec::new();
                 fields.write(&mut lines);
@@ -219,7 +230,7 @@ mod tests {
                 assert_eq!(lines.lines().count(), map.len(), "{lines}");
                 assert!(!lines.contains("caller"), "{lines}");
                 assert_eq!(lines.contains("x-stainless"), at_home && !caller.is_empty());
-                assert_eq!(lines.contains("traceparent"), !caller.is_empty());
+                assert!(lines.contains(&format!("traceparent: {spot}\r\n")));
                 let (key, scheme) = dialect.key_header();
                 assert!(
                     lines.contains(&format!("{key}: {scheme}ours\r\n")),

@@ -533,6 +533,24 @@ pub(super) const TRAFFIC: Sheet = Sheet {
         ),
         (
             Figure,
+            ("Telemetry dropped", COUNT),
+            "Spans, log records and records of calls that no collector got (otlp): no call waits for it.",
+            &[(
+                "sum by (signal, reason) (increase(pareto_otlp_dropped_total[$__range])) > 0",
+                "{{signal}} {{reason}}",
+            )],
+        ),
+        (
+            Figure,
+            ("Posts to the collector", COUNT),
+            "By signal: taken, to be tried again, or refused. Nothing where no collector is configured.",
+            &[(
+                "sum by (signal, result) (increase(pareto_otlp_posts_total[$__range]))",
+                "{{signal}} {{result}}",
+            )],
+        ),
+        (
+            Figure,
             ("Age of the configuration", SECONDS),
             "Since the configuration in force was taken, at the start or by a reload.",
             &[(
