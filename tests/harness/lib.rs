@@ -3,6 +3,7 @@
 
 pub mod bytes;
 pub mod client;
+pub mod collector;
 pub mod errand;
 pub mod fill;
 pub mod frames;

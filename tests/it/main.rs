@@ -20,6 +20,7 @@ mod json_suite;
 mod keys;
 mod load;
 mod money;
+mod otlp;
 mod overload;
 mod policy;
 mod proof;
