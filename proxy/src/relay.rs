@@ -103,7 +103,7 @@ pub(crate) async fn settled(
     call: &Dispatch<'_>,
     target: &Target,
     reply: &Bytes,
-    mut billing: Billing,
+    mut billing: Box<Billing>,
     trace: &mut Trace,
 ) -> Bytes {
     let facts = target.dialect.facts(reply).unwrap_or_default();
