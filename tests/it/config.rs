@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use proxy::Config;
+use tests::weather::Chance;
 use tests::world::{World, chat};
 
 /// Each file of `broken/` ends with comment lines that hold what `check` must print.
@@ -34,6 +35,54 @@ fn every_broken_example_is_told_with_line_and_column_and_a_remedy() {
         seen += 1;
     }
     assert!(seen >= 8);
+}
+
+/// Damages of the commented file and of the examples: a program that reads them neither stops nor is at a loss where.
+/// `PARETO_SEEDS` is how many.
+#[test]
+fn text_that_was_damaged_is_a_configuration_or_an_error_at_one_of_its_places() {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![
+        here.join("../config/pareto.toml"),
+        here.join("../bench/peers/pareto.toml"),
+    ];
+    for folder in ["broken", "../config/examples"] {
+        let entries = std::fs::read_dir(here.join(folder)).unwrap();
+        paths.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
+    paths.sort();
+    let texts: Vec<String> = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let count = std::env::var("PARETO_SEEDS").map_or(600, |text| text.parse().unwrap());
+    for seed in 0..count {
+        let mut chance = Chance::new(seed << 1, 7);
+        let mut below = |bound: usize| usize::try_from(chance.below(bound as u64)).unwrap();
+        let mut text: Vec<char> = texts[below(texts.len())].chars().collect();
+        for _ in 0..1 + below(4) {
+            let (at, other) = (below(text.len()), below(text.len()));
+            let until = (at + 1 + below(40)).min(text.len());
+            match below(4) {
+                0 => drop(text.splice(at..until, [])),
+                1 => text[at] = ['"', '[', ']', '=', '\n', '{', '-', '9', '\u{0}', 'é'][below(10)],
+                2 => {
+                    let more: Vec<char> = text[at..until].to_vec();
+                    drop(text.splice(other..other, more));
+                }
+                _ => text.insert(at, ['9', '"', '\\', '.', '$', '\t', '\u{feff}'][below(7)]),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        for problem in Config::parse(&text).err().unwrap_or_default() {
+            let lines = text.lines().count() + 1;
+            assert!(
+                problem.line <= lines && !problem.message.is_empty(),
+                "seed {seed}: {problem:?} in\n{text}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -413,6 +413,30 @@ fn dependencies_are_stable_releases_of_the_public_registry() {
 }
 
 #[test]
+fn every_fuzz_target_is_run() {
+    let manifest = std::fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let named = manifest["bin"].as_array().unwrap().iter();
+    let named: BTreeSet<&str> = named.map(|bin| bin["name"].as_str().unwrap()).collect();
+    let files = std::fs::read_dir(root().join("tests/fuzz/targets")).unwrap();
+    let files: Vec<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let files: BTreeSet<&str> = files
+        .iter()
+        .map(|file| file.strip_suffix(".rs").unwrap())
+        .collect();
+    let run = std::fs::read_to_string(root().join("tests/run")).unwrap();
+    let run: BTreeSet<&str> = run
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("for target in "))
+        .flat_map(|line| line.trim_end_matches("; do").split(' '))
+        .collect();
+    assert_eq!(named, files, "targets in the manifest, and in the folder");
+    assert_eq!(named, run, "targets in the manifest, and in tests/run");
+}
+
+#[test]
 fn every_promise_names_tests_that_exist_and_is_written_down() {
     let text = std::fs::read_to_string(root().join("tests/promises.toml")).unwrap();
     let book: toml::Table = text.parse().unwrap();

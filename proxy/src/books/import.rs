@@ -47,9 +47,11 @@ pub(crate) fn read(
     match format {
         Format::Csv => csv::read(text, &mut lines)?,
         Format::OpenaiUsage | Format::OpenaiCosts => {
-            for (at, result) in
-                buckets(text, |bucket| Some(bucket["start_time"].as_i64()? * 1_000))?
-            {
+            let start = |bucket: &Value| {
+                let at = jiff::Timestamp::from_second(bucket["start_time"].as_i64()?);
+                at.ok().map(jiff::Timestamp::as_millisecond)
+            };
+            for (at, result) in buckets(text, start)? {
                 openai(&mut lines, format, at, &result)?;
             }
         }
@@ -248,7 +250,8 @@ pub(crate) fn decimal(text: &str, places: u32) -> Option<i128> {
         return None;
     }
     let value: i128 = all.parse().ok()?;
-    let shift = i32::try_from(places).ok()? + exponent - i32::try_from(part.len()).ok()?;
+    let shift = i32::try_from(places).ok()?.checked_add(exponent)?;
+    let shift = shift.checked_sub(i32::try_from(part.len()).ok()?)?;
     let power = 10_i128.checked_pow(shift.unsigned_abs());
     let scaled = if shift >= 0 {
         value.checked_mul(power?)?

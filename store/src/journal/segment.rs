@@ -106,7 +106,7 @@ impl Segment {
                 continue;
             }
             let (whole, torn) = header.whole(&bytes);
-            let end = start + whole;
+            let end = start.saturating_add(whole);
             if header.version == JSON {
                 file.set_len(HEADER + whole).map_err(io)?;
                 file.sync_all().map_err(io)?;
@@ -322,11 +322,11 @@ impl Header {
         is_sound.then_some(payload)
     }
 
-    /// Bytes of whole records in a file, and of a torn one behind them.
-    fn whole(&self, file: &[u8]) -> (u64, u64) {
+    /// Bytes of whole records in a file, and of a torn one behind them. Whatever the header says, it is told.
+    pub(super) fn whole(&self, file: &[u8]) -> (u64, u64) {
         let mut rest = file.get(16..).unwrap_or_default();
         let mut whole = 0;
-        while let Some(payload) = self.decode(rest, self.start + whole) {
+        while let Some(payload) = self.decode(rest, self.start.wrapping_add(whole)) {
             let length = FRAME + payload.len();
             rest = rest.get(length..).unwrap_or_default();
             whole += count(length);
@@ -357,7 +357,7 @@ pub(super) fn look(dir: &Path) -> Result<(u64, u64), ReadError> {
         return Ok((start, 0));
     };
     let (whole, torn) = header.whole(&bytes);
-    Ok((start + whole, torn))
+    Ok((start.saturating_add(whole), torn))
 }
 
 /// Segments of `dir` with their first positions, in order.

@@ -35,6 +35,24 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_file_that_begins_behind_all_numbers_is_looked_at_like_any() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut frame = Vec::new();
+    segment::frame(&mut frame, |to| to.extend_from_slice(b"a record")).expect("short");
+    segment::seal(&mut frame, u64::MAX);
+    let file = [
+        &b"PARJ\x02\0\0\0"[..],
+        &u64::MAX.to_le_bytes(),
+        &frame,
+        &frame,
+    ]
+    .concat();
+    std::fs::write(dir.path().join(format!("journal-{}.log", u64::MAX)), file).expect("written");
+    let (end, _) = inspect(dir.path()).expect("it can be read");
+    assert_eq!(end, Position(u64::MAX));
+}
+
+#[test]
 fn a_torn_tail_is_cut_wherever_it_tore() {
     let dir = tempfile::tempdir().expect("a folder");
     let records: Vec<_> = (0..3)

@@ -27,6 +27,29 @@ fn days(format: Format, text: &str) -> Vec<Shown> {
 }
 
 #[test]
+fn numbers_that_no_account_can_hold_are_refused() {
+    let openai = |start: &str| {
+        format!("{{\"data\":[{{\"start_time\":{start},\"results\":[{{\"input_tokens\":1}}]}}]}}")
+    };
+    for start in [
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775",
+    ] {
+        let read = read(
+            Format::OpenaiUsage,
+            &openai(start),
+            &["there".to_owned()],
+            &str::to_owned,
+        );
+        assert!(read.is_err(), "{start}");
+    }
+    for amount in ["1e2147483647", "1e-2147483648", "0.5e-2147483648"] {
+        assert_eq!(decimal(amount, 12), None, "{amount}");
+    }
+}
+
+#[test]
 fn pages_of_vendors_are_read_as_they_write_them() {
     assert_eq!(
         days(

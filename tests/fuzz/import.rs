@@ -1,0 +1,1 @@
+../../proxy/src/books/import.rs
