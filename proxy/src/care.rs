@@ -26,10 +26,10 @@ pub(crate) const LONGEST_PAUSE_MS: u64 = 60_000;
 
 /// Bits that differ from those before, for jitter: nobody gains by guessing them.
 pub(crate) fn luck() -> u64 {
+    static STATE: AtomicU64 = AtomicU64::new(0x243f_6a88_85a3_08d3);
     if let Some(machine) = machine::played() {
         return (machine.luck)();
     }
-    static STATE: AtomicU64 = AtomicU64::new(0x243f_6a88_85a3_08d3);
     mixed(STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
 }
 

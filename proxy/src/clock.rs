@@ -17,10 +17,10 @@ pub fn now_ms() -> i64 {
 
 /// Milliseconds since this process first asked: for what must not jump when a clock is set.
 pub(crate) fn uptime_ms() -> i64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     if let Some(machine) = machine::played() {
         return (machine.now_ms)();
     }
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -164,7 +164,7 @@ pub(crate) fn new_id() -> RequestId {
         if left.len() < 10 {
             left.resize(4_096, 0);
             // Without randomness ids would repeat, and with them ledger keys; the clock alone still differs.
-            machine::random(left);
+            let _filled = machine::random(left);
         }
         let mut random = [0; 10];
         for (to, from) in random.iter_mut().zip(left.drain(left.len() - 10..)) {
@@ -276,7 +276,7 @@ pub(crate) async fn converse(
     inbound: &Inbound,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    let deadline = deadline::of(&inbound.headers, trace.arrived.into())?;
+    let deadline = deadline::of(&inbound.headers, trace.arrived)?;
     let context = shared.recall(subject, inbound).await?;
     let thrift = Thrift::of(shared, subject, trace.most, now_ms());
     let decided = shared.decide(&Deciding {

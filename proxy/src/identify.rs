@@ -14,6 +14,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::clock::now_ms;
+use crate::machine;
 
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const PREFIX: &str = "sk-par-";
@@ -115,7 +116,7 @@ pub struct Owner {
 /// When the operating system has no randomness.
 pub fn create(owner: Owner, pepper: &Pepper) -> anyhow::Result<Created> {
     let mut random = [0; 64];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
+    machine::random(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
     Ok(from_random(owner, pepper, &random, now_ms()))
 }
 

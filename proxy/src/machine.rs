@@ -49,15 +49,18 @@ pub(crate) fn played() -> Option<Machine> {
     None
 }
 
-/// Fills `bytes` at random. Where the system has no randomness they stay as they are.
-pub(crate) fn random(bytes: &mut [u8]) {
+/// Fills `bytes` at random.
+///
+/// # Errors
+/// When the system has no randomness; they stay as they are.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     let Some(machine) = played() else {
-        let _filled = getrandom::fill(bytes);
-        return;
+        return getrandom::fill(bytes);
     };
     for bytes in bytes.chunks_mut(8) {
         for (to, from) in bytes.iter_mut().zip((machine.luck)().to_le_bytes()) {
             *to = from;
         }
     }
+    Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meter::Subject;
+use tokio::time::Instant;
 use wire::{Dialect, Losses, RequestId, Tier};
 
 use crate::admission::Flight;

@@ -2,11 +2,12 @@
 //! exactly once: by what is called here, or by its drop when the caller has gone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meter::hold::{Settled, Settlement};
 use meter::{Hold, JournalError, NanoUsd, Outcome, Position};
+use tokio::time::Instant;
 use wire::dialect::Facts;
 use wire::{Usage, UsageSource};
 
