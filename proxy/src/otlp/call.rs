@@ -4,10 +4,11 @@
 //! into a bounded queue that wakes nobody.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use meter::{Entry, NanoUsd, Outcome, Subject};
+use tokio::time::Instant;
 use wire::{Refusal, RequestId};
 
 use super::context::{Context, Spot};
