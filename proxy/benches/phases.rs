@@ -124,7 +124,7 @@ fn main() -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group("phases");
     for phase in MEASURED {
         group.bench_function(phase, |bencher| {
-            bencher.iter_custom(|count| calls.all(phase, count))
+            bencher.iter_custom(|count| calls.all(phase, count));
         });
     }
     group.finish();

@@ -75,7 +75,7 @@ struct Day {
     /// When the gateway is to start again.
     back_at: Option<Duration>,
     told: Told,
-    /// What happened, for comparing two runs of a seed.
+    /// What happened, to be told with what failed.
     story: Vec<String>,
 }
 
@@ -98,8 +98,7 @@ fn machine() -> Machine {
 }
 
 fn config(dir: &str, chance: &mut Chance, waits: bool) -> Config {
-    // Calls that wait for each other's holds are woken in an order that no seed makes: there are such days, but a day
-    // that is to be the same again has none.
+    // Calls that wait for each other's holds are woken in an order that no seed makes: every third day has them.
     let wait_ms = if waits { 400 } else { 0 };
     // From a few calls to all of them.
     let limit = ["0.0009", "0.0025", "0.02"][usize::try_from(chance.below(3)).unwrap()];

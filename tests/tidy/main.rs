@@ -70,7 +70,11 @@ fn sources() -> Vec<(String, String)> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_dir() && name != "target" && !name.starts_with('.') {
+            if path.is_dir()
+                && name != "target"
+                && !name.starts_with("target-")
+                && !name.starts_with('.')
+            {
                 walk(&path, found);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 found.push(path);
