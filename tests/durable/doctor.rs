@@ -54,9 +54,7 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let port = taken.local_addr().unwrap().port();
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = gone.local_addr().unwrap();
-    drop(gone);
+    let (closed, _nobody) = tests::bytes::nobody();
     let text = text.replace(&fast.url(), &format!("http://{closed}/v1"));
     std::fs::write(&path, text).unwrap();
     let shown = path.clone();

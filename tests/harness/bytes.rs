@@ -7,10 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An address at which nobody listens, and nobody will as long as the socket is there.
+pub fn nobody() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    (socket.local_addr().unwrap(), socket)
+}
 
 /// A message as it came: its head, and its body without the coding.
 #[derive(Debug, Clone)]

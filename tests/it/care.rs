@@ -332,9 +332,7 @@ async fn retries_are_a_share_of_calls_and_what_nobody_saw_is_free() {
         "no retry is left"
     );
     // Nobody listens there, so nobody has seen the call.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
+    let (address, _nobody) = tests::bytes::nobody();
     world.configure(|text| text.replace(&world.fast.url(), &format!("http://{address}/v1")));
     let reply = ask(&world, "fast").await;
     assert_eq!(
@@ -597,9 +595,7 @@ async fn a_long_conversation_stays_at_one_of_two_equal_endpoints() {
 async fn a_call_that_one_of_two_equal_endpoints_fails_goes_to_the_other() {
     let (world, both) = twins().await;
     let address = both[0].address;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = gone.local_addr().unwrap();
-    drop(gone);
+    let (nowhere, _nobody) = tests::bytes::nobody();
     world.configure(|text| text.replace(&address.to_string(), &nowhere.to_string()));
     for _ in 0..10 {
         assert_eq!(said(&world, chat("twin", "Hello", "")).await, "two");

@@ -173,10 +173,7 @@ async fn every_failure_is_counted_as_what_it_is() {
         upstreams.push(upstream);
     }
     // A port on which nobody listens.
-    let gone = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    let (gone, _nobody) = tests::bytes::nobody();
     compare.push(format!("t{}=http://{gone}/v1", cases.len()));
     let compare = compare.join(",");
     for (dialect, stream) in [("chat", true), ("messages", true), ("chat", false)] {

@@ -73,9 +73,8 @@ async fn streamable_http_works_in_the_new_way_and_in_the_old() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_not_sent_to() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    drop(listener);
+    let (address, _nobody) = tests::bytes::nobody();
+    let url = format!("http://{address}/mcp");
     let kit = kit(at(&url));
     let outcome = kit
         .host
