@@ -219,9 +219,8 @@ impl Shared {
             debt: self.splits.debt(),
         };
         // Other threads of the tenant wait for the split, not for this.
-        if asked.reads_text(&runtime.policy) {
-            asked.seen = Some(router::layers(&features));
-        }
+        let reads = asked.reads_text(&runtime.policy);
+        asked.seen = reads.then(|| router::layers(&features));
         let ask = |tier: Option<Tier>, split: &mut Split| {
             let (mut asked, config) = (asked, &runtime.routing);
             asked.wanted = tier.map_or(asked.wanted, Wanted::Tier);

@@ -105,7 +105,7 @@ fn config(dir: &str, chance: &mut Chance, waits: bool) -> Config {
     let mut text = format!(
         "[store]\ndir = \"{dir}\"\n[keys]\npepper = \"a pepper for the simulation\"\n\
          [upstream]\nconnect_timeout_ms = 200\nfirst_byte_timeout_ms = 500\nreply_timeout_ms = 500\nidle_timeout_ms = 300\n\
-         [upstream.breaker]\nrest_ms = 300\n[meter]\nhold_wait_ms = {wait_ms}\ndefault_max_output = 60\n"
+         [limits]\nbody_timeout_ms = 500\nwrite_timeout_ms = 500\n[upstream.breaker]\nrest_ms = 300\n[meter]\nhold_wait_ms = {wait_ms}\ndefault_max_output = 60\n"
     );
     for name in ENDPOINTS {
         text += &format!(

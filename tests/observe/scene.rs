@@ -11,6 +11,7 @@ use http::Method;
 use proxy::boot;
 use proxy::config::Config;
 use proxy::telemetry::Reconciled;
+use tests::collector::Collector;
 use tests::world::{DEEP, FAST, World, chat, config, script};
 use tests::{Client, Postgres, Process};
 use tokio::task::JoinHandle;
@@ -124,9 +125,18 @@ impl Scene {
         let deep = Upstream::start(script(DEEP)).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pareto.toml");
+        // Every third post is more than it takes.
+        let collector = Collector::answering(|_, number| {
+            Some(if number % 3 == 2 {
+                (400, "")
+            } else {
+                (200, "")
+            })
+        });
         let head = format!(
-            "log.level = \"info\"\nlog.format = \"json\"\nstore.postgres = \"{url}\"\n\
-             upstream.first_byte_timeout_ms = 1000\nrouting.cascade.margin_per_thousand = 1000\n"
+            "otlp.url = \"{}\"\notlp.interval_ms = 1000\nlog.level = \"info\"\nlog.format = \"json\"\nstore.postgres = \"{url}\"\n\
+             upstream.first_byte_timeout_ms = 1000\nrouting.cascade.margin_per_thousand = 1000\n",
+            collector.url()
         );
         let text = config(folder.path(), &head, &fast, &deep, LIMITS);
         std::fs::write(&file, &text).unwrap();
