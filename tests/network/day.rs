@@ -27,6 +27,8 @@ const CALLS: u64 = 6;
 /// How long things happen, and how long it is calm afterwards: longer than anything that is waited for.
 const STORM: Duration = Duration::from_millis(2_500);
 const CALM: Duration = Duration::from_millis(4_000);
+/// The longest that a call may still be waited for then: connections whose pieces were lost say nothing more.
+const PATIENCE: Duration = Duration::from_secs(20);
 const EPOCH_MS: i64 = 1_795_000_000_000;
 
 thread_local! {
@@ -266,12 +268,19 @@ impl Day {
             sim.release("gateway", host.as_str());
         }
         self.start(sim);
-        let until = sim.elapsed() + CALM;
-        while sim.elapsed() < until {
+        let (least, most) = (sim.elapsed() + CALM, sim.elapsed() + PATIENCE);
+        let open = |day: &Self| day.node.lock().unwrap().as_ref().map(Node::open_holds);
+        let calls = usize::try_from(CALLERS * CALLS).unwrap();
+        let waits = |day: &Self| open(day) != Some(0) || day.heard.lock().unwrap().len() < calls;
+        while sim.elapsed() < least || (waits(self) && sim.elapsed() < most) {
             self.step(sim);
         }
-        let open = self.node.lock().unwrap().as_ref().map(Node::open_holds);
-        assert_eq!(open, Some(0), "something stays held: {:?}", self.story);
+        assert_eq!(
+            open(self),
+            Some(0),
+            "something stays held: {:?}",
+            self.story
+        );
         self.crash(sim, Death::Process);
         self.start(sim);
         for _ in 0..20 {
