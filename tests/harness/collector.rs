@@ -18,6 +18,8 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::bytes::nobody;
+
 /// A post as it came, and what it was answered with.
 #[derive(Debug, Clone)]
 pub struct Post {
@@ -47,10 +49,9 @@ pub struct Collector {
 impl Collector {
     /// A place for one: whoever connects is refused.
     pub fn closed() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, socket) = nobody();
         Self {
-            address: socket.local_addr().unwrap(),
+            address,
             socket: Some(socket),
             posts: Arc::default(),
         }

@@ -12,13 +12,13 @@ use meter::Outcome;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use serde_json::json;
 use tests::World;
 use tests::collector::{Collector, attributes, hex};
 use tests::talk::{Talk, Tongue};
 use tests::world::{FAST, chat, script};
 
-use crate::tasks::{begin, one_step, perform, scene, status};
+use crate::tasks::{begin, status};
+use crate::tasks_api::{talking, talks};
 
 /// A trace that a caller is in.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -573,20 +573,8 @@ async fn a_reload_begins_and_ends_it() {
 async fn a_tasks_calls_are_told_like_any() {
     let collector = Collector::start();
     let world = World::start(&telling(&collector, ""), "").await;
-    perform(
-        &world,
-        vec![
-            scene(
-                &["You plan a task"],
-                None,
-                one_step("summarise", "Sum it up", &[], &[]),
-                &[],
-            ),
-            scene(&["Sum it up"], None, "We stand well.".into(), &[]),
-        ],
-    );
-    let brief = json!({ "objective": "Say where we stand.", "mode": "explore" });
-    let id = begin(&world.client, &brief).await;
+    talks(&world);
+    let id = begin(&world.client, &talking()).await;
     status(&world.client, &id, "completed").await;
     let entries = world.entries().await;
     let spans = spans(&collector, 2 * entries.len()).await;

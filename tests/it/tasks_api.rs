@@ -14,7 +14,7 @@ use tests::{Client, World};
 use crate::tasks::{as_user, begin, office, one_step, perform, scene, status, until};
 
 /// A task that only talks.
-fn talking() -> Value {
+pub(crate) fn talking() -> Value {
     json!({ "objective": "Say where we stand.", "mode": "explore" })
 }
 
