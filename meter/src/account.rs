@@ -10,6 +10,7 @@ pub use past::ConfigureError;
 use past::remember;
 use tokio::sync::watch;
 
+use crate::Map;
 use crate::budget::{Amounts, Bucket, Budget, names};
 use crate::carried::Rate;
 use crate::entry::{Held, Subject};
@@ -33,9 +34,9 @@ type Place = Option<(usize, Arc<str>)>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    pub(crate) budgets: HashMap<Arc<str>, Budget>,
+    pub(crate) budgets: Map<Arc<str>, Budget>,
     /// Ids by the narrowest thing they name.
-    by_name: HashMap<Place, Vec<Arc<str>>>,
+    by_name: Map<Place, Vec<Arc<str>>>,
     /// Those that stand for one budget for each name.
     patterns: Vec<Budget>,
     /// What the ledger knew of windows, for budgets that patterns make later.

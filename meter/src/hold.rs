@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 pub use denied::Denied;
+use foldhash::fast::RandomState;
 pub use settled::Settled;
 use tokio::sync::{Notify, watch};
 use wire::{RequestId, Usage, UsageSource};
@@ -33,7 +34,7 @@ const CLOCK_SLACK_MS: i64 = 5_000;
 #[derive(Debug)]
 pub struct Meter {
     /// One lock a tenant: all levels of a path lie in one tenant, so a hold is one atomic step.
-    pub(crate) accounts: DashMap<Arc<str>, Arc<Account>>,
+    pub(crate) accounts: DashMap<Arc<str>, Arc<Account>, RandomState>,
     pub(crate) journal: Arc<dyn Journal>,
     /// Holds of calls that an earlier process still serves.
     pub(crate) carried: Mutex<HashMap<(RequestId, u16), Carried>>,
@@ -132,7 +133,7 @@ impl Meter {
     /// A meter that writes to `journal`, has its budgets for itself, and knows none yet.
     pub fn new(journal: Arc<dyn Journal>) -> Self {
         Self {
-            accounts: DashMap::new(),
+            accounts: DashMap::default(),
             journal,
             carried: Mutex::default(),
             leased: false,

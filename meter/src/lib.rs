@@ -47,3 +47,6 @@ pub use price::{PriceBook, Rates};
 pub use routing::{Appraiser, Feedback, Routing, VerdictKind, Verdicts, Worth};
 pub use sell::SellBook;
 pub use standing::{Standing, Unit};
+
+/// A map by names that operators choose and not callers, so that nobody can choose ones that meet.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

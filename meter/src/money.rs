@@ -24,7 +24,15 @@ impl NanoUsd {
         let sign = if self.0 < 0 { "-" } else { "" };
         let nano = self.0.unsigned_abs();
         let (whole, part) = (nano.div_euclid(NANO_PER_USD), nano.rem_euclid(NANO_PER_USD));
-        format!("{sign}{whole}.{part:09}")
+        let mut digits = itoa::Buffer::new();
+        let mut usd = String::with_capacity(24);
+        usd.push_str(sign);
+        usd.push_str(digits.format(whole));
+        usd.push('.');
+        // One more dollar keeps the zeros in front.
+        let nine = digits.format(NANO_PER_USD + part).get(1..);
+        usd.push_str(nine.unwrap_or_default());
+        usd
     }
 
     /// Reads decimal USD such as `12.50`, at most nine places.

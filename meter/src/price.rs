@@ -10,9 +10,9 @@ mod rates;
 mod schedule;
 mod view;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::Map;
 use crate::config::OnConflict;
 use crate::money::ParseMoneyError;
 
@@ -29,9 +29,9 @@ pub const STANDARD: &str = "standard";
 /// Prices by offer, for instance `openai/gpt-5-mini`.
 #[derive(Debug, Default)]
 pub struct PriceBook {
-    offers: HashMap<String, Offer>,
+    offers: Map<String, Offer>,
     /// Every price there ever was in this book, the overridden ones too: old rows keep their names.
-    by_id: HashMap<Arc<str>, Arc<Rates>>,
+    by_id: Map<Arc<str>, Arc<Rates>>,
     fixed: Vec<FixedCost>,
     version: String,
     as_of_ms: Option<i64>,
@@ -103,7 +103,7 @@ impl PriceBook {
     pub fn of(document: &Document) -> Result<Self, ReadBookError> {
         let offers = build::offers(document)?;
         let mut book = Self {
-            by_id: HashMap::new(),
+            by_id: Map::default(),
             fixed: Vec::new(),
             version: document::fingerprint(&document.canonical()),
             as_of_ms: document.as_of.as_deref().and_then(day),

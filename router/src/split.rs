@@ -26,6 +26,7 @@ const PRIOR: u16 = 16;
 
 /// One tenant's split. Saved and restored as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Saved")]
 pub struct Split {
     /// The target in thousandths.
     target: u16,
@@ -35,10 +36,44 @@ pub struct Split {
     /// Deep calls beyond the target, in thousandths of a call.
     debt: i64,
     /// The last scores, in parts of 65,535, and where the next one goes.
+    recent: Vec<u16>,
+    next: usize,
+    /// The same scores, the lowest first.
+    #[serde(skip)]
+    sorted: Vec<u16>,
+}
+
+/// A split as it was saved.
+#[derive(Deserialize)]
+struct Saved {
+    target: u16,
+    total: u64,
+    deep: u64,
+    debt: i64,
     #[serde(default)]
     recent: Vec<u16>,
     #[serde(default)]
     next: usize,
+}
+
+impl From<Saved> for Split {
+    fn from(saved: Saved) -> Self {
+        let mut recent = saved.recent;
+        if recent.is_empty() {
+            // Saved by a version that kept no scores.
+            recent = prior();
+        }
+        recent.truncate(RECENT);
+        Self {
+            target: saved.target,
+            total: saved.total,
+            deep: saved.deep,
+            debt: saved.debt,
+            next: saved.next % RECENT,
+            sorted: sorted(&recent),
+            recent,
+        }
+    }
 }
 
 /// A tier and who chose it.
@@ -54,13 +89,15 @@ pub struct Choice {
 impl Split {
     /// A split that begins at the threshold that fits the training prompts.
     pub fn new(deep_per_thousand: u16) -> Self {
+        let recent = prior();
         Self {
             target: deep_per_thousand.min(1_000),
             total: 0,
             deep: 0,
             debt: 0,
-            recent: prior(),
             next: 0,
+            sorted: sorted(&recent),
+            recent,
         }
     }
 
@@ -158,18 +195,19 @@ impl Split {
     }
 
     fn remember(&mut self, score: u16) {
-        if self.recent.is_empty() {
-            // Saved by a version that kept no scores.
-            self.recent = prior();
-        }
         if self.recent.len() < RECENT {
             self.recent.push(score);
         } else {
-            if let Some(oldest) = self.recent.get_mut(self.next) {
-                *oldest = score;
+            if let Some(slot) = self.recent.get_mut(self.next) {
+                let oldest = std::mem::replace(slot, score);
+                if let Ok(at) = self.sorted.binary_search(&oldest) {
+                    self.sorted.remove(at);
+                }
             }
             self.next = (self.next + 1) % RECENT;
         }
+        let at = self.sorted.partition_point(|it| *it < score);
+        self.sorted.insert(at, score);
     }
 
     /// Counts a call that stays with the tier of the one before it, if the count allows that.
@@ -209,18 +247,13 @@ impl Split {
 
     /// The score above which calls go deep now.
     pub fn threshold(&self) -> f32 {
-        let mut sorted = [0; RECENT];
-        let Some(sorted) = sorted.get_mut(..self.recent.len()) else {
-            return quantile_above(self.target);
-        };
-        sorted.copy_from_slice(&self.recent);
-        let share = usize::from(self.target) * sorted.len() / 1_000;
-        let place = sorted.len().saturating_sub(share + 1);
-        if sorted.is_empty() {
-            return quantile_above(self.target);
-        }
-        let (_, score, _) = sorted.select_nth_unstable(place);
-        f32::from(*score) / f32::from(u16::MAX)
+        let share = usize::from(self.target) * self.sorted.len() / 1_000;
+        let place = self.sorted.len().saturating_sub(share + 1);
+        let score = self.sorted.get(place);
+        score.map_or_else(
+            || quantile_above(self.target),
+            |score| f32::from(*score) / f32::from(u16::MAX),
+        )
     }
 
     fn count(&mut self, tier: Tier) {
@@ -249,6 +282,12 @@ fn bounded(wanted: Tier, debt: i64, target: u16) -> Tier {
         Tier::Fast if debt - target < -BOUND => Tier::Deep,
         tier => tier,
     }
+}
+
+fn sorted(scores: &[u16]) -> Vec<u16> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// Quantiles of the training prompts' scores.

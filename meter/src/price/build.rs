@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::Map;
 use crate::config::OnConflict;
 use crate::money::{PicoPerUnit, Ratio};
 
@@ -59,12 +60,12 @@ pub(super) enum State {
 }
 
 /// Every offer of a document.
-pub(super) fn offers(document: &Document) -> Result<HashMap<String, Offer>, ReadBookError> {
+pub(super) fn offers(document: &Document) -> Result<Map<String, Offer>, ReadBookError> {
     let mut schedules = HashMap::new();
     for entry in &document.schedules {
         schedules.insert(entry.id.as_str(), Arc::new(Schedule::read(entry)?));
     }
-    let mut offers = HashMap::with_capacity(document.models.len());
+    let mut offers = Map::default();
     for model in &document.models {
         let schedule =
             match &model.schedule {

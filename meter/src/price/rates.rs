@@ -250,7 +250,11 @@ impl Rates {
 /// What is listed for `usage`: tokens times `factor`, and the fees of tools.
 fn listed(classes: &Classes, usage: &Usage, factor: Ratio) -> PicoSum {
     let (mut tokens, mut fees) = (PicoSum::default(), PicoSum::default());
+    // Most calls use two classes or three of the nine.
     for (class, units, price) in classes.of(usage) {
+        if units == 0 {
+            continue;
+        }
         let sum = if class == SEARCHES {
             &mut fees
         } else {

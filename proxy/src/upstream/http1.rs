@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -50,12 +50,20 @@ pub(super) fn written(call: &Call<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(1_000);
     let path = call.uri.path_and_query().map_or("/", |path| path.as_str());
     let host = host(call.uri);
-    // Writing to memory does not fail.
-    let _written = write!(head, "{} {path} HTTP/1.1\r\nhost: {host}\r\n", call.method);
+    let mut put = |texts: &[&str]| {
+        for text in texts {
+            head.extend_from_slice(text.as_bytes());
+        }
+    };
+    let method = call.method.as_str();
+    put(&[method, " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n"]);
     call.fields.write(&mut head);
     let length = call.body.size_hint().exact().unwrap_or(0);
     if length > 0 || call.method == Method::POST {
-        let _written = write!(head, "content-length: {length}\r\n");
+        let mut digits = itoa::Buffer::new();
+        head.extend_from_slice(b"content-length: ");
+        head.extend_from_slice(digits.format(length).as_bytes());
+        head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
     head
