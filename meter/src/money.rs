@@ -30,7 +30,7 @@ impl NanoUsd {
         usd.push_str(digits.format(whole));
         usd.push('.');
         // One more dollar keeps the zeros in front.
-        let nine = digits.format(NANO_PER_USD + part).get(1..);
+        let nine = digits.format(NANO_PER_USD.saturating_add(part)).get(1..);
         usd.push_str(nine.unwrap_or_default());
         usd
     }

@@ -1,40 +1,103 @@
-//! What each phase of a 1 KB call costs with no network, no other call and no scrape beside it: the same laps as
-//! `pareto_phase_seconds`, over the calls that `pareto bench` makes. `bench/phases/run` holds both against each other.
+//! What each phase of a 1 KB call costs the gateway by itself: its own service with everything on, in this process and
+//! on one thread, over callers' connections that are memory. The same laps as `pareto_phase_seconds`, but each kept as it
+//! is, where production counts them in buckets; `bench/phases/run` holds both against each other.
 //!
-//! A sample is the median over its calls, as production's figure is: a mean would tell of the calls that the
-//! machine has interrupted. Each call goes the whole way, so that a phase finds the caches as the others leave them.
+//! A sample is the median over its calls, as production's figure is: a mean would tell of the calls that the machine has
+//! interrupted. [`CALLERS`] call at once, as there, so that a phase finds the caches as the others leave them.
 
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+use bench::fixed::{Endpoint, Fixed};
 use bench::load::{Ask, Dialect, Shape};
-use bytes::Bytes;
 use criterion::Criterion;
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use proxy::Config;
-use proxy::apart::{Apart, Phases};
+use proxy::apart::Apart;
 use tikv_jemallocator::Jemalloc;
-use tokio::runtime::{Builder, Runtime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::runtime::Builder;
+use tokio::task::{JoinSet, LocalSet};
 
 /// As the program has it.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 const MEASURED: [&str; 5] = ["parse", "decide", "hold", "journal", "relay"];
+/// As many as `bench/phases/run` has by default.
+const CALLERS: usize = 32;
 /// Different bodies, as a load has them.
 const BODIES: usize = 64;
+/// What fits into a connection at once.
+const HOLDS: usize = 65_536;
 
-/// As long as the answers of `bench fixed`.
-fn reply() -> Bytes {
-    let words = "It follows from the second line, where the sum is taken over all rows. ";
-    let text: String = words.chars().cycle().take(906).collect();
-    let reply = format!(
-        "{{\"id\":\"chatcmpl-fixed\",\"object\":\"chat.completion\",\"created\":1795000000,\"model\":\"fixed\",\
-         \"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"logprobs\":null,\
-         \"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":250,\"completion_tokens\":64,\"total_tokens\":314}}}}"
-    );
-    Bytes::from(reply)
+/// Keeps the laps of each phase as they come, and nothing of other metrics.
+#[derive(Debug, Clone, Default)]
+struct Laps(Arc<Mutex<HashMap<String, Arc<Lap>>>>);
+
+#[derive(Debug, Default)]
+struct Lap(Mutex<Vec<f64>>);
+
+impl HistogramFn for Lap {
+    fn record(&self, seconds: f64) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(seconds);
+    }
 }
 
-fn bodies() -> Vec<Bytes> {
+impl Laps {
+    fn of(&self, phase: &str) -> Arc<Lap> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(phase.to_owned()).or_default())
+    }
+
+    /// The median of `phase` since the last time, and forgets what there is of all phases.
+    fn take(&self, phase: &str) -> Duration {
+        let mut median = 0.0;
+        for (name, lap) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let mut laps =
+                std::mem::take(&mut *lap.0.lock().unwrap_or_else(PoisonError::into_inner));
+            if name == phase {
+                laps.sort_unstable_by(f64::total_cmp);
+                median = laps.get(laps.len() / 2).copied().unwrap_or_default();
+            }
+        }
+        Duration::from_secs_f64(median)
+    }
+}
+
+impl Recorder for Laps {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        match key.labels().find(|label| label.key() == "phase") {
+            Some(label) if key.name() == "pareto_phase_seconds" => {
+                Histogram::from_arc(self.of(label.value()))
+            }
+            _ => Histogram::noop(),
+        }
+    }
+}
+
+/// Calls as they go over a connection.
+fn calls(key: &str) -> Vec<Vec<u8>> {
     let prompts = bench::conversation::prompts();
     let shape = Shape {
         body_bytes: 1_024,
@@ -43,59 +106,99 @@ fn bodies() -> Vec<Bytes> {
         model_last: false,
         ask: Ask::default(),
     };
-    let body = |number| shape.body(&prompts, number, Dialect::Chat, "auto");
-    (0..BODIES)
-        .map(|number| Bytes::from(body(number)))
-        .collect()
+    let one = |number| {
+        let body = shape.body(&prompts, number, Dialect::Chat, "auto");
+        let length = body.len();
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    };
+    (0..BODIES).map(one).collect()
 }
 
-/// Calls in turn, and what one of their phases takes.
-struct Calls {
-    runtime: Runtime,
-    apart: Apart,
-    bodies: Vec<Bytes>,
-    reply: Bytes,
-    next: usize,
+/// A caller's connection, and what has come over it.
+struct Caller {
+    stream: DuplexStream,
+    inbox: Vec<u8>,
 }
 
-impl Calls {
-    fn one(&mut self) -> anyhow::Result<Phases> {
-        self.next += 1;
-        let body = self
-            .bodies
-            .get(self.next % BODIES)
-            .cloned()
-            .unwrap_or_default();
-        self.runtime.block_on(self.apart.call(&body, &self.reply))
-    }
-
-    /// As if each of `calls` had taken as long in `phase` as half of them at most.
-    fn all(&mut self, phase: &str, calls: u64) -> Duration {
-        let mut took = Vec::new();
-        for _ in 0..calls {
-            let phases = self.one().unwrap_or_default();
-            took.extend(
-                phases
-                    .iter()
-                    .find(|(name, _)| *name == phase)
-                    .map(|it| it.1),
-            );
+impl Caller {
+    /// Calls, and waits for the whole answer.
+    async fn call(&mut self, call: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(call).await?;
+        self.inbox.clear();
+        loop {
+            let come = self.stream.read_buf(&mut self.inbox).await?;
+            anyhow::ensure!(come > 0, "the gateway hangs up");
+            let text = String::from_utf8_lossy(&self.inbox);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "it answers {head}");
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .context("an answer of a length")?;
+            if body.len() >= length.parse()? {
+                return Ok(());
+            }
         }
-        took.sort_unstable();
-        let median = took.get(took.len() / 2).copied().unwrap_or_default();
-        median.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX))
     }
 }
 
+/// Makes `count` calls, [`CALLERS`] at once; gives the callers back.
+async fn all(
+    callers: Vec<Caller>,
+    calls: &Arc<Vec<Vec<u8>>>,
+    count: u64,
+) -> anyhow::Result<Vec<Caller>> {
+    let left = Arc::new(Mutex::new(count));
+    let mut at_work = JoinSet::new();
+    for (number, mut caller) in callers.into_iter().enumerate() {
+        let (left, calls) = (Arc::clone(&left), Arc::clone(calls));
+        at_work.spawn_local(async move {
+            let mut next = number;
+            let one_more = || {
+                let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+                *left = left.checked_sub(1)?;
+                Some(())
+            };
+            while one_more().is_some() {
+                let call = calls.get(next % BODIES).context("a call")?;
+                caller.call(call).await?;
+                next += CALLERS + 1;
+            }
+            anyhow::Ok(caller)
+        });
+    }
+    at_work.join_all().await.into_iter().collect()
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a call that fails must not look like a quick one"
+)]
 fn main() -> anyhow::Result<()> {
+    let laps = Laps::default();
+    metrics::set_global_recorder(laps.clone()).map_err(|error| anyhow::anyhow!("{error}"))?;
+    // One that runs already may be on a core of its own.
+    let mut own = None;
+    let port = if let Ok(port) = std::env::var("PARETO_ENDPOINT_PORT") {
+        port
+    } else {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let endpoint = own.insert(Endpoint::start(anywhere, Fixed::default(), 1)?);
+        endpoint.address.port().to_string()
+    };
     let folder = tempfile::tempdir()?;
     let dir = folder.path().display().to_string();
-    // The endpoint is never asked.
     let marks = [
         ("@DIR@", dir.as_str()),
         ("@PORT@", "0"),
         ("@ADMIN@", "0"),
-        ("@ENDPOINT@", "9"),
+        ("@ENDPOINT@", &port),
         ("@SYNC@", "group"),
     ];
     let text = include_str!("../../bench/peers/pareto.toml").to_owned();
@@ -104,18 +207,30 @@ fn main() -> anyhow::Result<()> {
         .fold(text, |text, (mark, value)| text.replace(mark, value));
     let config = Config::parse(&text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let apart = {
+    let local = LocalSet::new();
+    let (apart, key) = {
         let _inside = runtime.enter();
         Apart::open(&config, "bench")?
     };
-    let mut calls = Calls {
-        runtime,
-        apart,
-        bodies: bodies(),
-        reply: reply(),
-        next: 0,
+    let calls = Arc::new(calls(&key));
+    let apart = Arc::new(apart);
+    let connect = |_| {
+        let (stream, there) = duplex(HOLDS);
+        let apart = Arc::clone(&apart);
+        local.spawn_local(async move { apart.serve(Box::new(there)).await });
+        Caller {
+            stream,
+            inbox: Vec::with_capacity(HOLDS),
+        }
     };
-    calls.one()?;
+    let mut callers: Vec<_> = (0..CALLERS).map(connect).collect();
+    let mut run = |phase: &str, count: u64| {
+        let done = local.block_on(&runtime, all(std::mem::take(&mut callers), &calls, count));
+        callers = done.unwrap_or_else(|error| panic!("{error:#}"));
+        laps.take(phase)
+            .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    run("parse", 1_000);
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(3))
         .warm_up_time(Duration::from_secs(1))
@@ -124,7 +239,7 @@ fn main() -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group("phases");
     for phase in MEASURED {
         group.bench_function(phase, |bencher| {
-            bencher.iter_custom(|count| calls.all(phase, count));
+            bencher.iter_custom(|count| run(phase, count));
         });
     }
     group.finish();

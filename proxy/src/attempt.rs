@@ -1,7 +1,6 @@
 //! Trying upstreams: a hold for each attempt, failover as long as no content has reached the
 //! caller, and every hold settled by what the attempt showed.
 
-mod apart;
 mod course;
 pub(crate) mod deadline;
 mod hedge;

@@ -61,6 +61,11 @@ impl Node {
         Ok(Self(assemble::shared(config, runtime, own, ports)?))
     }
 
+    /// The gateway that stands already.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
+    }
+
     /// Serves one caller's connection to its end.
     pub async fn serve(&self, stream: Box<dyn Stream>) {
         let limits = self.0.runtime.load().limits.clone();

@@ -98,24 +98,6 @@ pub(crate) async fn whole(
     Ok(begun(head, body.boxed_unsync(), trace))
 }
 
-/// The same for an answer that is there, as far as it is measured as [`Phase::Relay`].
-pub(crate) async fn settled(
-    call: &Dispatch<'_>,
-    target: &Target,
-    reply: &Bytes,
-    mut billing: Box<Billing>,
-    trace: &mut Trace,
-) -> Bytes {
-    let facts = target.dialect.facts(reply).unwrap_or_default();
-    trace.lap(Phase::Sync);
-    billing.trace = trace.clone();
-    let keeper = Keeper::new(call, target);
-    let unkept = Unkept::passed(keeper, reply.clone());
-    trace.cost = billing.deliver(&facts, reply.len(), trace).await;
-    unkept.keep();
-    reply.clone()
-}
-
 /// Reads an answer that is not streamed to its end.
 async fn read_whole(
     call: &Dispatch<'_>,
