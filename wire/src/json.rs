@@ -176,13 +176,21 @@ pub struct Scanner<'a> {
     depth: u32,
 }
 
+/// `body` as text. By vectors: the library of the language looks at each byte that is not ASCII.
+fn text(body: &[u8]) -> Result<&str, JsonError> {
+    simdutf8::basic::from_utf8(body).or_else(|_| {
+        // Where it is wrong is for the caller to know, and worth a second look.
+        std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))
+    })
+}
+
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `body`.
     ///
     /// # Errors
     /// When the body is not UTF-8.
     pub fn new(body: &'a [u8]) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(body).map_err(|e| JsonError::Utf8(e.valid_up_to()))?;
+        let text = text(body)?;
         Ok(Self {
             text,
             at: 0,

@@ -4,11 +4,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 /// Values by a hash of what they belong to.
 #[derive(Debug)]
 pub(crate) struct Recent<V> {
-    halves: [DashMap<u64, V>; 2],
+    halves: [DashMap<u64, V, RandomState>; 2],
     /// The index of the younger half, and how many values went into it.
     young: AtomicUsize,
     taken: AtomicUsize,
@@ -19,7 +20,7 @@ impl<V: Clone> Recent<V> {
     /// A map that keeps between `most / 2` and `most` values.
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            halves: [DashMap::new(), DashMap::new()],
+            halves: [DashMap::default(), DashMap::default()],
             young: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             half: (most / 2).max(1),

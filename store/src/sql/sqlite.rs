@@ -29,6 +29,11 @@ const CACHE_KIB: i64 = 8_192;
 const READERS: usize = 4;
 /// Prepared statements kept by each connection.
 const STATEMENTS: usize = 64;
+/// Up to so many rows at a time, a writer lets others have the processor after each few: a thread that calls wait
+/// for does not wait for all of them, each some microseconds. Where there are more the calls leave no time
+/// anyway, and whoever gives way then is not asked back soon.
+const UNHURRIED: usize = 500;
+const A_FEW: usize = 8;
 
 /// The database of one file.
 #[derive(Debug)]
@@ -127,7 +132,12 @@ impl Open<'_> {
             return Ok(());
         }
         let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
-        for row in rows.chunks(columns.max(1)) {
+        let columns = columns.max(1);
+        let gives_way = rows.len() <= UNHURRIED * columns;
+        for (number, row) in rows.chunks(columns).enumerate() {
+            if gives_way && number % A_FEW == A_FEW - 1 {
+                std::thread::yield_now();
+            }
             bind(&mut statement, row.iter().copied()).map_err(failed)?;
             tell(statement.raw_execute().map_err(failed)?);
         }
