@@ -518,21 +518,7 @@ impl Hold {
             context_tier: rated.context_tier,
             first_byte_ms,
         };
-        let record = Record::Settle(Box::new(entry));
-        point::at("settle.released");
-        let written = self.meter.journal.enter(&record);
-        if written.is_err() {
-            self.meter.lock_unwritten().push(record.clone());
-        }
-        let Record::Settle(entry) = record else {
-            return None;
-        };
-        Some(Settled {
-            entry: *entry,
-            is_pending: written.is_ok(),
-            written,
-            meter: Arc::clone(&self.meter),
-        })
+        Settled::enter(entry, Arc::clone(&self.meter))
     }
 
     fn release(&mut self, settled: &Amounts) {
@@ -544,7 +530,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Some(held) = &self.held else { return };
+        let Some(held) = &self.held else {
+            // It may never have come as far as the journal: then only the memory gives way.
+            return self.release(&Amounts::default());
+        };
         let (bound_usage, made_ms) = (held.bound_usage, held.held_at_ms);
         let settlement = Settlement {
             outcome: Outcome::Disconnected,

@@ -73,6 +73,12 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
 
     /// Waits until everything before `position` is on the disk.
     fn synced(&self, position: Position) -> Synced<'_>;
+
+    /// Whether it takes nothing any more, whatever is freed or mended: only a start reads again what the disk
+    /// has.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Waits until everything before `position` is in the file of `journal`. Whoever waits lets the other

@@ -1,5 +1,5 @@
-//! Places next to money where a test may end the process: between a promise and what keeps it. A release
-//! build has nothing there.
+//! Places next to money where a test may end the process, have a call panic, or have the disk fail: between a
+//! promise and what keeps it. A release build has nothing there.
 
 /// All places, in the order in which a call comes by, and then those of the threads behind it.
 pub const ALL: [&str; 21] = [
@@ -46,4 +46,28 @@ pub fn at(name: &'static str) {
     }
     #[cfg(not(debug_assertions))]
     let _nobody = name;
+}
+
+#[cfg(debug_assertions)]
+static DISK: std::sync::OnceLock<fn(&'static str) -> bool> = std::sync::OnceLock::new();
+
+/// Has `hook` asked at each place where the disk is, once and for all, whether it fails there. Nothing asks it
+/// in a release build.
+pub fn on_disk(hook: fn(&'static str) -> bool) {
+    #[cfg(debug_assertions)]
+    let _first = DISK.set(hook);
+    #[cfg(not(debug_assertions))]
+    let _nobody = hook;
+}
+
+/// Whether the disk fails at the place `name`.
+#[inline]
+pub fn fails(name: &'static str) -> bool {
+    #[cfg(debug_assertions)]
+    if let Some(hook) = DISK.get() {
+        return hook(name);
+    }
+    #[cfg(not(debug_assertions))]
+    let _nobody = name;
+    false
 }

@@ -316,6 +316,11 @@ impl Parts {
 
     /// Goes on with the store after all. Blocks.
     ///
+    /// Ends once the journal takes nothing any more.
+    pub(crate) async fn journal_over(&self) {
+        self.store.journal.over().await;
+    }
+
     /// # Errors
     /// When another process has it, or has changed it.
     pub(crate) fn take_up(&self) -> anyhow::Result<()> {

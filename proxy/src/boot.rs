@@ -63,6 +63,8 @@ pub struct Running {
 
 /// What a gateway starts from beside its configuration.
 #[derive(Debug, Default)]
+    /// The journal takes nothing any more.
+    over: CancellationToken,
 pub(crate) struct Origin {
     /// The file of the configuration.
     pub(crate) path: Option<PathBuf>,
@@ -125,6 +127,7 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     let listener = Listener {
         settings,
         gateway: gateway(Arc::clone(&parts.shared)),
+    running.heed_the_journal();
         tasks: running.tasks.clone(),
         doors,
         workers: Arc::clone(&running.workers),
@@ -173,6 +176,7 @@ type TakenOver = ([std::net::TcpListener; 2], Taking);
 
 /// Builds the parts; where a process is to be taken over from, in the moment in which it has let go of the
 /// store, with all that needs no store done before.
+        over: CancellationToken::new(),
 fn open(
     config: &Config,
     guard: Option<PathBuf>,
@@ -280,6 +284,27 @@ impl Running {
         sockets: [std::net::TcpListener; 2],
         pause: watch::Sender<bool>,
     ) {
+    /// Lets nobody in once the journal takes nothing any more, and has streams end: what they cost would be
+    /// written down by nobody.
+    fn heed_the_journal(&self) {
+        let (parts, doors) = (Arc::clone(&self.parts), self.doors.clone());
+        let (over, stop) = (self.over.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if stop
+                .run_until_cancelled(parts.journal_over())
+                .await
+                .is_none()
+            {
+                return;
+            }
+            doors.draining.cancel();
+            doors.closed.cancel();
+            parts.shared.cut.store(true, Ordering::Relaxed);
+            doors.cut.cancel();
+            over.cancel();
+        });
+    }
+
         let giver = Giver {
             parts: Arc::clone(&self.parts),
             sockets,
@@ -378,3 +403,11 @@ async fn upkeep(metrics: PrometheusHandle, parts: Arc<Parts>, stop: Cancellation
         join_all(runtime.endpoints().map(Endpoint::sweep)).await;
     }
 }
+    /// Gives callers time to read that their calls have failed, once the journal is over.
+    async fn give_up(&self) {
+        tracing::error!(
+            "the journal takes nothing any more: no call is taken, and the program ends"
+        );
+        self.cut_streams().await;
+    }
+

@@ -40,7 +40,7 @@ use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
 use crate::{
-    calls, count, edge, machine, names, refusal, request_log, responses, tasks, telemetry,
+    calls, count, edge, machine, names, panics, refusal, request_log, responses, tasks, telemetry,
 };
 
 /// Why a body broke off.
@@ -112,8 +112,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Respo
     trace.call = shared.spanned(&request, id, &path);
     let work = AssertUnwindSafe(dispatch(&shared, request, &path, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
-        telemetry::panicked();
-        tracing::error!(request = %id, "a call ended in a panic");
+        panics::caught(id);
         Err(refusal::panicked())
     });
     let mut response = outcome.unwrap_or_else(|refused| {

@@ -35,6 +35,7 @@ mod otlp;
 pub mod outbound;
 mod pages;
 pub mod played;
+mod panics;
 mod prepare;
 pub mod refusal;
 mod relay;

@@ -75,7 +75,8 @@ pub(crate) async fn whole(
     if let Verdict::Escalated(cause) | Verdict::Given(Some(cause)) = verdict {
         billing.doubt(cause.as_str(), verdict == Verdict::Escalated(cause));
     }
-    trace.cost = billing.deliver(&facts, reply.len(), trace).await;
+    let delivered = billing.deliver(&facts, reply.len(), trace).await;
+    trace.cost = delivered.map_err(|error| Failed::Last(refusal::journal(&error)))?;
     let mut head = dressed(&head, target, call, answered.leg, trace);
     if answered.prepared.asked.is_some() && call.inbound.scan.stream {
         let kind = HeaderValue::from_static("text/event-stream");

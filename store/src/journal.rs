@@ -10,6 +10,7 @@
 //! was written is handed to the batcher in memory (`inbox.rs`).
 
 mod inbox;
+mod nowhere;
 mod reader;
 mod segment;
 mod syncs;
@@ -17,6 +18,7 @@ mod syncs;
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,11 +27,13 @@ use std::time::Duration;
 
 use meter::ledger::Synced;
 use meter::{Journal, JournalError, Position, Record, point};
+use tokio::sync::watch;
 
 use crate::config::Sync;
 use crate::record;
 use inbox::Inbox;
 pub(crate) use inbox::Taken;
+pub use nowhere::Nowhere;
 pub use reader::Reader;
 pub(crate) use reader::payloads;
 pub(crate) use segment::FRAME;
@@ -74,12 +78,16 @@ pub struct FileJournal {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    /// The folder itself, kept open: names must reach the disk where no more can be opened, too.
+    names: File,
     keeping: Keeping,
     tail: Mutex<Tail>,
     pen: Mutex<Pen>,
     written: AtomicU64,
     syncs: Syncs,
     inbox: Inbox,
+    /// A write or a sync has failed: nothing is taken any more.
+    over: watch::Sender<bool>,
 }
 
 /// Records that are not written yet.
@@ -166,6 +174,7 @@ impl FileJournal {
         let segments = segment::list(dir)?.into_iter().map(|(start, _)| start);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            names: File::open(dir).map_err(io)?,
             keeping,
             tail: Mutex::new(Tail {
                 buffer: Vec::new(),
@@ -185,11 +194,12 @@ impl FileJournal {
             written: AtomicU64::new(found.end),
             syncs: Syncs::new(found.end, keeping.rest()),
             inbox: Inbox::default(),
+            over: watch::Sender::new(false),
         });
         let for_thread = Arc::clone(&shared);
         let syncer = std::thread::Builder::new()
             .name("journal-sync".to_owned())
-            .spawn(move || for_thread.sync_until_stopped())
+            .spawn(move || for_thread.sync_to_the_end())
             .map_err(io)?;
         Ok((
             Self {
@@ -209,6 +219,19 @@ impl FileJournal {
     /// Everything before this is on the disk.
     pub fn synced_to(&self) -> Position {
         Position(self.shared.syncs.synced())
+    }
+
+    /// Ends once a write or a sync has failed. Nothing is taken from then on, and nothing tried again: what of
+    /// the file is on the disk only a start can tell, which reads it again.
+    pub async fn over(&self) {
+        let mut over = self.shared.over.subscribe();
+        // The sender lives as long as this.
+        let _over = over.wait_for(|over| *over).await;
+    }
+
+    /// Has it take nothing any more: whoever brings its records into the ledger can not go on.
+    pub(crate) fn end(&self, what: &str) {
+        let _told = self.shared.fail(what.to_owned());
     }
 
     /// A reader of the records from `from` on.
@@ -367,6 +390,10 @@ impl Journal for FileJournal {
             reached.map_err(|what| self.shared.error(what))
         })
     }
+
+    fn is_over(&self) -> bool {
+        *self.shared.over.borrow()
+    }
 }
 
 impl Keeping {
@@ -412,7 +439,7 @@ impl Shared {
     /// Writes what is in the buffer, unless what lies before `position` has been written meanwhile.
     fn write_to(&self, position: u64) -> Result<(), JournalError> {
         point::at("journal.put");
-        let mut pen = lock(&self.pen);
+        let mut pen = self.pen()?;
         if self.written.load(Ordering::Acquire) >= position {
             return Ok(());
         }
@@ -422,7 +449,14 @@ impl Shared {
         }
         std::mem::swap(&mut tail.buffer, &mut pen.buffer);
         drop(tail);
-        self.write(&mut pen).map_err(|error| self.poison(&error))
+        self.write(&mut pen)
+            .map_err(|error| self.fail(error.to_string()))
+    }
+
+    /// What is needed to write. Whoever had it and panicked has left half a thing.
+    fn pen(&self) -> Result<MutexGuard<'_, Pen>, JournalError> {
+        let pen = self.pen.lock();
+        pen.map_err(|_| self.fail("a writer panicked".to_owned()))
     }
 
     /// Writes the pen's buffer, with an end behind it, and hands it over.
@@ -452,7 +486,7 @@ impl Shared {
 
     /// Begins the next segment, with room for a frame of `length`.
     fn turn(&self, length: usize) -> Result<(), JournalError> {
-        let mut pen = lock(&self.pen);
+        let mut pen = self.pen()?;
         let mut tail = lock(&self.tail);
         point::at("journal.turn");
         // Who comes back is told why.
@@ -462,8 +496,8 @@ impl Shared {
         }
         std::mem::swap(&mut tail.buffer, &mut pen.buffer);
         if let Err(error) = self.write(&mut pen) {
-            tail.failed = Some(error.to_string());
-            return Err(self.error(error.to_string()));
+            drop(tail);
+            return Err(self.fail(error.to_string()));
         }
         let bytes = segment::size_for(length, self.keeping.segment_bytes);
         let spare = pen.spare.take_if(|spare| spare.bytes >= bytes);
@@ -481,6 +515,13 @@ impl Shared {
         Ok(())
     }
 
+    /// The syncer's life to its end, whatever that is: those who wait would wait for ever.
+    fn sync_to_the_end(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.sync_until_stopped())).is_err() {
+            let _told = self.fail("the thread that syncs panicked".to_owned());
+        }
+    }
+
     /// The syncer's life: take the files and their end, sync outside the locks, tell everyone.
     fn sync_until_stopped(&self) {
         // Where the system does not let it, it competes with the calls as before.
@@ -496,13 +537,14 @@ impl Shared {
             point::at("journal.sync");
             let mut synced = files.iter().try_for_each(|file| file.sync_data());
             if renamed {
-                synced = synced.and_then(|()| File::open(&self.dir)?.sync_all());
+                synced = synced.and_then(|()| self.names.sync_all());
+            }
+            if point::fails("journal.sync") {
+                synced = Err(io::Error::other("a test has it fail"));
             }
             if let Err(error) = synced {
                 // After a failed sync the kernel may have dropped the pages: never try again.
-                let what = format!("sync failed: {error}");
-                lock(&self.tail).failed = Some(what.clone());
-                self.syncs.fail(what);
+                let _told = self.fail(format!("sync failed: {error}"));
                 return;
             }
             point::at("journal.synced");
@@ -539,31 +581,17 @@ impl Shared {
         }
     }
 
-    fn poison(&self, error: &io::Error) -> JournalError {
-        lock(&self.tail).failed = Some(error.to_string());
-        self.error(error.to_string())
+    /// Takes nothing any more, and tells everyone who waits.
+    fn fail(&self, what: String) -> JournalError {
+        lock(&self.tail).failed.get_or_insert_with(|| what.clone());
+        self.over.send_replace(true);
+        self.syncs.fail(what.clone());
+        self.error(what)
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A journal that takes nothing: for commands that only look.
-#[derive(Debug)]
-pub struct Nowhere;
-
-impl Journal for Nowhere {
-    fn append(&self, _: &Record) -> Result<Position, JournalError> {
-        Err(JournalError {
-            path: "none".to_owned(),
-            what: "this command only looks".to_owned(),
-        })
-    }
-
-    fn synced(&self, _: Position) -> Synced<'_> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }
 
 #[cfg(test)]

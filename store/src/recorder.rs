@@ -2,13 +2,14 @@
 //! is handed over in memory; at the start, and where the batcher fell behind, it is read from the files.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use meter::{LedgerError, Position, point};
+use meter::{Journal, LedgerError, Position, point};
 
 use crate::config::Config;
 use crate::journal::{self, FRAME, FileJournal, Keeping, OpenJournalError, ReadError, Taken};
@@ -206,7 +207,7 @@ pub fn open(config: &Config) -> Result<Store, OpenError> {
     let for_thread = Arc::clone(&follower);
     let thread = std::thread::Builder::new()
         .name("ledger-batcher".to_owned())
-        .spawn(move || for_thread.follow(&mut batch))
+        .spawn(move || for_thread.follow_to_the_end(&mut batch))
         .map_err(|error| OpenError::Folder {
             path: "a thread".to_owned(),
             error,
@@ -275,7 +276,9 @@ impl Store {
 
     /// Applies what is left and stops the threads.
     pub fn close(&self) {
-        let _applied = self.flush(Duration::from_secs(30));
+        if !self.journal.is_over() {
+            let _applied = self.flush(Duration::from_secs(30));
+        }
         self.follower.stop();
         let thread = self
             .thread
@@ -298,6 +301,13 @@ impl Drop for Store {
 }
 
 impl Follower {
+    /// As [`Follower::follow`]. Should it panic, the journal would grow and nobody see what is in it.
+    fn follow_to_the_end(&self, batch: &mut Batch) {
+        if catch_unwind(AssertUnwindSafe(|| self.follow(batch))).is_err() {
+            self.journal.end("the ledger's batcher panicked");
+        }
+    }
+
     fn follow(&self, batch: &mut Batch) {
         // Where the system does not let it, it competes with the calls as before.
         let _stepped_back = rustix::process::nice(NICE);

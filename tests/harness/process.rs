@@ -93,6 +93,11 @@ impl Process {
         panic!("never said: {message}; {:?}", self.said.lock().unwrap())
     }
 
+    /// All that it has logged since it listens.
+    pub fn log(&self) -> Vec<serde_json::Value> {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Kills it, as a crash would.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -18,13 +18,54 @@ pub struct Settled {
     pub(super) is_pending: bool,
 }
 
+/// A settlement on its way into the journal. Dropped before it is there, it is given to it again later.
+struct Entering<'a> {
+    record: Option<Record>,
+    meter: &'a Meter,
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        self.meter.lock_unwritten().extend(self.record.take());
+    }
+}
+
 impl Settled {
+    /// Enters what became of a hold that is released.
+    pub(super) fn enter(entry: Entry, meter: Arc<Meter>) -> Option<Self> {
+        let mut entering = Entering {
+            record: Some(Record::Settle(Box::new(entry))),
+            meter: &meter,
+        };
+        point::at("settle.released");
+        let written = meter.journal.enter(entering.record.as_ref()?);
+        let record = match &written {
+            Ok(_) => entering.record.take(),
+            Err(_) => entering.record.clone(),
+        };
+        drop(entering);
+        let Some(Record::Settle(entry)) = record else {
+            return None;
+        };
+        Some(Self {
+            entry: *entry,
+            is_pending: written.is_ok(),
+            written,
+            meter,
+        })
+    }
+
+    /// Whether it will never be written: the hold is charged at its bound by the next start.
+    pub fn is_lost(&self) -> bool {
+        self.written.is_err() && self.meter.journal.is_over()
+    }
+
     /// Writes the settlement, unless it is written.
     ///
     /// # Errors
     /// When the journal does not take it; it is given to it again later.
     pub fn write(&mut self) -> Result<Position, JournalError> {
-        if !std::mem::take(&mut self.is_pending) {
+        if !self.is_pending {
             return self.written.clone();
         }
         if let Ok(position) = &self.written
@@ -34,6 +75,7 @@ impl Settled {
             self.meter.lock_unwritten().push(record);
             self.written = Err(error);
         }
+        self.is_pending = false;
         point::at("settle.written");
         self.written.clone()
     }

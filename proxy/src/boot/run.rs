@@ -14,6 +14,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::{Origin, begin};
 use crate::config::{Config, Log, LogFormat};
+use crate::panics;
 
 /// The word on the command line by which a new process takes over.
 const TAKE_OVER: &str = "--take-over";
@@ -48,6 +49,7 @@ pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let (left, lost) = (running.left.clone(), running.lost.clone());
     let process = std::process::id();
     notify(&if is_take_over {
+    let over = running.over.clone();
         format!("MAINPID={process}\nREADY=1")
     } else {
         "READY=1".to_owned()
@@ -60,6 +62,10 @@ pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             () = lost.cancelled() => anyhow::bail!("a take-over has failed half-way; start again"),
             _ = signals.upgrade.recv() => upgrade(program.as_deref()),
             _ = signals.hang_up.recv() => {
+            () = over.cancelled() => {
+                running.give_up().await;
+                anyhow::bail!("the journal has failed; mend the disk and start again: a start reads what is there");
+            }
                 let reloads = Arc::clone(&running.reloads);
                 // The outcome is logged and kept for the admin API.
                 let _told = tokio::task::spawn_blocking(move || reloads.reload()).await;
@@ -167,6 +173,7 @@ pub fn start_log(log: &Log) {
         drop(LOGGING.set(logging));
     }
 }
+        panics::tell();
 
 /// Takes another level and format.
 pub(super) fn set_log(log: &Log) {

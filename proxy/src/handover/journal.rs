@@ -178,4 +178,8 @@ impl Journal for MovingJournal {
         };
         Box::pin(async move { successor.synced(position).await })
     }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.place(), Place::Here) && self.here.is_over()
+    }
 }

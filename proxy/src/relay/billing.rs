@@ -138,64 +138,69 @@ impl Billing {
         }
     }
 
-    /// The stream was delivered to its end.
-    pub(crate) fn complete(&mut self, facts: &Facts) {
+    /// The stream is there to its end. Unless that will never be written down, it may be delivered.
+    pub(crate) fn complete(&mut self, facts: &Facts) -> Result<(), JournalError> {
         self.passage.succeeded();
         let used = self.used(facts, facts.counted_output());
-        self.settle(Outcome::Completed, used);
+        self.settle(Outcome::Completed, used)
     }
 
     /// The answer of `bytes`, which was not streamed, is there to be delivered. Tells what it costs, once
     /// that is written down.
+    ///
+    /// # Errors
+    /// When it never will be: nobody is told that the call is done.
     pub(crate) async fn deliver(
         &mut self,
         facts: &Facts,
         bytes: usize,
         trace: &mut Trace,
-    ) -> Option<NanoUsd> {
+    ) -> Result<Option<NanoUsd>, JournalError> {
         self.passage.succeeded();
         let unstreamed = u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3);
         let output = facts.counted_output().max(unstreamed);
         let used = self.used(facts, output);
-        let mut settled = self.post(Outcome::Completed, used)?;
+        let Some(mut settled) = self.post(Outcome::Completed, used) else {
+            return Ok(None);
+        };
         trace.lap(Phase::Relay);
         let written = settled.write_together().await;
         trace.lap(Phase::Journal);
-        self.told(written);
-        Some(settled.entry.cost)
+        self.told(&settled, written)?;
+        Ok(Some(settled.entry.cost))
     }
 
     /// The upstream broke off; what it produced is charged.
     pub(crate) fn interrupt(&mut self, facts: &Facts) {
         self.passage.failed();
         let used = self.used(facts, facts.counted_output());
-        self.settle(Outcome::Interrupted, used);
+        self.end(Outcome::Interrupted, used);
     }
 
     /// A better answer has begun; the upstream is cancelled and bills what it wrote until it noticed.
     pub(crate) fn cut(&mut self, facts: &Facts) {
         let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
         let used = self.used(facts, output);
-        self.settle(Outcome::Interrupted, used);
+        self.end(Outcome::Interrupted, used);
     }
 
     /// The caller left; the upstream is cancelled and bills what it wrote until it noticed.
     pub(crate) fn disconnect(&mut self, facts: &Facts) {
         let output = facts.counted_output().saturating_add(IN_FLIGHT_TOKENS);
         let used = self.used(facts, output);
-        self.settle(Outcome::Disconnected, used);
+        self.end(Outcome::Disconnected, used);
     }
 
     /// Nobody knows what was used: the bound is charged, marked as an estimate.
     pub(crate) fn charge_bound(&mut self) {
         self.passage.failed();
         let bound = self.bound().unwrap_or_default();
-        self.settle(Outcome::Interrupted, Used::estimated(bound));
+        self.end(Outcome::Interrupted, Used::estimated(bound));
     }
 
     /// The upstream bills nothing for this attempt.
     pub(crate) fn void(&mut self) {
-        self.settle(Outcome::Failed, Used::reported(Usage::default()));
+        self.end(Outcome::Failed, Used::reported(Usage::default()));
     }
 
     /// The usage that was held for; `None` once settled.
@@ -296,15 +301,32 @@ impl Billing {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, used: Used) {
-        if let Some(mut settled) = self.post(outcome, used) {
-            self.told(settled.write());
-        }
+    /// Settles an attempt whose caller is not told that it is done.
+    fn end(&mut self, outcome: Outcome, used: Used) {
+        // What becomes of it has been told.
+        let _written = self.settle(outcome, used);
     }
 
-    fn told(&self, written: Result<Position, JournalError>) {
-        if let Err(error) = written {
-            tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
+    fn settle(&mut self, outcome: Outcome, used: Used) -> Result<(), JournalError> {
+        let Some(mut settled) = self.post(outcome, used) else {
+            return Ok(());
+        };
+        let written = settled.write();
+        self.told(&settled, written)
+    }
+
+    /// Tells what the journal did not take. What it takes later, once there is room, counts as written.
+    fn told(
+        &self,
+        settled: &Settled,
+        written: Result<Position, JournalError>,
+    ) -> Result<(), JournalError> {
+        let Err(error) = written else { return Ok(()) };
+        tracing::error!(request = %self.trace.request, %error, "a settlement was not written");
+        if settled.is_lost() {
+            Err(error)
+        } else {
+            Ok(())
         }
     }
 
@@ -385,7 +407,7 @@ impl Drop for Billing {
         }
         // The caller left before the answer began, and the upstream may bill for it all the same.
         if let Some(bound) = self.bound() {
-            self.settle(Outcome::Disconnected, Used::estimated(bound));
+            self.end(Outcome::Disconnected, Used::estimated(bound));
         }
     }
 }

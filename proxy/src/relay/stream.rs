@@ -2,6 +2,7 @@
 //! upstream, and a caller that leaves drops this, which cancels the upstream and settles the bill.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
-use wire::Dialect;
 use wire::dialect::Seen;
+use wire::{Dialect, Refusal};
 
 use super::{Billing, Feed};
 use crate::cascade::{Extent, Glimpse};
 use crate::config;
 use crate::gateway::BodyError;
+use crate::panics;
 use crate::refusal;
 use crate::upstream::Answer;
 
@@ -145,7 +147,7 @@ impl Stream {
         self.billing.stays();
         self.feed.release();
         if matches!(self.state, State::Ended | State::Done) {
-            self.complete();
+            let _done = self.complete();
         }
     }
 
@@ -153,22 +155,31 @@ impl Stream {
     pub(super) fn cut(mut self) {
         let facts = self.feed.facts();
         if self.is_whole() {
-            self.billing.complete(&facts);
+            // It is not what its caller gets.
+            let _written = self.billing.complete(&facts);
         } else {
             self.billing.cut(&facts);
         }
     }
 
-    /// Settles an answer that is whole; one that is held is settled when it is released or cut.
-    fn complete(&mut self) {
-        if !self.feed.is_held() {
-            self.billing.complete(&self.feed.facts());
+    /// Settles an answer that is whole; one that is held is settled when it is released or cut. `false` where
+    /// that will never be written down: then it does not end as if all were well.
+    fn complete(&mut self) -> bool {
+        if self.feed.is_held() {
+            return true;
         }
+        let Err(error) = self.billing.complete(&self.feed.facts()) else {
+            return true;
+        };
+        self.break_behind(&refusal::journal(&error));
+        false
     }
 
     /// The answer came to its end; what is left is the end of its body.
     pub(super) fn ended(&mut self) {
-        self.complete();
+        if !self.complete() {
+            return;
+        }
         self.state = State::Ended;
         self.idle_after = AFTER_END;
         self.idle.as_mut().reset(Instant::now() + AFTER_END);
@@ -205,8 +216,9 @@ impl Stream {
             State::Ended => self.state = State::Done,
             State::Flowing if self.feed.facts().finished => {
                 self.feed.flush();
-                self.complete();
-                self.state = State::Done;
+                if self.complete() {
+                    self.state = State::Done;
+                }
             }
             _ => self.break_off("the upstream's stream ended before its answer did"),
         }
@@ -219,11 +231,74 @@ impl Stream {
         }
         self.billing.interrupt(&self.feed.facts());
         let refusal = refusal::upstream(502, "upstream_interrupted", what.to_owned());
+        self.break_with(&refusal);
+    }
+
+    /// Queues the error event, behind which the body breaks off.
+    fn break_with(&mut self, refusal: &Refusal) {
         let event = self
             .dialect
-            .refuse_in_stream(&refusal, self.billing.trace.request);
+            .refuse_in_stream(refusal, self.billing.trace.request);
         self.feed.push_own(event);
         self.state = State::Breaking;
+    }
+
+    /// The same where the end of the answer may be among what waits.
+    fn break_behind(&mut self, refusal: &Refusal) {
+        self.feed.queue.clear();
+        self.break_with(refusal);
+    }
+
+    /// A panic ends this answer alone, in words of its dialect. Its bill is settled by what is known.
+    fn panicked(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        panics::caught(self.billing.trace.request);
+        match self.state {
+            State::Flowing => {}
+            // All of it is out, and settled.
+            State::Ended | State::Done => {
+                self.state = State::Done;
+                return Poll::Ready(None);
+            }
+            // Even while it was told.
+            State::Breaking | State::Flushed => {
+                self.state = State::Done;
+                return Poll::Ready(Some(Err("the gateway failed on this answer".into())));
+            }
+        }
+        self.break_behind(&refusal::panicked());
+        let settling = AssertUnwindSafe(|| self.billing.interrupt(&self.feed.facts()));
+        if catch_unwind(settling).is_err() {
+            panics::caught(self.billing.trace.request);
+        }
+        let event = self.feed.queue.pop_front().unwrap_or_default();
+        Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+
+    /// The next piece for the caller.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(piece) = self.feed.queue.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match self.state {
+                State::Flowing | State::Ended => ready!(self.poll_upstream(context)),
+                State::Breaking => {
+                    // An error right now would throw away the event that is still in the
+                    // connection's buffer, and with some clients the one that was read as well.
+                    self.state = State::Flushed;
+                    self.idle.as_mut().reset(Instant::now() + TO_BE_READ);
+                }
+                State::Flushed => {
+                    ready!(self.idle.as_mut().poll(context));
+                    self.state = State::Done;
+                    return Poll::Ready(Some(Err("the upstream's answer is incomplete".into())));
+                }
+                State::Done => return Poll::Ready(None),
+            }
+        }
     }
 
     /// The timer is moved only when it fires, not with every frame.
@@ -253,26 +328,9 @@ impl Body for Stream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        loop {
-            if let Some(piece) = this.feed.queue.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-            match this.state {
-                State::Flowing | State::Ended => ready!(this.poll_upstream(context)),
-                State::Breaking => {
-                    // An error right now would throw away the event that is still in the
-                    // connection's buffer, and with some clients the one that was read as well.
-                    this.state = State::Flushed;
-                    this.idle.as_mut().reset(Instant::now() + TO_BE_READ);
-                }
-                State::Flushed => {
-                    ready!(this.idle.as_mut().poll(context));
-                    this.state = State::Done;
-                    return Poll::Ready(Some(Err("the upstream's answer is incomplete".into())));
-                }
-                State::Done => return Poll::Ready(None),
-            }
-        }
+        // Whoever asks serves a whole connection, with other calls behind this one.
+        catch_unwind(AssertUnwindSafe(|| this.poll_next(context)))
+            .unwrap_or_else(|_| this.panicked())
     }
 }
 
