@@ -174,10 +174,18 @@ pub(crate) enum Short {
     Memory,
     /// So has what callers are sending now.
     Bodies,
+    /// The process can open no more connections.
+    Descriptors,
 }
 
 impl Short {
-    pub(crate) const ALL: [Self; 4] = [Self::Places, Self::Lag, Self::Memory, Self::Bodies];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Places,
+        Self::Lag,
+        Self::Memory,
+        Self::Bodies,
+        Self::Descriptors,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -185,6 +193,7 @@ impl Short {
             Self::Lag => "lag",
             Self::Memory => "memory",
             Self::Bodies => "bodies",
+            Self::Descriptors => "descriptors",
         }
     }
 }

@@ -19,6 +19,7 @@ use wire::dialect::allowance::RETRY_COUNT;
 use wire::dialect::{Change, Facts};
 use wire::{Refusal, RequestId, Tier};
 
+use crate::admission::Short;
 use crate::care::{self, Lean, Passage};
 use crate::cascade::{Cause, Leg};
 use crate::clock::{now_ms, uptime_ms};
@@ -343,6 +344,12 @@ impl Dispatch<'_> {
         billing: &mut Billing,
         error: &upstream::SendError,
     ) -> Failed {
+        if error.is_ours {
+            // Nor would there be a connection to another one.
+            billing.passage.excuse();
+            billing.void();
+            return Failed::Last(refusal::overloaded(Short::Descriptors, 1));
+        }
         if error.connected && !self.inbound.scan.stream {
             billing.charge_bound();
         } else {

@@ -13,7 +13,7 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +41,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 /// How long callers get to read that their streams are cut.
 const TO_BE_READ: Duration = Duration::from_millis(500);
+/// Connections that may wait to be accepted; the system has a limit of its own, which is no higher.
+const BACKLOG: u32 = 4_096;
+
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -60,11 +63,11 @@ pub struct Running {
     alone: CancellationToken,
     workers: Arc<Workers>,
 }
+    /// The journal takes nothing any more.
+    over: CancellationToken,
 
 /// What a gateway starts from beside its configuration.
 #[derive(Debug, Default)]
-    /// The journal takes nothing any more.
-    over: CancellationToken,
 pub(crate) struct Origin {
     /// The file of the configuration.
     pub(crate) path: Option<PathBuf>,
@@ -110,8 +113,8 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
         None => (sockets, None),
     };
     let [callers, operators] = sockets;
-    let callers = listening(callers, config.server.listen).await?;
-    let operators = listening(operators, config.admin.listen).await?;
+    let callers = listening(callers, config.server.listen)?;
+    let operators = listening(operators, config.admin.listen)?;
     let given = [callers.try_clone()?, operators.try_clone()?];
     let (pause, paused) = watch::channel(false);
     let reloads = Reloads::new(path, &parts, &settings, config.clone());
@@ -124,10 +127,10 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     running.begin_work(predecessor);
     let operators = Operators(TcpListener::from_std(operators)?, doors.clone());
     running.serve_operators(operators, metrics);
+    running.heed_the_journal();
     let listener = Listener {
         settings,
         gateway: gateway(Arc::clone(&parts.shared)),
-    running.heed_the_journal();
         tasks: running.tasks.clone(),
         doors,
         workers: Arc::clone(&running.workers),
@@ -173,10 +176,10 @@ fn running(
 
 /// The sockets of the process before, and what is left of taking over from it.
 type TakenOver = ([std::net::TcpListener; 2], Taking);
+        over: CancellationToken::new(),
 
 /// Builds the parts; where a process is to be taken over from, in the moment in which it has let go of the
 /// store, with all that needs no store done before.
-        over: CancellationToken::new(),
 fn open(
     config: &Config,
     guard: Option<PathBuf>,
@@ -197,7 +200,7 @@ fn open(
 }
 
 /// A socket that listens: one that was given, or a new one at `address`.
-async fn listening(
+fn listening(
     given: Option<std::net::TcpListener>,
     address: SocketAddr,
 ) -> anyhow::Result<std::net::TcpListener> {
@@ -209,11 +212,21 @@ async fn listening(
         socket.set_nonblocking(true)?;
         return Ok(socket);
     }
-    // Its backlog is longer than the standard library's.
-    let bound = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}; is another process there?"))?;
-    Ok(bound.into_std()?)
+    let bound = bound(address);
+    bound.with_context(|| format!("listening on {address}; is another process there?"))
+}
+
+/// A socket that listens at `address`. Libraries let 128 connections wait, and whoever comes when as many do is
+/// dropped, and tries again only seconds later.
+fn bound(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of the process before may still be on their way out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// The operators' listening socket.
@@ -271,19 +284,6 @@ impl Running {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let serving =
-                axum::serve(operators, app).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
-    }
-
-    fn wait_for_successors(
-        &self,
-        dir: &Path,
-        sockets: [std::net::TcpListener; 2],
-        pause: watch::Sender<bool>,
-    ) {
     /// Lets nobody in once the journal takes nothing any more, and has streams end: what they cost would be
     /// written down by nobody.
     fn heed_the_journal(&self) {
@@ -305,6 +305,19 @@ impl Running {
         });
     }
 
+                axum::serve(operators, app).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        });
+    }
+
+    fn wait_for_successors(
+        &self,
+        dir: &Path,
+        sockets: [std::net::TcpListener; 2],
+        pause: watch::Sender<bool>,
+    ) {
         let giver = Giver {
             parts: Arc::clone(&self.parts),
             sockets,
@@ -391,6 +404,14 @@ impl Running {
     pub fn reload(&self) -> Result<(), String> {
         self.reloads.reload().map(drop)
     }
+    /// Gives callers time to read that their calls have failed, once the journal is over.
+    async fn give_up(&self) {
+        tracing::error!(
+            "the journal takes nothing any more: no call is taken, and the program ends"
+        );
+        self.cut_streams().await;
+    }
+
 }
 
 /// Sorts what histograms were told into their buckets: between two scrapes it takes memory. And closes
@@ -403,11 +424,3 @@ async fn upkeep(metrics: PrometheusHandle, parts: Arc<Parts>, stop: Cancellation
         join_all(runtime.endpoints().map(Endpoint::sweep)).await;
     }
 }
-    /// Gives callers time to read that their calls have failed, once the journal is over.
-    async fn give_up(&self) {
-        tracing::error!(
-            "the journal takes nothing any more: no call is taken, and the program ends"
-        );
-        self.cut_streams().await;
-    }
-

@@ -180,6 +180,7 @@ pub(crate) fn overloaded(short: Short, seconds: u64) -> Refusal {
 
 pub(crate) fn panicked() -> Refusal {
     let message =
+        Short::Descriptors => "the gateway can open no more connections",
         "the gateway failed on this call; the log has it under this request id".to_owned();
     refusal(Fault::Gateway, 500, "internal_error", message)
 }

@@ -1,6 +1,7 @@
 //! Listening: connections within their limits, TLS, protocol detection with a deadline, and an orderly end.
 
 mod crowd;
+pub(crate) mod descriptors;
 mod http2;
 mod tls;
 
@@ -91,11 +92,12 @@ impl Drop for Open {
 /// Accepts connections until the doors close.
 pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
     let limits = listener.settings.limits.load_full();
-    let most = limits.connections;
+    let most = descriptors::allowed(limits.connections);
     let alone = limits.connections_per_ip.unwrap_or(most / 4).max(1);
     let free = Arc::new(Semaphore::new(most));
     let mut doors = listener.doors.clone();
     let shared = Arc::new(Shared {
+    let mut is_short = false;
         crowd: Crowd::new(alone),
         is_draining: AtomicBool::new(false),
         is_closed: AtomicBool::new(false),
@@ -120,6 +122,7 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
         match stream {
             Ok((stream, peer)) => {
                 let Some(place) = shared.crowd.enter(peer.ip()) else {
+                is_short = false;
                     tracing::debug!(%peer, "too many connections of one address");
                     continue;
                 };
@@ -137,7 +140,9 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
             }
             Err(error) => {
                 // Out of descriptors, most likely: those open will free some.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut is_short, true) {
+                    tracing::warn!(%error, "connections can not be accepted at the moment");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

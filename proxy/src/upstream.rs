@@ -32,6 +32,7 @@ use crate::otlp::context::Spot;
 
 pub(crate) use answer::Answer;
 use client::{Call, Client};
+use dial::NoConnection;
 pub(crate) use dial::reach;
 use fields::Fields;
 pub(crate) use keys::Key;
@@ -283,7 +284,18 @@ pub(crate) struct SendError {
     /// That connection had waited for its call, and ended with not a byte of an answer: the endpoint was most
     /// likely about to close it.
     pub(crate) is_stale: bool,
+    /// The process can open no more connections.
+    pub(crate) is_ours: bool,
     what: String,
+}
+
+impl From<NoConnection> for SendError {
+    fn from(error: NoConnection) -> Self {
+        Self {
+            is_ours: error.is_ours,
+            ..Self::unconnected(error)
+        }
+    }
 }
 
 impl SendError {
@@ -292,6 +304,7 @@ impl SendError {
         Self {
             connected: false,
             is_stale: false,
+            is_ours: false,
             what: what.to_string(),
         }
     }
@@ -301,6 +314,7 @@ impl SendError {
         Self {
             connected: true,
             is_stale: false,
+            is_ours: false,
             what: what.to_string(),
         }
     }

@@ -15,6 +15,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use super::{Origin, begin};
 use crate::config::{Config, Log, LogFormat};
 use crate::panics;
+use crate::serve::descriptors;
 
 /// The word on the command line by which a new process takes over.
 const TAKE_OVER: &str = "--take-over";
@@ -42,14 +43,15 @@ impl Signals {
 /// Runs until SIGTERM or SIGINT; a second one hurries. SIGHUP reloads, SIGUSR2 has a new process take over.
 pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    descriptors::raise();
     // Before somebody puts another program in its place.
     let program = program();
     let is_take_over = origin.take_over;
     let running = begin(config, origin).await?;
     let (left, lost) = (running.left.clone(), running.lost.clone());
+    let over = running.over.clone();
     let process = std::process::id();
     notify(&if is_take_over {
-    let over = running.over.clone();
         format!("MAINPID={process}\nREADY=1")
     } else {
         "READY=1".to_owned()
@@ -60,12 +62,12 @@ pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             _ = signals.interrupt.recv() => break notify("STOPPING=1"),
             () = left.cancelled() => break,
             () = lost.cancelled() => anyhow::bail!("a take-over has failed half-way; start again"),
-            _ = signals.upgrade.recv() => upgrade(program.as_deref()),
-            _ = signals.hang_up.recv() => {
             () = over.cancelled() => {
                 running.give_up().await;
                 anyhow::bail!("the journal has failed; mend the disk and start again: a start reads what is there");
             }
+            _ = signals.upgrade.recv() => upgrade(program.as_deref()),
+            _ = signals.hang_up.recv() => {
                 let reloads = Arc::clone(&running.reloads);
                 // The outcome is logged and kept for the admin API.
                 let _told = tokio::task::spawn_blocking(move || reloads.reload()).await;
@@ -171,9 +173,9 @@ pub fn start_log(log: &Log) {
         };
         // It is the first that was started.
         drop(LOGGING.set(logging));
+        panics::tell();
     }
 }
-        panics::tell();
 
 /// Takes another level and format.
 pub(super) fn set_log(log: &Log) {

@@ -131,9 +131,7 @@ impl Client {
         }
         let socket = match socket {
             Some(socket) => socket,
-            None => Box::pin(self.dial.connect())
-                .await
-                .map_err(SendError::unconnected)?,
+            None => Box::pin(self.dial.connect()).await?,
         };
         if socket.is_http2() {
             self.is_http2.store(true, Ordering::Relaxed);
@@ -150,8 +148,7 @@ impl Client {
         if let Some((sender, _)) = place.as_ref().filter(|(it, _)| !it.is_closed()) {
             return Ok(Ready::Http2(sender.clone()));
         }
-        let connected = self.dial.connect().await;
-        let socket = connected.map_err(SendError::unconnected)?;
+        let socket = self.dial.connect().await?;
         if !self.http2_only && !socket.is_http2() {
             self.is_http2.store(false, Ordering::Relaxed);
             return Ok(Ready::Http1(socket));

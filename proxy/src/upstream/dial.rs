@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::names::{Names, Resolve, System};
 use crate::machine::{self, Machine, Stream};
+use crate::serve::descriptors;
 
 /// How long an address has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -30,6 +31,22 @@ pub(super) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
     /// What a simulation has in its place.
     Played(Box<dyn Stream>),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub(super) struct NoConnection {
+    /// The process can open no more, which shows nothing of the endpoint.
+    pub(super) is_ours: bool,
+    what: String,
+}
+
+impl From<String> for NoConnection {
+    fn from(what: String) -> Self {
+        let is_ours = false;
+        Self { is_ours, what }
+    }
 }
 
 /// Where an endpoint is, and how it is reached.
@@ -69,12 +86,15 @@ impl Dial {
     }
 
     /// Connects. Says what went wrong, for people.
-    pub(super) async fn connect(&self) -> Result<Socket, String> {
+    pub(super) async fn connect(&self) -> Result<Socket, NoConnection> {
         if let Some(machine) = machine::played() {
-            return self.played(machine).await;
+            return Ok(self.played(machine).await?);
         }
         let dialling = timeout(self.patience, self.tcp());
-        let told = |error: io::Error| format!("connecting to {}: {error}", self.names.host());
+        let told = |error: io::Error| NoConnection {
+            is_ours: descriptors::are_short(&error),
+            what: format!("connecting to {}: {error}", self.names.host()),
+        };
         let stream = dialling
             .await
             .map_err(|_| format!("no connection to {} in time", self.names.host()))?
@@ -128,7 +148,8 @@ impl Dial {
 /// Connects to `uri` and leaves: says whether that can be done.
 pub(crate) async fn reach(uri: &Uri, http2_only: bool, patience: Duration) -> Result<(), String> {
     let dial = Dial::new(uri, http2_only, patience, Arc::new(System))?;
-    dial.connect().await.map(drop)
+    let connected = dial.connect().await;
+    connected.map(drop).map_err(|error| error.to_string())
 }
 
 fn connector(http2_only: bool) -> Result<TlsConnector, String> {

@@ -204,7 +204,8 @@ fn descriptors(config: &Config) -> Finding {
         .saturating_mul(2)
         .saturating_add(512);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let most = limit.current.unwrap_or(u64::MAX);
+    // The program raises it as far.
+    let most = limit.maximum.unwrap_or(u64::MAX);
     let shown = format!("{most} descriptors, {needed} for limits.connections");
     if most >= needed {
         Finding::ok("descriptors", shown)

@@ -1,0 +1,58 @@
+//! How many connections of callers the system's limit on descriptors allows: each call needs one on its other
+//! side too, and what is not a call needs some as well.
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors for all but calls: store, log, operators, servers of tools. Of few, a quarter.
+const OTHERS: u64 = 256;
+
+/// Raises the limit as far as the process may: the lower one is for programs that know no better.
+pub(crate) fn raise() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on descriptors stays as it is");
+    }
+}
+
+/// How many of `wanted` connections may be open at once.
+pub(super) fn allowed(wanted: usize) -> usize {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return wanted;
+    };
+    let allowed = for_calls(limit);
+    if allowed < wanted {
+        tracing::warn!(
+            descriptors = limit,
+            connections = allowed,
+            "limits.connections is more than descriptors allow; raise their limit (ulimit -n, LimitNOFILE)"
+        );
+    }
+    wanted.min(allowed)
+}
+
+fn for_calls(limit: u64) -> usize {
+    let left = limit - OTHERS.min(limit / 4);
+    usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
+}
+
+/// Whether the process, or the whole system, has no descriptor left: which is nobody else's fault.
+pub(crate) fn are_short(error: &std::io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|it| ours.contains(&it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_needs_two_and_others_keep_theirs() {
+        let allowed = [1, 64, 256, 1_024, 20_000].map(for_calls);
+        assert_eq!(allowed, [1, 24, 96, 384, 9_872]);
+    }
+}
