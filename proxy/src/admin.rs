@@ -5,10 +5,11 @@
 mod books;
 mod tasks;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +29,7 @@ use wire::RequestId;
 use crate::assemble::Parts;
 use crate::boot::Reloads;
 use crate::clock::now_ms;
+use crate::guessing::Whom;
 use crate::identify::{self, Owner};
 use crate::{pages, telemetry};
 
@@ -61,6 +63,10 @@ impl From<LedgerError> for Problem {
         Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
     }
 }
+
+/// The address that an operator's connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,10 +129,28 @@ async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next
         request.extensions_mut().insert(role);
         return next.run(request).await;
     }
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    if let (Some(peer), false) = (peer, sent.is_empty())
+        && let Some(seconds) =
+            (admin.parts.shared).guessed("operators", &[Whom::Operator(peer.0.0)])
+    {
+        return slowed(seconds);
+    }
     let detail = "send the admin token as bearer, or as the password of any user".to_owned();
     let mut response = Problem(StatusCode::UNAUTHORIZED, detail).into_response();
     let ask = HeaderValue::from_static("Basic realm=\"pareto\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, ask);
+    response
+}
+
+/// A wrong token is one of too many.
+fn slowed(seconds: u64) -> Response {
+    let detail =
+        "too many wrong tokens came from this address; the right one is let in at any time";
+    let mut response = Problem(StatusCode::TOO_MANY_REQUESTS, detail.to_owned()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

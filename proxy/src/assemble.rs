@@ -24,6 +24,7 @@ use crate::config::{self, Config, Secret};
 use crate::context::Memory;
 use crate::economy::CacheHits;
 use crate::gateway::Shared;
+use crate::guessing::Guesses;
 use crate::handover::{Estate, MovingJournal};
 use crate::identify::{Keys, Pepper};
 use crate::learning::{self, Learned};
@@ -164,6 +165,7 @@ pub(crate) fn shared(
         ledger,
         verdicts: ports.verdicts,
         keys,
+        guesses: Guesses::default(),
         splits,
         admission: Arc::new(Admission::new(config)),
         cut: Arc::default(),
@@ -314,13 +316,13 @@ impl Parts {
         })
     }
 
-    /// Goes on with the store after all. Blocks.
-    ///
     /// Ends once the journal takes nothing any more.
     pub(crate) async fn journal_over(&self) {
         self.store.journal.over().await;
     }
 
+    /// Goes on with the store after all. Blocks.
+    ///
     /// # Errors
     /// When another process has it, or has changed it.
     pub(crate) fn take_up(&self) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 mod reload;
 mod run;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
@@ -18,11 +20,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Peer};
 use crate::admission;
 use crate::assemble::{self, Parts};
 use crate::config::Config;
-use crate::gateway::gateway;
+use crate::gateway::{Gateway, Shared, gateway_for};
 use crate::handover::{self, Giver, Predecessor, Taking};
 use crate::request_log;
 use crate::runtime::Runtime;
@@ -39,11 +41,11 @@ pub use run::{runtime, start_log};
 /// over: whoever is about to send one is answered.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
-/// How long callers get to read that their streams are cut.
-const TO_BE_READ: Duration = Duration::from_millis(500);
 /// Connections that may wait to be accepted; the system has a limit of its own, which is no higher.
 const BACKLOG: u32 = 4_096;
 
+/// How long callers get to read that their streams are cut.
+const TO_BE_READ: Duration = Duration::from_millis(500);
 
 /// A gateway that runs.
 #[derive(Debug)]
@@ -61,10 +63,10 @@ pub struct Running {
     left: CancellationToken,
     lost: CancellationToken,
     alone: CancellationToken,
-    workers: Arc<Workers>,
-}
     /// The journal takes nothing any more.
     over: CancellationToken,
+    workers: Arc<Workers>,
+}
 
 /// What a gateway starts from beside its configuration.
 #[derive(Debug, Default)]
@@ -125,12 +127,12 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
         None => None,
     };
     running.begin_work(predecessor);
+    running.heed_the_journal();
     let operators = Operators(TcpListener::from_std(operators)?, doors.clone());
     running.serve_operators(operators, metrics);
-    running.heed_the_journal();
     let listener = Listener {
         settings,
-        gateway: gateway(Arc::clone(&parts.shared)),
+        gateway: serving(Arc::clone(&parts.shared)),
         tasks: running.tasks.clone(),
         doors,
         workers: Arc::clone(&running.workers),
@@ -140,6 +142,11 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     running.wait_for_successors(&config.store.dir, given, pause);
     tracing::info!(address = %running.address, admin = %running.admin_address, take_over, "listening");
     Ok(running)
+}
+
+/// Makes the gateway for the calls of one address.
+fn serving(shared: Arc<Shared>) -> Box<dyn Fn(IpAddr) -> Gateway + Send + Sync> {
+    Box::new(move |peer| gateway_for(Arc::clone(&shared), peer))
 }
 
 /// What [`begin`] makes before anything goes in or out.
@@ -169,6 +176,7 @@ fn running(
         left: CancellationToken::new(),
         lost: CancellationToken::new(),
         alone: CancellationToken::new(),
+        over: CancellationToken::new(),
         workers,
     };
     Ok((doors, running))
@@ -176,7 +184,6 @@ fn running(
 
 /// The sockets of the process before, and what is left of taking over from it.
 type TakenOver = ([std::net::TcpListener; 2], Taking);
-        over: CancellationToken::new(),
 
 /// Builds the parts; where a process is to be taken over from, in the moment in which it has let go of the
 /// store, with all that needs no store done before.
@@ -250,6 +257,12 @@ impl axum::serve::Listener for Operators {
     }
 }
 
+impl Connected<IncomingStream<'_, Operators>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Operators>) -> Self {
+        Self(stream.remote_addr().ip())
+    }
+}
+
 impl Running {
     /// Starts what runs beside the calls, and serves the calls' books of the process before.
     fn begin_work(&self, predecessor: Option<Predecessor>) {
@@ -271,19 +284,6 @@ impl Running {
         });
     }
 
-    fn serve_operators(&self, operators: Operators, metrics: PrometheusHandle) {
-        let upkeep = upkeep(metrics.clone(), Arc::clone(&self.parts), self.stop.clone());
-        self.tasks.spawn(upkeep);
-        let app = admin::router(Admin {
-            parts: Arc::clone(&self.parts),
-            metrics,
-            reloads: Arc::clone(&self.reloads),
-            draining: self.doors.draining.clone(),
-            left: self.left.clone(),
-        });
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let serving =
     /// Lets nobody in once the journal takes nothing any more, and has streams end: what they cost would be
     /// written down by nobody.
     fn heed_the_journal(&self) {
@@ -305,6 +305,20 @@ impl Running {
         });
     }
 
+    fn serve_operators(&self, operators: Operators, metrics: PrometheusHandle) {
+        let upkeep = upkeep(metrics.clone(), Arc::clone(&self.parts), self.stop.clone());
+        self.tasks.spawn(upkeep);
+        let app = admin::router(Admin {
+            parts: Arc::clone(&self.parts),
+            metrics,
+            reloads: Arc::clone(&self.reloads),
+            draining: self.doors.draining.clone(),
+            left: self.left.clone(),
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let app = app.into_make_service_with_connect_info::<Peer>();
+            let serving =
                 axum::serve(operators, app).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the admin listener ended");
@@ -390,6 +404,14 @@ impl Running {
         self.alone.cancelled().await;
     }
 
+    /// Gives callers time to read that their calls have failed, once the journal is over.
+    async fn give_up(&self) {
+        tracing::error!(
+            "the journal takes nothing any more: no call is taken, and the program ends"
+        );
+        self.cut_streams().await;
+    }
+
     /// Has streams end with an error event, and gives their callers time to read it.
     async fn cut_streams(&self) {
         self.parts.shared.cut.store(true, Ordering::Relaxed);
@@ -404,14 +426,6 @@ impl Running {
     pub fn reload(&self) -> Result<(), String> {
         self.reloads.reload().map(drop)
     }
-    /// Gives callers time to read that their calls have failed, once the journal is over.
-    async fn give_up(&self) {
-        tracing::error!(
-            "the journal takes nothing any more: no call is taken, and the program ends"
-        );
-        self.cut_streams().await;
-    }
-
 }
 
 /// Sorts what histograms were told into their buckets: between two scrapes it takes memory. And closes

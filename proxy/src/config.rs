@@ -144,6 +144,8 @@ pub struct Limits {
     /// Requests of one connection, after which it closes.
     pub requests: usize,
     pub in_flight: usize,
+    /// Wrong keys in a minute, of one address and for one key, that are answered at once.
+    pub wrong_keys: u32,
     /// Milliseconds for a connection's first byte, and for each request head.
     pub head_timeout_ms: u64,
     /// Milliseconds for each kilobyte of a request body.
@@ -164,6 +166,7 @@ impl Default for Limits {
             connections_per_ip: None,
             requests: 1_000,
             in_flight: 4_096,
+            wrong_keys: 20,
             head_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,11 +27,12 @@ use wire::{Dialect, Refusal, RequestId, dialect};
 use crate::admission::{Admission, Flight, Priority};
 use crate::attempt::{Dispatch, deadline};
 use crate::background::{self, Making};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, uptime_ms};
 use crate::context::{Memory, Sessions};
 use crate::economy::CacheHits;
+use crate::guessing::{Guesses, Whom};
 use crate::handover::MovingJournal;
-use crate::identify::{self, Keys, Vouched};
+use crate::identify::{self, Keys, Stranger, Vouched};
 use crate::intake::{self, Inbound};
 use crate::learning::Learned;
 use crate::otlp::{Call, Otlp};
@@ -62,6 +64,7 @@ pub struct Shared {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) verdicts: Arc<dyn Verdicts>,
     pub(crate) keys: Keys,
+    pub(crate) guesses: Guesses,
     pub(crate) splits: Splits,
     pub(crate) cache_hits: CacheHits,
     pub(crate) learned: Learned,
@@ -80,12 +83,18 @@ pub struct Shared {
 
 /// The gateway over `shared`.
 pub fn gateway(shared: Arc<Shared>) -> Gateway {
-    BoxCloneSyncService::new(Exchanges(shared))
+    BoxCloneSyncService::new(Exchanges(shared, None))
 }
 
-/// The gateway as a service. A call's future is some kilobytes, so it is made where it stays.
+/// The same for the calls that come from `peer`.
+pub(crate) fn gateway_for(shared: Arc<Shared>, peer: IpAddr) -> Gateway {
+    BoxCloneSyncService::new(Exchanges(shared, Some(peer)))
+}
+
+/// The gateway as a service, with the address it serves. A call's future is some kilobytes, so it is made
+/// where it stays.
 #[derive(Debug, Clone)]
-struct Exchanges(Arc<Shared>);
+struct Exchanges(Arc<Shared>, Option<IpAddr>);
 
 impl Service<Request<Body>> for Exchanges {
     type Response = Response<Body>;
@@ -97,18 +106,23 @@ impl Service<Request<Body>> for Exchanges {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { Ok(answer(shared, request).await) })
+        let (shared, peer) = (Arc::clone(&self.0), self.1);
+        Box::pin(async move { Ok(answer(shared, request, peer).await) })
     }
 }
 
-/// Answers one request, whatever it is.
-pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+/// Answers one request, whatever it is, and wherever it comes from.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Body>,
+    peer: Option<IpAddr>,
+) -> Response<Body> {
     let id = id_of(&request);
     let path = dialect::plain_path(request.uri().path()).into_owned();
     let anthropic = names::find(request.headers(), "anthropic-version").is_some();
     let shown = dialect::shown_at(&path, anthropic);
     let mut trace = Trace::new(id, shown);
+    trace.peer = peer;
     trace.call = shared.spanned(&request, id, &path);
     let work = AssertUnwindSafe(dispatch(&shared, request, &path, &mut trace)).catch_unwind();
     let outcome = work.await.unwrap_or_else(|_| {
@@ -355,15 +369,37 @@ impl Shared {
         trace: &mut Trace,
     ) -> Result<Subject, Refusal> {
         let headers = request.headers();
-        let subject = match request.extensions().get::<Vouched>() {
-            Some(vouched) => vouched.0.clone(),
-            None => identify::subject(headers, &self.keys),
-        };
-        let mut subject = subject.map_err(refusal::stranger)?;
+        let mut subject = match request.extensions().get::<Vouched>() {
+            Some(vouched) => vouched.0.clone().map_err(refusal::stranger),
+            None => identify::subject(headers, &self.keys)
+                .map_err(|stranger| self.strange(stranger, headers, trace)),
+        }?;
         thrift::name(&mut subject, headers)?;
         trace.most = thrift::most(headers)?;
         trace.subject = Some(subject.clone());
         Ok(subject)
+    }
+
+    /// What a stranger is told. Who has sent too many wrong keys is told to wait.
+    fn strange(&self, stranger: Stranger, headers: &HeaderMap, trace: &Trace) -> Refusal {
+        if stranger != Stranger::WrongKey {
+            return refusal::stranger(stranger);
+        }
+        let peer = trace.peer.map(Whom::Caller);
+        let key = identify::claimed(headers).map(Whom::Key);
+        let all: Vec<_> = peer.into_iter().chain(key).collect();
+        match self.guessed("callers", &all) {
+            Some(seconds) => refusal::guessing(seconds),
+            None => refusal::stranger(stranger),
+        }
+    }
+
+    /// Counts a wrong key at a door against `all`; for how many seconds to wait where it is one too many.
+    pub(crate) fn guessed(&self, door: &'static str, all: &[Whom<'_>]) -> Option<u64> {
+        let most = self.runtime.load().limits.wrong_keys;
+        let wait = self.guesses.count(all, most, uptime_ms());
+        telemetry::wrong_key(door, wait.is_some());
+        wait
     }
 
     /// Does `work` unless another process has taken over, which then does it; and makes whoever takes over wait

@@ -214,6 +214,12 @@ pub(crate) fn subject(headers: &HeaderMap, keys: &Keys) -> Result<Subject, Stran
     }
 }
 
+/// The public id of the key that a request bears, whoever knows it.
+pub(crate) fn claimed(headers: &HeaderMap) -> Option<&str> {
+    let rest = presented(headers).ok()?.strip_prefix(PREFIX)?;
+    rest.split_once('-').map(|(id, _)| id)
+}
+
 /// The key that a request bears. Of two in the same header whoever stands before us may have checked the
 /// other one.
 fn presented(headers: &HeaderMap) -> Result<&str, Stranger> {

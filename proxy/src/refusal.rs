@@ -19,7 +19,7 @@ use crate::identify::Stranger;
 use crate::intake::ReadCallError;
 
 /// Refusals made while the body is not, or not wholly, read.
-const UNREAD: [&str; 8] = [
+const UNREAD: [&str; 9] = [
     "malformed_request",
     "body_too_large",
     "body_timeout",
@@ -27,6 +27,7 @@ const UNREAD: [&str; 8] = [
     "missing_api_key",
     "invalid_api_key",
     "revoked_api_key",
+    "too_many_wrong_keys",
     "overloaded",
 ];
 
@@ -63,6 +64,20 @@ pub(crate) fn stranger(error: Stranger) -> Refusal {
         Stranger::Revoked => "revoked_api_key",
     };
     refusal(Fault::Caller, 401, code, error.to_string())
+}
+
+/// A wrong key is one of too many; for `seconds` it is of no use to send another.
+pub(crate) fn guessing(seconds: u64) -> Refusal {
+    let message = "too many wrong keys came from this address, or for this key; right ones are let in at any time";
+    Refusal {
+        retry_after_s: Some(seconds),
+        ..refusal(
+            Fault::Caller,
+            429,
+            "too_many_wrong_keys",
+            message.to_owned(),
+        )
+    }
 }
 
 pub(crate) fn unreadable(error: &ReadCallError) -> Refusal {
@@ -165,6 +180,7 @@ pub(crate) fn overloaded(short: Short, seconds: u64) -> Refusal {
         }
         Short::Lag => "more comes than the gateway can serve",
         Short::Memory => "the gateway has nearly all the memory it may have",
+        Short::Descriptors => "the gateway can open no more connections",
         Short::Bodies => "other bodies have all the memory there is for bodies",
     };
     Refusal {
@@ -180,7 +196,6 @@ pub(crate) fn overloaded(short: Short, seconds: u64) -> Refusal {
 
 pub(crate) fn panicked() -> Refusal {
     let message =
-        Short::Descriptors => "the gateway can open no more connections",
         "the gateway failed on this call; the log has it under this request id".to_owned();
     refusal(Fault::Gateway, 500, "internal_error", message)
 }

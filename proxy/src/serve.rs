@@ -7,7 +7,7 @@ mod tls;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -47,7 +47,8 @@ pub(crate) struct Settings {
 /// A listener with what its connections need.
 pub(crate) struct Listener {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) gateway: Gateway,
+    /// Makes the gateway for the calls of one address.
+    pub(crate) gateway: Box<dyn Fn(IpAddr) -> Gateway + Send + Sync>,
     /// Every connection runs in here, so that shutdown can wait for it.
     pub(crate) tasks: TaskTracker,
     pub(crate) doors: Doors,
@@ -96,8 +97,8 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
     let alone = limits.connections_per_ip.unwrap_or(most / 4).max(1);
     let free = Arc::new(Semaphore::new(most));
     let mut doors = listener.doors.clone();
-    let shared = Arc::new(Shared {
     let mut is_short = false;
+    let shared = Arc::new(Shared {
         crowd: Crowd::new(alone),
         is_draining: AtomicBool::new(false),
         is_closed: AtomicBool::new(false),
@@ -121,8 +122,8 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
         let stream = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
         match stream {
             Ok((stream, peer)) => {
-                let Some(place) = shared.crowd.enter(peer.ip()) else {
                 is_short = false;
+                let Some(place) = shared.crowd.enter(peer.ip()) else {
                     tracing::debug!(%peer, "too many connections of one address");
                     continue;
                 };
@@ -229,7 +230,7 @@ where
         Some(Err(_)) => return Err("nothing was said in time".to_owned()),
         Some(Ok(detected)) => detected.map_err(|error| error.to_string())?,
     };
-    let gateway = shared.listener.gateway.clone();
+    let gateway = (shared.listener.gateway)(peer.ip());
     if is_http2 {
         let serving = http2::serve(
             stream,

@@ -163,6 +163,14 @@ fn begin_at_zero() {
             counter!("pareto_shed_total", "priority" => priority, "reason" => reason).increment(0);
         }
     }
+    for (door, result) in [
+        ("callers", "refused"),
+        ("callers", "slowed"),
+        ("operators", "refused"),
+        ("operators", "slowed"),
+    ] {
+        counter!("pareto_wrong_keys_total", "door" => door, "result" => result).increment(0);
+    }
     for result in ["taken", "refused"] {
         counter!("pareto_config_reloads_total", "result" => result).increment(0);
     }
@@ -325,6 +333,12 @@ pub(crate) fn context_bytes(bytes: u64) {
 
 pub(crate) fn connections(open: usize) {
     CONNECTIONS.store(open, Ordering::Relaxed);
+}
+
+/// A wrong key was sent to a door, by who is told to wait or is not yet.
+pub(crate) fn wrong_key(door: &'static str, waits: bool) {
+    let result = if waits { "slowed" } else { "refused" };
+    counter!("pareto_wrong_keys_total", "door" => door, "result" => result).increment(1);
 }
 
 pub(crate) fn panicked() {

@@ -1,5 +1,6 @@
 //! What is known of one call while it is under way: ids, phases, and in the end its log line.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub(crate) struct Trace {
     /// The first content is there.
     flows: bool,
     spent: [Duration; Phase::ALL.len()],
+    /// The address that the call came from.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) subject: Option<Subject>,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) answered_by: Option<(Arc<str>, Tier, &'static str)>,
@@ -98,6 +101,7 @@ impl Trace {
             lap: now,
             flows: false,
             spent: [Duration::ZERO; Phase::ALL.len()],
+            peer: None,
             subject: None,
             dialect,
             answered_by: None,

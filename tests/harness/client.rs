@@ -1,6 +1,6 @@
 //! Callers: one over a real HTTP client, one over raw bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,6 +58,16 @@ impl Client {
             http,
             address,
             key: key.to_owned(),
+        }
+    }
+
+    /// The same from another address of this machine.
+    pub fn from(local: IpAddr, address: SocketAddr, key: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(local));
+        Self {
+            http: Http::builder(TokioExecutor::new()).build(connector),
+            ..Self::new(address, key)
         }
     }
 

@@ -12,6 +12,7 @@ mod edge;
 mod edges;
 mod endpoints;
 mod faults;
+mod guessing;
 mod hostile;
 mod http1;
 mod http2;

@@ -199,7 +199,7 @@ fn models(shared: &Arc<Shared>) -> Gateway {
             request.extensions_mut().insert(vouched);
             let host = HeaderValue::from_static("localhost");
             request.headers_mut().insert(HOST, host);
-            Ok(gateway::answer(shared, request).await)
+            Ok(gateway::answer(shared, request, None).await)
         }
     }))
 }

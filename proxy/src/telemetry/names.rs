@@ -223,6 +223,10 @@ pub const NAMES: &[(&str, &str)] = &[
         "pareto_otlp_posts_total",
         "posts to a collector by signal: taken, to be tried again, or refused",
     ),
+    (
+        "pareto_wrong_keys_total",
+        "wrong keys and tokens by door: refused, or slowed where too many came from one address or for one key",
+    ),
     ("pareto_panics_total", "calls that ended in a panic"),
     (
         "pareto_config_reloads_total",

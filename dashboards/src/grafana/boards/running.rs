@@ -419,6 +419,15 @@ pub(super) const TRAFFIC: Sheet = Sheet {
         ),
         (
             Lines,
+            ("Wrong keys, a second", PER_SECOND),
+            "Wrong keys of callers and tokens of operators; slowed are those beyond limits.wrong_keys, who guess or have an old key at work.",
+            &[(
+                "sum by (door, result) (rate(pareto_wrong_keys_total[$__rate_interval]))",
+                "{{door}} {{result}}",
+            )],
+        ),
+        (
+            Lines,
             ("Calls by outcome, a second", PER_SECOND),
             "How calls ended that an endpoint answered.",
             &[(
