@@ -1,11 +1,11 @@
-//! A gateway without doors, for the bench that `pareto_phase_seconds` is held against: callers' connections are
-//! handed to it.
+//! Parts of a gateway for benches. One without doors, which `pareto_phase_seconds` is held against: callers'
+//! connections are handed to it. And the check of keys, for the bench that looks whether its time tells anything.
 
-use anyhow::Result;
+use http::HeaderMap;
 
 use crate::assemble::{self, Parts};
 use crate::config::Config;
-use crate::identify::{self, Owner};
+use crate::identify::{self, Keys, Owner, Pepper};
 use crate::machine::Stream;
 use crate::played::Node;
 use crate::runtime::Runtime;
@@ -22,7 +22,7 @@ impl Apart {
     ///
     /// # Errors
     /// As a start does.
-    pub fn open(config: &Config, tenant: &str) -> Result<(Self, String)> {
+    pub fn open(config: &Config, tenant: &str) -> anyhow::Result<(Self, String)> {
         let parts = assemble::parts(config, Runtime::build(config, None)?, None, None)?;
         let owner = Owner {
             tenant: tenant.to_owned(),
@@ -44,5 +44,27 @@ impl Apart {
     /// Serves one caller's connection to its end.
     pub async fn serve(&self, stream: Box<dyn Stream>) {
         self.node.serve(stream).await;
+    }
+}
+
+/// The check of keys, with one key in force.
+#[derive(Debug)]
+pub struct KeyCheck(Keys);
+
+impl KeyCheck {
+    /// Makes the key as well.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn new() -> anyhow::Result<(Self, String)> {
+        let keys = Keys::new(Pepper::new(b"a pepper for a bench"));
+        let created = identify::create(Owner::default(), keys.pepper())?;
+        keys.load(vec![created.row]);
+        Ok((Self(keys), created.key.expose().to_owned()))
+    }
+
+    /// Whether the key in `headers` is in force.
+    pub fn lets_in(&self, headers: &HeaderMap) -> bool {
+        identify::subject(headers, &self.0).is_ok()
     }
 }
