@@ -200,6 +200,8 @@ fn main() -> anyhow::Result<()> {
         ("@ADMIN@", "0"),
         ("@ENDPOINT@", &port),
         ("@SYNC@", "group"),
+        // No connection is closed for having served many.
+        ("[limits]", "[limits]\nrequests = 1000000000"),
     ];
     let text = include_str!("../../bench/peers/pareto.toml").to_owned();
     let text = marks
