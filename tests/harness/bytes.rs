@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything is waited for. A connection on which a gateway leaves an endpoint alone, as it was asked to,
+/// is silent for half a minute, and must not be closed just when it is used again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An address at which nobody listens, and nobody will as long as the socket is there.
 pub fn nobody() -> (SocketAddr, TcpSocket) {
