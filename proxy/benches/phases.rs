@@ -1,12 +1,15 @@
 //! What each phase of a 1 KB call costs the gateway by itself: its own service with everything on, in this process and
-//! on one thread, over callers' connections that are memory. The same laps as `pareto_phase_seconds`, but each kept as it
-//! is, where production counts them in buckets; `bench/phases/run` holds both against each other.
+//! on one thread. The same laps as `pareto_phase_seconds`, but each kept as it is, where production counts them in
+//! buckets; `bench/phases/run` holds both against each other.
 //!
 //! A sample is the median over its calls, as production's figure is: a mean would tell of the calls that the machine has
-//! interrupted. [`CALLERS`] call at once, as there, so that a phase finds the caches as the others leave them.
+//! interrupted. [`CALLERS`] call at once, as there, so that a phase finds the caches as the others leave them; their
+//! connections are memory. Where `PARETO_DOOR` names a file, callers come from elsewhere: the port and the key that
+//! are for them are written there.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use proxy::Config;
 use proxy::apart::Apart;
 use tikv_jemallocator::Jemalloc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -56,6 +60,13 @@ impl Laps {
     fn of(&self, phase: &str) -> Arc<Lap> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(phase.to_owned()).or_default())
+    }
+
+    /// How many of `phase` there are since the last time.
+    fn count(&self, phase: &str) -> usize {
+        let lap = self.of(phase);
+        let laps = lap.0.lock().unwrap_or_else(PoisonError::into_inner);
+        laps.len()
     }
 
     /// The median of `phase` since the last time, and forgets what there is of all phases.
@@ -176,29 +187,26 @@ async fn all(
     at_work.join_all().await.into_iter().collect()
 }
 
-#[expect(
-    clippy::panic,
-    reason = "a call that fails must not look like a quick one"
-)]
-fn main() -> anyhow::Result<()> {
-    let laps = Laps::default();
-    metrics::set_global_recorder(laps.clone()).map_err(|error| anyhow::anyhow!("{error}"))?;
-    // One that runs already may be on a core of its own.
-    let mut own = None;
-    let port = if let Ok(port) = std::env::var("PARETO_ENDPOINT_PORT") {
-        port
-    } else {
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let endpoint = own.insert(Endpoint::start(anywhere, Fixed::default(), 1)?);
-        endpoint.address.port().to_string()
-    };
-    let folder = tempfile::tempdir()?;
-    let dir = folder.path().display().to_string();
+/// The port of an endpoint, and the endpoint itself where it is our own. One that runs already may be on a core of
+/// its own.
+fn endpoint() -> anyhow::Result<(Option<Endpoint>, String)> {
+    if let Ok(port) = std::env::var("PARETO_ENDPOINT_PORT") {
+        return Ok((None, port));
+    }
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let endpoint = Endpoint::start(anywhere, Fixed::default(), 1)?;
+    let port = endpoint.address.port().to_string();
+    Ok((Some(endpoint), port))
+}
+
+/// Everything on, with its store in `dir`, before the endpoint at `port`.
+fn config(dir: &Path, port: &str) -> anyhow::Result<Config> {
+    let dir = dir.display().to_string();
     let marks = [
         ("@DIR@", dir.as_str()),
         ("@PORT@", "0"),
         ("@ADMIN@", "0"),
-        ("@ENDPOINT@", &port),
+        ("@ENDPOINT@", port),
         ("@SYNC@", "group"),
         // No connection is closed for having served many.
         ("[limits]", "[limits]\nrequests = 1000000000"),
@@ -207,7 +215,31 @@ fn main() -> anyhow::Result<()> {
     let text = marks
         .iter()
         .fold(text, |text, (mark, value)| text.replace(mark, value));
-    let config = Config::parse(&text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Config::parse(&text).map_err(|problems| anyhow::anyhow!("{problems:?}"))
+}
+
+/// Serves whoever comes.
+async fn open(listener: TcpListener, apart: Arc<Apart>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let apart = Arc::clone(&apart);
+        tokio::task::spawn_local(async move {
+            // Without it answers would only be later.
+            let _at_once = stream.set_nodelay(true);
+            apart.serve(Box::new(stream)).await;
+        });
+    }
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a call that fails must not look like a quick one"
+)]
+fn main() -> anyhow::Result<()> {
+    let laps = Laps::default();
+    metrics::set_global_recorder(laps.clone()).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let (_own, port) = endpoint()?;
+    let folder = tempfile::tempdir()?;
+    let config = config(folder.path(), &port)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let (apart, key) = {
@@ -216,19 +248,41 @@ fn main() -> anyhow::Result<()> {
     };
     let calls = Arc::new(calls(&key));
     let apart = Arc::new(apart);
-    let connect = |_| {
-        let (stream, there) = duplex(HOLDS);
-        let apart = Arc::clone(&apart);
-        local.spawn_local(async move { apart.serve(Box::new(there)).await });
-        Caller {
-            stream,
-            inbox: Vec::with_capacity(HOLDS),
-        }
-    };
-    let mut callers: Vec<_> = (0..CALLERS).map(connect).collect();
+    let elsewhere = std::env::var_os("PARETO_DOOR");
+    let mut callers = Vec::new();
+    if let Some(file) = &elsewhere {
+        let listener = local.block_on(&runtime, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let port = listener.local_addr()?.port();
+        std::fs::write(file, format!("{port} {key}\n"))?;
+        local.spawn_local(open(listener, Arc::clone(&apart)));
+    } else {
+        let connect = |_| {
+            let (stream, there) = duplex(HOLDS);
+            let apart = Arc::clone(&apart);
+            local.spawn_local(async move { apart.serve(Box::new(there)).await });
+            Caller {
+                stream,
+                inbox: Vec::with_capacity(HOLDS),
+            }
+        };
+        callers.extend((0..CALLERS).map(connect));
+    }
     let mut run = |phase: &str, count: u64| {
-        let done = local.block_on(&runtime, all(std::mem::take(&mut callers), &calls, count));
-        callers = done.unwrap_or_else(|error| panic!("{error:#}"));
+        if elsewhere.is_some() {
+            // What came while nobody looked.
+            laps.take(phase);
+            let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+            local.block_on(&runtime, async {
+                while laps.count(phase) < wanted {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        } else {
+            let done = all(std::mem::take(&mut callers), &calls, count);
+            callers = local
+                .block_on(&runtime, done)
+                .unwrap_or_else(|error| panic!("{error:#}"));
+        }
         laps.take(phase)
             .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
     };

@@ -30,10 +30,23 @@ mod webhook;
 
 use std::path::{Path, PathBuf};
 
-use bench::upstream::Upstream;
+use bench::upstream::{Script, Upstream};
 use tests::Client;
+use tests::world::{DEEP, FAST, script};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gateway-under-test");
+
+/// A fast and a deep endpoint, whose answers are of so many tokens.
+async fn endpoints(output_tokens: u64) -> [Upstream; 2] {
+    let pace = |tier| Script {
+        output_tokens,
+        ..script(tier)
+    };
+    [
+        Upstream::start(pace(FAST)).await.unwrap(),
+        Upstream::start(pace(DEEP)).await.unwrap(),
+    ]
+}
 
 /// Writes a configuration into `folder` and returns its path.
 fn config(folder: &Path, fast: &Upstream, deep: &Upstream, tail: &str) -> PathBuf {

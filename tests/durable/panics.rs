@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 
-use bench::upstream::{Script, Upstream};
-use tests::world::{DEEP, FAST, chat, script};
+use tests::world::chat;
 use tests::{Client, Process, Reply};
 
 use crate::points::compare;
-use crate::{PROGRAM, caller, config, key};
+use crate::{PROGRAM, caller, config, endpoints, key};
 
 const STREAMS: usize = 3;
 const CALLS: usize = 12;
@@ -125,12 +124,7 @@ async fn a_panic_ends_one_stream_and_nothing_else() {
 /// Panics at each place, in one call of `kind` each.
 async fn check(kind: Kind) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let pace = |tier| Script {
-        output_tokens: 5,
-        ..script(tier)
-    };
-    let fast = Upstream::start(pace(FAST)).await.unwrap();
-    let deep = Upstream::start(pace(DEEP)).await.unwrap();
+    let [fast, deep] = endpoints(5).await;
     let tail = "[[budget]]\ntenant = \"acme\"\nlimit_usd = \"100\"\nwindow = \"total\"\n";
     let config = config(folder.path(), &fast, &deep, tail);
     let key = key(&config, "acme");

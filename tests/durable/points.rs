@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bench::upstream::{Script, Upstream};
+use bench::upstream::Upstream;
 use tests::Process;
-use tests::world::{DEEP, FAST, chat, script};
+use tests::world::chat;
 
-use crate::{PROGRAM, caller, config, key};
+use crate::{PROGRAM, caller, config, endpoints, key};
 
 /// Calls of each caller within which a place must be reached. The places behind the calls come by with time
 /// and not with calls, so this is many more than a quick machine makes in the longest round, of about a second.
@@ -47,12 +47,7 @@ async fn load(process: &Process, keys: &[String; 2], whole: &Arc<Mutex<HashSet<S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_it_dies_the_ledger_is_the_endpoints_log() {
     let folder = tempfile::tempdir().unwrap();
-    let pace = |tier| Script {
-        output_tokens: 10,
-        ..script(tier)
-    };
-    let fast = Upstream::start(pace(FAST)).await.unwrap();
-    let deep = Upstream::start(pace(DEEP)).await.unwrap();
+    let [fast, deep] = endpoints(10).await;
     let tail =
         format!("[[budget]]\ntenant = \"short\"\nlimit_usd = \"{LIMIT}\"\nwindow = \"total\"\n");
     let config = config(folder.path(), &fast, &deep, &tail);

@@ -10,12 +10,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use bench::upstream::{Script, Upstream};
-use tests::world::{DEEP, FAST, chat, script};
+use bench::upstream::Upstream;
+use tests::world::chat;
 use tests::{Client, Process, Reply};
 
 use crate::points::compare;
-use crate::{PROGRAM, caller, config, key};
+use crate::{PROGRAM, caller, config, endpoints, key};
 
 /// More than are made until the program ends.
 const ENOUGH: usize = 10_000;
@@ -120,12 +120,7 @@ async fn until_the_end(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_ends_the_program_and_the_next_start_has_every_call() {
     let folder = tempfile::tempdir().unwrap();
-    let pace = |tier| Script {
-        output_tokens: 10,
-        ..script(tier)
-    };
-    let fast = Upstream::start(pace(FAST)).await.unwrap();
-    let deep = Upstream::start(pace(DEEP)).await.unwrap();
+    let [fast, deep] = endpoints(10).await;
     let config = config(folder.path(), &fast, &deep, "");
     let key = key(&config, "acme");
     let (mut whole, mut refused, mut rounds) = (HashSet::new(), 0, Vec::new());

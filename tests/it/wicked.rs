@@ -863,6 +863,8 @@ async fn played(client: Client, name: String, row: Arc<Row>, endpoint: Arc<Wicke
     wrong.extend(misheard(&row, &reply));
     let before = endpoint.endpoint.connections();
     endpoint.repent();
+    // The endpoint may be just about to close a connection that looks good: a call on it would be tried twice.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     // Who asked to be left alone is left alone; the next call may have to wait for that.
     for stream in [row.stream, !row.stream] {
         let next = client.post(path, body(row.tongue, &name, stream)).await;
