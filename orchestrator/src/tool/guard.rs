@@ -4,7 +4,7 @@
 //! It adopts whatever its descendants orphan, and kills all of them when the server ends, when it is
 //! told to (SIGTERM), or when its parent is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
@@ -145,7 +145,8 @@ fn reap(server: Pid) -> Option<u8> {
     code
 }
 
-/// Kills every process below this one, and says how many there were.
+/// Kills every process below this one, and says how many there were. Parents go before their children,
+/// so that none sees one die and starts another, or ends as if it were done.
 fn kill_descendants() -> usize {
     let table = processes();
     let found = below(getpid(), &table);
@@ -174,23 +175,21 @@ struct Entry {
     is_zombie: bool,
 }
 
-/// Living processes below `root`.
-fn below(root: Pid, table: &HashMap<Pid, Entry>) -> HashSet<Pid> {
-    let mut known = HashSet::from([root]);
-    loop {
-        let more: Vec<Pid> = table
-            .iter()
-            .filter(|(pid, entry)| known.contains(&entry.parent) && !known.contains(pid))
-            .map(|(pid, _)| *pid)
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        known.extend(more);
+/// Living processes below `root`, the nearest first.
+fn below(root: Pid, table: &HashMap<Pid, Entry>) -> Vec<Pid> {
+    let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    for (pid, entry) in table {
+        children.entry(entry.parent).or_default().push(*pid);
     }
-    known.remove(&root);
-    known.retain(|pid| table.get(pid).is_some_and(|entry| !entry.is_zombie));
-    known
+    let mut found = children.remove(&root).unwrap_or_default();
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        // Taken out, so that a table that was read while it changed has no circle.
+        found.extend(children.remove(pid).unwrap_or_default());
+        next += 1;
+    }
+    found.retain(|pid| *pid != root && table.get(pid).is_some_and(|entry| !entry.is_zombie));
+    found
 }
 
 /// All processes that can be seen.
