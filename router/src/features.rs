@@ -3,6 +3,7 @@
 
 mod classes;
 mod counts;
+mod kinds;
 
 use std::cell::RefCell;
 
@@ -10,8 +11,8 @@ use wire::Shape;
 
 pub use counts::{DENSE, Dense};
 
-use classes::class;
 use counts::Counts;
+use kinds::Kinds;
 
 /// Bytes of the text that are looked at. One prompt in fifty of those trained on is longer, and long ones
 /// say early on what they want; what a score costs grows with this number.
@@ -39,264 +40,153 @@ impl Features<'_> {
     /// returns the counts. Letter case is folded and every digit is a nine: which number stands
     /// there must not matter, but how long it is may.
     pub fn walk(&self, mut bucket: impl FnMut(u32, Gram)) -> Dense {
-        let text = truncated(self.text).as_bytes();
-        let kinds = Kinds::of(text);
-        let mut counts = Counts::default();
-        SEEN.with_borrow_mut(|seen| {
-            seen.clear();
-            Self::words(text, &kinds, &mut counts, seen, &mut bucket);
-        });
-        counts.finish(text, self.shape)
+        self.seen(|told, dense| {
+            for told in told {
+                bucket(told.bucket(), told.gram());
+            }
+            dense
+        })
     }
 
-    fn words(
-        text: &[u8],
-        kinds: &Kinds,
-        counts: &mut Counts,
-        seen: &mut Seen,
-        bucket: &mut impl FnMut(u32, Gram),
-    ) {
-        let (mut previous, mut at) = (SEED, 0);
-        while let Some(byte) = text.get(at).copied() {
-            if byte == b' ' {
-                at += 1;
-                continue;
-            }
-            let token = if let Some(word) = kinds.word_at(at) {
-                counts.word(text, at, &word);
-                at += word.length;
-                counts.different += u32::from(seen.tell(index(word.hash), Gram::Word, bucket));
-                word.hash
-            } else {
-                counts.mark(text, at, byte);
-                at += 1;
-                if !byte.is_ascii_punctuation() {
-                    continue;
-                }
-                let mark = mix(SEED, u64::from(byte));
-                seen.tell(index(mark), Gram::Word, bucket);
-                mark
-            };
-            let pair = index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token);
-            seen.tell(pair, Gram::Pair, bucket);
-            previous = token;
+    /// What [`walk`](Self::walk) calls for, all at once.
+    pub(crate) fn seen<T>(&self, then: impl FnOnce(&[Told], Dense) -> T) -> T {
+        let text = truncated(self.text).as_bytes();
+        let kinds = Kinds::of(text);
+        SEEN.with_borrow_mut(|seen| {
+            let mut counts = Counts::of(&kinds);
+            seen.clear();
+            seen.words(text, &kinds, &mut counts);
+            then(seen.told(), counts.finish(text, self.shape))
+        })
+    }
+}
+
+/// A bucket that a text has, and whether a word is in it: one bit below the bucket's number.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told(u32);
+
+impl Told {
+    #[inline]
+    pub(crate) const fn bucket(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// 1 for a word or a mark, 0 for a pair.
+    #[inline]
+    pub(crate) const fn is_word(self) -> u32 {
+        self.0 & 1
+    }
+
+    const fn gram(self) -> Gram {
+        if self.is_word() == 1 {
+            Gram::Word
+        } else {
+            Gram::Pair
         }
     }
 }
 
 thread_local! {
     /// Where a thread notes the buckets of the text before it.
-    static SEEN: RefCell<Seen> = RefCell::new(Seen {
-        bits: vec![0; 1 << (BUCKET_BITS - 6)],
-        touched: Vec::with_capacity(2 * MOST_BYTES),
-    });
+    static SEEN: RefCell<Box<Seen>> = RefCell::new(Box::new(Seen {
+        bits: [0; 1 << (BUCKET_BITS - 6)],
+        told: [Told(0); MOST_TOLD],
+        count: 0,
+    }));
 }
+
+/// Each byte of a text can be a mark, which is told itself and with the one before it.
+const MOST_TOLD: usize = 2 * MOST_BYTES;
 
 /// The buckets that a text has touched.
 struct Seen {
-    bits: Vec<u64>,
-    /// Which of them are not nothing: few, of a set that would take longer to empty.
-    touched: Vec<u32>,
+    bits: [u64; 1 << (BUCKET_BITS - 6)],
+    /// The first `count` of them, each once, are of this text.
+    told: [Told; MOST_TOLD],
+    count: usize,
 }
 
 impl Seen {
+    fn told(&self) -> &[Told] {
+        self.told.get(..self.count).unwrap_or_default()
+    }
+
     fn clear(&mut self) {
-        for block in self.touched.drain(..) {
-            if let Some(bits) = self.bits.get_mut(block as usize) {
+        // Few, of a set that would take longer to empty.
+        for told in self.told.get(..self.count).unwrap_or_default() {
+            if let Some(bits) = self.bits.get_mut((told.bucket() >> 6) as usize) {
                 *bits = 0;
             }
         }
+        self.count = 0;
     }
 
-    /// Tells a bucket that was not touched before; whether it was told.
-    fn tell(&mut self, bucket: u32, gram: Gram, told: &mut impl FnMut(u32, Gram)) -> bool {
-        let Some(bits) = self.bits.get_mut((bucket >> 6) as usize) else {
-            return false;
+    /// Tells what `kinds` has of `text`, and counts it.
+    fn words(&mut self, text: &[u8], kinds: &Kinds, counts: &mut Counts) {
+        let (mut previous, mut runs_on) = (SEED, 0);
+        let mut teller = Teller {
+            bits: &mut self.bits,
+            told: &mut self.told,
+            count: 0,
         };
-        let bit = 1_u64 << (bucket & 63);
-        let is_new = *bits & bit == 0;
-        *bits |= bit;
-        if is_new {
-            self.touched.push(bucket >> 6);
-            told(bucket, gram);
+        for (number, block) in kinds.blocks.iter().enumerate() {
+            let starts = block.words & !(block.words << 1 | runs_on);
+            runs_on = block.words >> 63;
+            counts.words += starts.count_ones();
+            let mut tokens = starts | block.marks;
+            while tokens != 0 {
+                let bit = tokens.trailing_zeros();
+                tokens &= tokens - 1;
+                let at = number * 64 + bit as usize;
+                let token = if (block.words >> bit) & 1 == 1 {
+                    let word = kinds.word(number, bit);
+                    counts.word(text, at, &word);
+                    let is_new = teller.tell(index(word.hash), Gram::Word);
+                    counts.different = counts.different.wrapping_add(is_new);
+                    word.hash
+                } else {
+                    let byte = kinds.folded(at);
+                    counts.mark(text, at, byte);
+                    if !byte.is_ascii_punctuation() {
+                        continue;
+                    }
+                    let mark = mix(SEED, u64::from(byte));
+                    teller.tell(index(mark), Gram::Word);
+                    mark
+                };
+                let pair = index(previous.rotate_left(23).wrapping_mul(PRIME) ^ token);
+                teller.tell(pair, Gram::Pair);
+                previous = token;
+            }
         }
+        self.count = teller.count;
+    }
+}
+
+/// Who notes the buckets of a text. Nothing in it can overflow, and it is asked twice for each word.
+struct Teller<'a> {
+    bits: &'a mut [u64; 1 << (BUCKET_BITS - 6)],
+    told: &'a mut [Told; MOST_TOLD],
+    count: usize,
+}
+
+impl Teller<'_> {
+    /// Tells a bucket that was not touched before: 1 where it was told. Without a branch, which would be
+    /// guessed wrong as often as words come again.
+    #[inline]
+    fn tell(&mut self, bucket: u32, gram: Gram) -> u32 {
+        let Some(bits) = self.bits.get_mut((bucket >> 6) as usize) else {
+            return 0;
+        };
+        let bit = 1_u64.wrapping_shl(bucket);
+        let is_new = u32::from(*bits & bit == 0);
+        *bits |= bit;
+        if let Some(slot) = self.told.get_mut(self.count % MOST_TOLD) {
+            *slot = Told(bucket << 1 | u32::from(gram == Gram::Word));
+        }
+        self.count = self.count.wrapping_add(is_new as usize);
         is_new
     }
-}
-
-/// A run of letters, digits and bytes of longer characters.
-struct Word {
-    /// Over its folded bytes.
-    hash: u64,
-    length: usize,
-    /// Not all of it are small letters.
-    is_marked: bool,
-    class: u8,
-}
-
-/// One bit for each byte of a text, and a word of none behind them.
-type Mask = [u64; BLOCKS + 1];
-
-const BLOCKS: usize = MOST_BYTES / 64;
-
-/// Which bytes of a text are of words, and the text with letter case folded and nines for digits.
-struct Kinds {
-    folded: [u8; MOST_BYTES + 8],
-    words: Mask,
-    /// Bytes of words that are no small letters.
-    marked: Mask,
-}
-
-/// The top bit of each of eight bytes.
-const TOPS: u64 = 0x8080_8080_8080_8080;
-const ONES: u64 = 0x0101_0101_0101_0101;
-
-/// The top bits of those bytes of `x`, each below 128, that are at least `least`.
-const fn at_least(x: u64, least: u8) -> u64 {
-    (x + (0x80 - least as u64) * ONES) & TOPS
-}
-
-/// The top bits of eight bytes as eight bits, the first byte's lowest.
-const fn gathered(tops: u64) -> u64 {
-    ((tops & TOPS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
-}
-
-/// The top bits of those of eight bytes that are letters, small or not, digits, or beyond ASCII.
-struct Tops {
-    capital: u64,
-    small: u64,
-    digit: u64,
-    high: u64,
-}
-
-impl Tops {
-    #[inline]
-    const fn of(chunk: u64) -> Self {
-        let (high, low) = (chunk & TOPS, chunk & !TOPS);
-        Self {
-            capital: at_least(low, b'A') & !at_least(low, b'Z' + 1) & !high,
-            small: at_least(low, b'a') & !at_least(low, b'z' + 1) & !high,
-            digit: at_least(low, b'0') & !at_least(low, b'9' + 1) & !high,
-            high,
-        }
-    }
-}
-
-/// The 64 bits of `mask` from `at` on, which lies inside the text.
-#[inline]
-fn window(mask: &Mask, at: usize) -> u64 {
-    let (block, bit) = ((at / 64) % BLOCKS, at % 64);
-    let low = mask.get(block).copied().unwrap_or(0);
-    let high = mask.get(block + 1).copied().unwrap_or(0);
-    (low >> bit) | ((high << 1) << (63 - bit))
-}
-
-impl Kinds {
-    /// Looks at `text`, which has at most [`MOST_BYTES`], eight bytes at a time.
-    fn of(text: &[u8]) -> Self {
-        let mut kinds = Self {
-            folded: [0; MOST_BYTES + 8],
-            words: [0; BLOCKS + 1],
-            marked: [0; BLOCKS + 1],
-        };
-        let folded = kinds.folded.chunks_exact_mut(64);
-        let masks = kinds.words.iter_mut().zip(&mut kinds.marked);
-        for ((bytes, (words, marked)), folded) in text.chunks(64).zip(masks).zip(folded) {
-            let to = folded.chunks_exact_mut(8);
-            for (place, (to, at)) in to.zip((0..bytes.len()).step_by(8)).enumerate() {
-                let chunk = eight(bytes, at);
-                let Tops {
-                    capital,
-                    small,
-                    digit,
-                    high,
-                } = Tops::of(chunk);
-                let nines = (digit >> 7) * 0xff;
-                let fold = ((chunk | (capital >> 2)) & !nines) | (nines & (0x39 * ONES));
-                to.copy_from_slice(&fold.to_le_bytes());
-                let others = capital | digit | high;
-                *words |= gathered(small | others) << (8 * place);
-                *marked |= gathered(others) << (8 * place);
-            }
-        }
-        kinds
-    }
-
-    /// The word that begins at `at`, where one does.
-    #[inline]
-    fn word_at(&self, at: usize) -> Option<Word> {
-        let (mut length, mut is_marked) = (0, false);
-        loop {
-            let from = at + length;
-            let run = (!window(&self.words, from)).trailing_zeros();
-            let inside = u64::MAX.checked_shr(64 - run).unwrap_or(0);
-            is_marked |= window(&self.marked, from) & inside != 0;
-            length += run as usize;
-            if run < 64 || from + 64 >= MOST_BYTES {
-                break;
-            }
-        }
-        if length == 0 {
-            return None;
-        }
-        let mut hash = SEED;
-        let (mut from, end) = (at, at + length);
-        while end - from >= 8 {
-            hash = mix(hash, eight(&self.folded, from));
-            from += 8;
-        }
-        if from < end {
-            let inside = u64::MAX >> (64 - 8 * (end - from));
-            hash = mix(hash, eight(&self.folded, from) & inside);
-        }
-        Some(Word {
-            hash,
-            length,
-            is_marked,
-            class: class(hash),
-        })
-    }
-}
-
-/// What a word has that most have not.
-#[derive(Default)]
-struct Marks {
-    digits: u32,
-    capitals: u32,
-    /// Bytes of longer characters.
-    high: u32,
-    /// The first byte is a capital.
-    begins_capital: bool,
-}
-
-impl Marks {
-    /// The marks of `word`.
-    fn of(word: &[u8]) -> Self {
-        let mut marks = Self {
-            begins_capital: word.first().is_some_and(u8::is_ascii_uppercase),
-            ..Self::default()
-        };
-        for at in (0..word.len()).step_by(8) {
-            let tops = Tops::of(eight(word, at));
-            marks.digits += tops.digit.count_ones();
-            marks.capitals += tops.capital.count_ones();
-            marks.high += tops.high.count_ones();
-        }
-        marks
-    }
-}
-
-/// Eight bytes from `at` on, zeros behind the end.
-fn eight(text: &[u8], at: usize) -> u64 {
-    let rest = text.get(at..).unwrap_or_default();
-    if let Some(chunk) = rest.first_chunk::<8>() {
-        return u64::from_le_bytes(*chunk);
-    }
-    let mut chunk = [0; 8];
-    for (to, from) in chunk.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    u64::from_le_bytes(chunk)
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,6 +1,7 @@
 //! The classifier: linear heads on hashed words and counts, trees over what they say, one calibration.
 //! Trained by `cargo run -p router --release -- train`; see `weights/README.md`.
 
+mod forest;
 mod layers;
 mod weights;
 
@@ -9,7 +10,9 @@ use std::sync::LazyLock;
 pub use layers::{LAYERS, Layers};
 pub use weights::{BUCKETS, DEPTH, Header, LANES, LEAVES, MAGIC, QUANTILES, TREES, Tree};
 
-use crate::features::{DENSE, Dense, Features, Gram};
+use forest::Forest;
+
+use crate::features::{DENSE, Dense, Features, Told};
 
 /// Linear heads: how the fast and the deep model fare, as they are and less what is usual where the prompt
 /// comes from, and how models fare in the mean.
@@ -19,6 +22,7 @@ pub const INPUTS: usize = DENSE + HEADS + 5;
 
 static WEIGHTS: &[u8] = include_bytes!("../weights/router.bin");
 static HEADER: LazyLock<Header> = LazyLock::new(|| Header::read(WEIGHTS).unwrap_or_default());
+static FOREST: LazyLock<Forest> = LazyLock::new(|| Forest::of(&HEADER.trees));
 
 /// The probability that the call needs the deep tier, between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -67,12 +71,20 @@ pub fn version() -> String {
 
 /// What the trees see of a call.
 fn seen(header: &Header, features: &Features<'_>) -> [f32; INPUTS] {
-    let mut rows = Rows::default();
-    let dense = features.walk(|bucket, gram| rows.put(bucket, gram));
-    rows.empty();
-    let Rows {
-        mut lanes, rare, ..
-    } = rows;
+    features.seen(|told, dense| {
+        let mut lanes = Lanes::default();
+        let mut rare = Rarity::default();
+        for told in told.chunks(Lanes::FULL) {
+            let row = |told: &Told| (weights::row(WEIGHTS, told.bucket()), told.is_word());
+            lanes.add(told.iter().map(row), &mut rare);
+        }
+        let said = said(header, &lanes, &dense);
+        inputs(&dense, &said, rare)
+    })
+}
+
+/// What the heads say of rows and counts.
+fn said(header: &Header, lanes: &Lanes, dense: &Dense) -> [f32; HEADS] {
     let sums = lanes.sums();
     let mut said = header.bias;
     #[expect(
@@ -90,11 +102,11 @@ fn seen(header: &Header, features: &Features<'_>) -> [f32; INPUTS] {
             *said += z * weight;
         }
     }
-    inputs(&dense, &said, rare)
+    said
 }
 
 fn raw(header: &Header, inputs: &[f32; INPUTS]) -> f32 {
-    let trees: f32 = header.trees.iter().map(|tree| tree.value(inputs)).sum();
+    let trees = FOREST.value(inputs);
     let all = inputs.get(DENSE + 4).copied().unwrap_or(0.0);
     trees + header.ease * all
 }
@@ -133,11 +145,12 @@ impl Rarity {
     /// Above this a word stands in fewer than about sixty of the training prompts.
     const RARE: u8 = 160;
 
-    /// Takes in one word.
-    pub fn add(&mut self, rarity: u8) {
-        self.sum += u32::from(rarity);
-        self.words += 1;
-        self.rare += u32::from(rarity > Self::RARE);
+    /// Takes in one word; `words` of 0 takes in nothing.
+    #[inline]
+    pub fn add(&mut self, rarity: u8, words: u32) {
+        self.sum += u32::from(rarity) * words;
+        self.words += words;
+        self.rare += u32::from(rarity > Self::RARE) & words;
     }
 
     #[expect(clippy::cast_precision_loss, reason = "at most 2,048 words")]
@@ -151,60 +164,9 @@ impl Rarity {
     }
 }
 
-/// Rows that are still to be added: they lie all over the weights, and wait for each other less when
-/// nothing else is done between them.
-struct Rows {
-    /// Twice a bucket's number, and one more for a word's.
-    waiting: [u32; WAITING],
-    filled: usize,
-    lanes: Lanes,
-    rare: Rarity,
-}
-
-const WAITING: usize = 256;
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self {
-            waiting: [0; WAITING],
-            filled: 0,
-            lanes: Lanes::default(),
-            rare: Rarity::default(),
-        }
-    }
-}
-
-impl Rows {
-    #[inline]
-    fn put(&mut self, bucket: u32, gram: Gram) {
-        if let Some(slot) = self.waiting.get_mut(self.filled) {
-            *slot = bucket << 1 | u32::from(gram == Gram::Word);
-        }
-        self.filled += 1;
-        if self.filled == WAITING {
-            self.empty();
-        }
-    }
-
-    /// Adds what waits.
-    fn empty(&mut self) {
-        for waiting in self.waiting.get(..self.filled).unwrap_or_default() {
-            let row = weights::row(WEIGHTS, waiting >> 1);
-            self.lanes.add(row);
-            if waiting & 1 == 1 {
-                self.rare.add(row.to_le_bytes()[HEADS]);
-            }
-        }
-        self.filled = 0;
-    }
-}
-
-/// Sums over rows of eight bytes, each byte a weight above [`ZERO`]: four lanes of sixteen bits a word,
-/// emptied before they can overflow.
+/// Sums over rows of eight bytes, each byte a weight above [`ZERO`].
 #[derive(Default)]
 struct Lanes {
-    even: u64,
-    odd: u64,
     sums: [u32; LANES],
     count: u32,
 }
@@ -213,25 +175,25 @@ struct Lanes {
 pub const ZERO: u8 = 128;
 
 impl Lanes {
-    /// Rows after which a lane of sixteen bits could overflow: 257 times 255.
-    const FULL: u32 = 256;
+    /// Rows that a lane of sixteen bits takes without overflow, which are up to 257 times 255.
+    const FULL: usize = 256;
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
 
-    fn add(&mut self, row: u64) {
-        self.even += row & Self::EVEN;
-        self.odd += (row >> 8) & Self::EVEN;
-        self.count += 1;
-        if self.count.is_multiple_of(Self::FULL) {
-            self.empty();
+    /// Adds at most [`FULL`](Self::FULL) rows, each with 1 where it is a word's: four lanes of sixteen bits a
+    /// register. They lie all over the weights, and wait for each other less when nothing else is done
+    /// between them.
+    fn add(&mut self, rows: impl ExactSizeIterator<Item = (u64, u32)>, rare: &mut Rarity) {
+        let (mut even, mut odd) = (0, 0);
+        self.count += u32::try_from(rows.len()).unwrap_or(0);
+        for (row, words) in rows {
+            even += row & Self::EVEN;
+            odd += (row >> 8) & Self::EVEN;
+            rare.add(row.to_le_bytes()[HEADS], words);
         }
-    }
-
-    fn empty(&mut self) {
         for (lane, sum) in self.sums.iter_mut().enumerate() {
-            let half = if lane % 2 == 0 { self.even } else { self.odd };
+            let half = if lane % 2 == 0 { even } else { odd };
             *sum += u32::try_from((half >> (16 * (lane / 2))) & 0xffff).unwrap_or(0);
         }
-        (self.even, self.odd) = (0, 0);
     }
 
     /// The sum of each head's weights.
@@ -239,8 +201,7 @@ impl Lanes {
         clippy::cast_precision_loss,
         reason = "at most 8,192 weights of one byte"
     )]
-    fn sums(&mut self) -> [f32; HEADS] {
-        self.empty();
+    fn sums(&self) -> [f32; HEADS] {
         let zero = (u32::from(ZERO) * self.count) as f32;
         let mut sums = [0.0; HEADS];
         for (sum, lane) in sums.iter_mut().zip(self.sums) {

@@ -3,8 +3,8 @@
 
 use wire::Shape;
 
-use super::classes::CLASSES;
-use super::{Marks, Word};
+use super::classes::{CLASSES, class};
+use super::kinds::{Kinds, Word};
 
 /// How many counts there are.
 pub const DENSE: usize = 121;
@@ -21,7 +21,9 @@ pub(super) struct Counts {
     classes: [u16; CLASSES],
     /// Different words, by their hash.
     pub(super) different: u32,
-    words: u32,
+    pub(super) words: u32,
+    /// Where the first of them begins.
+    first_word: usize,
     /// Bytes of words.
     bytes: u32,
     digits: u32,
@@ -92,6 +94,7 @@ impl Default for Counts {
             classes: [0; CLASSES],
             different: 0,
             words: 0,
+            first_word: usize::MAX,
             bytes: 0,
             digits: 0,
             capitals: 0,
@@ -115,56 +118,50 @@ impl Default for Counts {
 }
 
 impl Counts {
+    /// What is counted for a text as a whole.
+    pub(super) fn of(kinds: &Kinds) -> Self {
+        Self {
+            bytes: kinds.bytes,
+            digits: kinds.digits,
+            capitals: kinds.capitals,
+            high: kinds.high,
+            first_word: kinds.first_word(),
+            ..Self::default()
+        }
+    }
+
     /// Counts the word that stands at `at`.
     #[inline]
     pub(super) fn word(&mut self, text: &[u8], at: usize, word: &Word) {
-        let length = short(word.length);
-        let before = at.checked_sub(1).and_then(|at| text.get(at)).copied();
-        let behind = text.get(at + word.length).copied().unwrap_or(b' ');
-        self.words += 1;
-        self.bytes += length;
-        self.longest_word = self.longest_word.max(length);
-        if let Some(count) = self.classes.get_mut(usize::from(word.class)) {
-            *count += 1;
+        self.longest_word = self.longest_word.max(word.length);
+        if let Some(count) = self.classes.get_mut(usize::from(class(word.hash))) {
+            *count = count.wrapping_add(1);
         }
-        if let Some(count) = self.lengths.get_mut(word.length.min(10)) {
-            *count += 1;
-        }
-        if before == Some(b'.') || matches!(behind, b'(' | b'[') {
-            let [dot, parenthesis, bracket] = &mut self.code;
-            *dot += u32::from(before == Some(b'.') && self.words > 1);
-            *parenthesis += u32::from(behind == b'(');
-            *bracket += u32::from(behind == b'[');
+        if let Some(count) = self.lengths.get_mut(word.length.min(10) as usize) {
+            *count = count.wrapping_add(1);
         }
         if word.is_marked {
-            self.marked(text, at, word.length, (before, behind));
+            self.marked(text, at, word);
         }
-        self.options.word(word);
+        if self.options.count > 0 {
+            self.options.word(word);
+        }
     }
 
-    /// Counts what the word of `length` bytes at `at` has beside small letters.
-    fn marked(
-        &mut self,
-        text: &[u8],
-        at: usize,
-        length: usize,
-        (before, behind): (Option<u8>, u8),
-    ) {
-        let end = at + length;
-        let marks = Marks::of(text.get(at..end).unwrap_or_default());
-        self.digits += marks.digits;
-        self.capitals += marks.capitals;
-        self.high += marks.high;
-        if marks.digits == short(length) {
+    /// Counts what the word at `at` has beside small letters.
+    fn marked(&mut self, text: &[u8], at: usize, word: &Word) {
+        let end = at + word.length as usize;
+        let before = at.checked_sub(1).and_then(|at| text.get(at)).copied();
+        if word.is_number {
             self.number(text, at, end, before);
-        } else if marks.begins_capital {
+        } else if word.begins_capital {
             self.capital_words += 1;
             let after_word = at
                 .checked_sub(2)
                 .and_then(|at| text.get(at))
                 .is_some_and(|byte| byte.is_ascii_lowercase() || *byte == b',');
             self.names += u32::from(before == Some(b' ') && after_word);
-            if length == 1 && matches!(behind, b'.' | b')') {
+            if word.length == 1 && matches!(text.get(end), Some(b'.' | b')')) {
                 self.option(text, at, before);
             }
         }
@@ -214,13 +211,20 @@ impl Counts {
         if let Some(count) = self.marks.get_mut(usize::from(byte)) {
             *count += 1;
         }
+        let [dot, parenthesis, bracket] = &mut self.code;
         match byte {
             b'\n' => self.lines.end(text, at),
             b'.' | b'?' | b'!' => {
                 let next = text.get(at + 1).copied().unwrap_or(b'\n');
                 self.sentences += u32::from(matches!(next, b' ' | b'\n'));
+                *dot += u32::from(byte == b'.' && of_word(next) && self.first_word < at);
             }
             b'(' | b'[' | b'{' => {
+                let before = at.checked_sub(1).and_then(|at| text.get(at));
+                if before.is_some_and(|before| of_word(*before)) {
+                    *parenthesis += u32::from(byte == b'(');
+                    *bracket += u32::from(byte == b'[');
+                }
                 self.depth += 1;
                 self.deepest = self.deepest.max(self.depth);
             }
@@ -407,6 +411,11 @@ fn of_request(shape: &Shape, sheet: &mut Sheet) {
     sheet.log(shape.tool_required);
     sheet.log(shape.tool_depth);
     sheet.log(shape.tool_enums);
+}
+
+/// Whether a byte is of a word.
+const fn of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii()
 }
 
 /// The last byte that is no white space.

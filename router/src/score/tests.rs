@@ -32,8 +32,9 @@ fn the_committed_weights_are_whole() {
 #[test]
 fn a_row_full_of_the_largest_weights_does_not_overflow() {
     let mut lanes = Lanes::default();
-    for _ in 0..8_192 {
-        lanes.add(u64::MAX);
+    let mut rare = Rarity::default();
+    for _ in 0..8_192 / Lanes::FULL {
+        lanes.add([(u64::MAX, 1); Lanes::FULL].into_iter(), &mut rare);
     }
     assert!(
         lanes

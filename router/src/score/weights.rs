@@ -164,9 +164,9 @@ impl Header {
 }
 
 /// The row of a bucket in a weights file.
-pub(super) fn row(file: &[u8], bucket: u32) -> u64 {
-    let at = usize::try_from(bucket).unwrap_or(0) * LANES + Header::BYTES;
-    file.get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |row| u64::from_le_bytes(*row))
+#[inline]
+pub(super) fn row(file: &'static [u8], bucket: u32) -> u64 {
+    let (rows, _) = file.get(Header::BYTES..).unwrap_or_default().as_chunks();
+    let row = rows.get(usize::try_from(bucket).unwrap_or(0));
+    row.map_or(0, |row| u64::from_le_bytes(*row))
 }

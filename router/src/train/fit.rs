@@ -150,9 +150,7 @@ fn inputs_of(row: &Row, standard: &Standard, heads: &Ridge, rarity: &[u8]) -> [f
         for (said, weight) in said.iter_mut().zip(&heads.words[*bucket as usize]) {
             *said += weight * norm;
         }
-        if *is_word {
-            rare.add(rarity[*bucket as usize]);
-        }
+        rare.add(rarity[*bucket as usize], u32::from(*is_word));
     }
     for (z, weights) in standard.apply(&row.dense).iter().zip(&heads.counts) {
         for (said, weight) in said.iter_mut().zip(weights) {
