@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
+use http::{Response, StatusCode};
 use meter::{Subject, point};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::dialect::allowance::RETRY_COUNT;
@@ -241,6 +241,10 @@ impl Dispatch<'_> {
         point::at("call.answered");
         billing.status = answer.status().as_u16();
         billing.passage.heed(answer.headers());
+        if let 202..=299 = answer.status().as_u16() {
+            billing.interrupt(&Facts::default());
+            return Err(no_answer(target, answer.status()));
+        }
         if !answer.status().is_success() {
             let told = self.turned_away(target, &mut billing, answer, &prepared, trace);
             return Box::pin(told).await;
@@ -447,11 +451,24 @@ impl Dispatch<'_> {
         trace.lap(Phase::Upstream);
         // The caller's own mistake, told in the endpoint's words.
         let read = upstream::read_all(body, ERROR_BYTES);
-        let text = timeout(Duration::from_secs(10), read)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_default();
+        let read = timeout(Duration::from_secs(10), read).await.ok();
+        let is_plain = !head.headers.contains_key(CONTENT_ENCODING);
+        let text = read.flatten().filter(|_| is_plain).unwrap_or_default();
+        if matches!(status, 405 | 407 | 411 | 412 | 416 | 417 | 421 | 426 | 431) {
+            // A word to its client, which is the gateway.
+            let what = format!("the endpoint answered with status {status}");
+            return Err(failed(target, &what));
+        }
+        if !wire::dialect::is_object(&text) && prepared.asked.is_none() {
+            let told = wire::dialect::told(&text);
+            let told = if told.trim().is_empty() || !is_plain {
+                format!("the endpoint refuses the call with status {status}, and does not say why")
+            } else {
+                told
+            };
+            telemetry::answered(trace, "rejected");
+            return Err(Failed::Last(refusal::rejected(status, told)));
+        }
         if prepared.asked.is_some() {
             // Or ours: what this dialect does not take, another may.
             let told = refusal::rejected(status, wire::dialect::told(&text));
@@ -494,7 +511,12 @@ pub(crate) fn told(request: RequestId, target: &Target, refusal: &Refusal) {
 fn overwhelmed(target: &Target, status: u16, asked_ms: Option<u64>) -> Refusal {
     let what = format!("the endpoint answered with status {status}");
     Refusal {
-        status: status.max(500),
+        status: match status {
+            500 | 502 | 503 | 504 | 529 => status,
+            408 => 504,
+            // What it says of versions and networks would be taken for ours.
+            _ => 502,
+        },
         retry_after_s: asked_ms.map(shown_s),
         ..broken(target, &what)
     }
@@ -517,6 +539,13 @@ fn shown_s(ms: u64) -> u64 {
 fn broken(target: &Target, what: &str) -> Refusal {
     let message = format!("model `{}` failed: {what}", target.name);
     refusal::upstream(502, "upstream_failed", message)
+}
+
+/// A status of success that stands for something else than a whole answer.
+fn no_answer(target: &Target, status: StatusCode) -> Failed {
+    let status = status.as_u16();
+    let what = format!("the endpoint answered with status {status}, which is no whole answer");
+    failed(target, &what)
 }
 
 /// An upstream's failure, after which the next one may be tried.

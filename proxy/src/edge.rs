@@ -16,7 +16,7 @@ use crate::trace::Trace;
 pub(crate) enum Malformed {
     #[error("the Host header is missing; HTTP/1.1 requires one")]
     NoHost,
-    #[error("the Host header stands twice; send it once")]
+    #[error("the Host header stands twice, or `:authority` is another; send one")]
     TwoHosts,
     #[error("the Host header is not a host name with an optional port")]
     BadHost,
@@ -24,6 +24,10 @@ pub(crate) enum Malformed {
     Target,
     #[error("Transfer-Encoding must be `chunked`, once; anything else can hide a second request")]
     TransferEncoding,
+    #[error("a header of the gateway's own, x-pareto-..., stands twice; send each once")]
+    Twice,
+    #[error("the value of a field begins or ends with white space")]
+    Padded,
     #[error("compressed bodies are not taken; leave Content-Encoding out")]
     ContentEncoding,
 }
@@ -48,6 +52,10 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     if request.version() == Version::HTTP_2 && !is_target(request) {
         return Err(Malformed::Target);
     }
+    // HTTP/1.1 takes such white space away, HTTP/2 forbids it (RFC 9113, 8.2.1).
+    if request.version() == Version::HTTP_2 && headers.values().any(is_padded) {
+        return Err(Malformed::Padded);
+    }
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Malformed::TwoHosts),
@@ -56,10 +64,18 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
             if !is_host(host) {
                 return Err(Malformed::BadHost);
             }
-            // A target in absolute form and HTTP/2's :authority stand in the URI; both must agree.
+            // A target in absolute form stands for the header (RFC 9112, 3.2.2); HTTP/2's :authority must agree
+            // with it (RFC 9113, 8.3.1).
             let named = request.uri().authority().map(Authority::as_str);
-            if named.is_some_and(|named| !named.eq_ignore_ascii_case(host)) {
-                return Err(Malformed::TwoHosts);
+            if let Some(named) = named {
+                if !is_host(named) {
+                    return Err(Malformed::BadHost);
+                }
+                let port = usual_port(request.uri().scheme_str());
+                let differ = !without(named, port).eq_ignore_ascii_case(without(host, port));
+                if differ && request.version() == Version::HTTP_2 {
+                    return Err(Malformed::TwoHosts);
+                }
             }
         }
         (None, None) if request.version() == Version::HTTP_11 => return Err(Malformed::NoHost),
@@ -77,11 +93,39 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     {
         return Err(Malformed::TransferEncoding);
     }
+    // Which of two bounds or labels holds, nobody should have to guess.
+    let mut own = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-pareto-"));
+    if own.any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+        return Err(Malformed::Twice);
+    }
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
     if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Malformed::ContentEncoding);
     }
     Ok(())
+}
+
+/// Whether a value begins or ends with white space.
+fn is_padded(value: &HeaderValue) -> bool {
+    let ends = [value.as_bytes().first(), value.as_bytes().last()];
+    ends.into_iter().flatten().any(|byte| b" \t".contains(byte))
+}
+
+/// The port that goes without saying.
+fn usual_port(scheme: Option<&str>) -> &'static str {
+    if scheme == Some("https") {
+        ":443"
+    } else {
+        ":80"
+    }
+}
+
+/// An authority without a port that goes without saying.
+fn without<'a>(authority: &'a str, port: &str) -> &'a str {
+    let plain = authority.strip_suffix(port).unwrap_or(authority);
+    plain.strip_suffix(':').unwrap_or(plain)
 }
 
 /// Whether an HTTP/2 request says where it goes as it must; HTTP/1.1's first line is `http1`'s.
@@ -120,7 +164,7 @@ fn is_host(text: &str) -> bool {
         .and_then(|rest| rest.strip_suffix(']'));
     let named = |host: &str| {
         host.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
     };
     !host.is_empty()
         && !text.contains('@')
@@ -130,8 +174,9 @@ fn is_host(text: &str) -> bool {
         )
         && (port.is_empty()
             || port.strip_prefix(':').is_some_and(|port| {
-                // `parse` would take a sign.
-                port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+                // `parse` would take a sign. None at all is the usual one (RFC 3986, 3.2.3).
+                let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+                port.is_empty() || (is_number && port.parse::<u16>().is_ok())
             }))
 }
 
@@ -149,7 +194,14 @@ mod tests {
 
     #[test]
     fn hosts_are_checked() {
-        for good in ["a.example", "localhost:8080", "[::1]:80", "127.0.0.1"] {
+        for good in [
+            "a.example",
+            "localhost:8080",
+            "[::1]:80",
+            "127.0.0.1",
+            "a:",
+            "a~b",
+        ] {
             assert_eq!(
                 checked(Version::HTTP_11, &[("host", good)]),
                 Ok(()),

@@ -214,25 +214,34 @@ async fn dispatch(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     edge::check(&request).map_err(refusal::malformed)?;
-    if !edge::is_known(request.method()) {
-        return Err(refusal::wrong_method(path, "GET, HEAD or POST"));
+    match *request.method() {
+        Method::TRACE | Method::CONNECT => {
+            return Err(refusal::wrong_method(path, "GET, HEAD, POST"));
+        }
+        ref method if !edge::is_known(method) => return Err(refusal::unknown_method(method)),
+        _ => {}
     }
-    let spoken = dialect::of_path(path);
-    match (spoken, request.method()) {
-        (Some(dialect), &Method::POST) => return exchange(shared, request, dialect, trace).await,
-        (Some(_), &Method::GET) if request.headers().contains_key(UPGRADE) => {
+    let is_post = *request.method() == Method::POST;
+    match dialect::of_path(path) {
+        Some(dialect) if is_post => return exchange(shared, request, dialect, trace).await,
+        Some(_) if *request.method() == Method::GET && request.headers().contains_key(UPGRADE) => {
             return Err(refusal::no_web_socket());
         }
-        (Some(_), _) => return Err(refusal::wrong_method(path, "POST")),
-        (None, _) => {}
+        Some(_) => return Err(refusal::wrong_method(path, "POST")),
+        None => {}
     }
-    if let Some(dialect) = count::counted_at(path).filter(|_| request.method() == Method::POST) {
-        return Box::pin(count::tokens(shared, request, dialect, trace)).await;
+    match count::counted_at(path) {
+        Some(dialect) if is_post => {
+            return Box::pin(count::tokens(shared, request, dialect, trace)).await;
+        }
+        Some(_) => return Err(refusal::wrong_method(path, "POST")),
+        None => {}
     }
     if path == "/v1/feedback" {
-        return match *request.method() {
-            Method::POST => Box::pin(calls::judge(shared, request, trace)).await,
-            _ => Err(refusal::wrong_method(path, "POST")),
+        return if is_post {
+            Box::pin(calls::judge(shared, request, trace)).await
+        } else {
+            Err(refusal::wrong_method(path, "POST"))
         };
     }
     if tasks::is_at(path) || tasks::is_response_at(path) {
@@ -241,10 +250,15 @@ async fn dispatch(
     if let Some(rest) = responses::kept_at(path) {
         return Box::pin(responses::answer(shared, request, rest, trace)).await;
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(refusal::no_such_path(path));
-    }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return match segments.as_slice() {
+            ["*" | ""] | ["v1", "models", ..] | ["v1", "calls", _] => {
+                Err(refusal::wrong_method(path, "GET, HEAD"))
+            }
+            _ => Err(refusal::no_such_path(path)),
+        };
+    }
     match segments.as_slice() {
         // Clients look here to see whether anybody is at home.
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),

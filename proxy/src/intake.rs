@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use wire::{Dialect, Scan, ScanError};
 
 use crate::admission::{Room, Taken};
@@ -17,6 +17,9 @@ use crate::joined::Joined;
 
 /// Room for a body of unknown length is asked for in steps of so many bytes.
 const STEP: usize = 64 << 10;
+/// So many bytes of a body must come within `limits.body_timeout_ms`, again and again: a byte now and then would hold
+/// a call for ever.
+const PROGRESS: usize = 1 << 10;
 
 /// A call as the rest of the way needs it.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(crate) enum ReadCallError {
     TooLong(usize),
     #[error("no room came free for the body")]
     Crowded,
-    #[error("no byte of the body came for {0} ms")]
+    #[error("no kilobyte of the body came for {0} ms")]
     Slow(u64),
     #[error("the body broke off")]
     Broken,
@@ -111,8 +114,9 @@ async fn read(
     if !room.fits(&mut taken, declared).await {
         return Err(ReadCallError::Crowded);
     }
+    let (mut deadline, mut came) = (Instant::now() + patience, 0);
     loop {
-        let frame = timeout(patience, body.frame())
+        let frame = timeout_at(deadline, body.frame())
             .await
             .map_err(|_| ReadCallError::Slow(limits.body_timeout_ms))?;
         let Some(frame) = frame else {
@@ -121,13 +125,25 @@ async fn read(
         let Ok(data) = frame.map_err(|_| ReadCallError::Broken)?.into_data() else {
             continue;
         };
+        // Of HTTP/1.1 an empty frame says that so much is under way; HTTP/2 has none.
+        came += if data.is_empty() {
+            PROGRESS
+        } else {
+            data.len()
+        };
         if !joined.push(data, declared, limit) {
             return Err(ReadCallError::TooLong(limit));
         }
         // Whoever did not say how much comes asks as it does.
         let more = joined.len().next_multiple_of(STEP);
+        let asked = Instant::now();
         if declared < joined.len() && !room.fits(&mut taken, more).await {
             return Err(ReadCallError::Crowded);
+        }
+        // How long the room took is not the caller's fault.
+        deadline += asked.elapsed();
+        if came >= PROGRESS {
+            (deadline, came) = (Instant::now() + patience, 0);
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use meter::{Denied, JournalError, NanoUsd};
 use wire::archive::{ArchiveError, Shelf};
@@ -40,11 +42,21 @@ fn refusal(fault: Fault, status: u16, code: &'static str, message: String) -> Re
         message,
         retry_after_s: None,
         is_final: false,
+        allow: "",
     }
 }
 
 pub(crate) fn malformed(error: Malformed) -> Refusal {
-    refusal(Fault::Caller, 400, "malformed_request", error.to_string())
+    let status = match error {
+        Malformed::ContentEncoding => 415,
+        _ => 400,
+    };
+    refusal(
+        Fault::Caller,
+        status,
+        "malformed_request",
+        error.to_string(),
+    )
 }
 
 /// A request of which not even the head could be read.
@@ -206,13 +218,21 @@ pub(crate) fn no_such_path(path: &str) -> Refusal {
     refusal(Fault::Caller, 404, "unknown_path", message)
 }
 
-pub(crate) fn wrong_method(path: &str, allowed: &str) -> Refusal {
-    refusal(
-        Fault::Caller,
-        405,
-        "method_not_allowed",
-        format!("{path} takes {allowed}"),
-    )
+pub(crate) fn wrong_method(path: &str, allow: &'static str) -> Refusal {
+    let message = format!("{path} takes {allow}");
+    Refusal {
+        allow,
+        ..refusal(Fault::Caller, 405, "method_not_allowed", message)
+    }
+}
+
+/// A method that nothing here takes.
+pub(crate) fn unknown_method(method: &Method) -> Refusal {
+    let known = "GET, HEAD, POST and DELETE are taken; methods are written in capitals";
+    // As long as the request's line may be, and of whatever bytes a name may have.
+    let shown: String = method.as_str().chars().take(32).collect();
+    let message = format!("the method {shown} is not taken anywhere here; {known}");
+    refusal(Fault::Caller, 501, "method_not_implemented", message)
 }
 
 pub(crate) fn no_such_call(id: &str) -> Refusal {
@@ -361,6 +381,17 @@ pub(crate) fn response(
     }
     if refusal.is_final {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    // What these statuses must say (RFC 9110, 15.5.2, 15.5.6, 15.5.16, 15.5.22).
+    let must = match refusal.status {
+        401 => Some((WWW_AUTHENTICATE, "Bearer realm=\"pareto\"")),
+        405 => Some((ALLOW, refusal.allow)),
+        415 => Some((ACCEPT_ENCODING, "identity")),
+        426 => Some((UPGRADE, "HTTP/1.1")),
+        _ => None,
+    };
+    if let Some((name, value)) = must {
+        headers.insert(name, HeaderValue::from_static(value));
     }
     // What is left of a body nobody reads must not be taken for the next request.
     if UNREAD.contains(&refusal.code) {

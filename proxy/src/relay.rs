@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::response::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use meter::point;
 use tokio::time::timeout_at;
@@ -297,7 +297,7 @@ fn dressed(
 ) -> Response<()> {
     let route = &call.decided.route;
     let mut response = Response::new(());
-    *response.status_mut() = head.status;
+    *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.reserve(24);
     upstream::returned(&head.headers, headers);

@@ -87,7 +87,7 @@ pub(crate) async fn answer(
         (Method::DELETE, ["responses", id]) => question.delete_response(id).await?,
         (Method::POST, ["responses", id, "cancel"]) => question.cancel(id).await?,
         (Method::GET, ["responses", id, "input_items"]) => question.input_items(id).await?,
-        (Method::POST, ["conversations"]) => question.new_conversation(),
+        (Method::POST, ["conversations"]) => question.new_conversation()?,
         (Method::GET, ["conversations", id]) => conversation(id, &question.conversation(id).await?),
         (Method::POST, ["conversations", id]) => question.describe(id).await?,
         (Method::DELETE, ["conversations", id]) => question.delete_conversation(id).await?,
@@ -98,9 +98,27 @@ pub(crate) async fn answer(
             question.delete_item(id, item).await?
         }
         (Method::GET, ["results", handle]) => question.result(handle).await?,
-        _ => return Err(refusal::no_such_path(&format!("/v1/{rest}"))),
+        (_, segments) => {
+            let path = format!("/v1/{rest}");
+            return Err(match methods(segments) {
+                "" => refusal::no_such_path(&path),
+                allow => refusal::wrong_method(&path, allow),
+            });
+        }
     };
     Ok(refusal::json(200, answer.to_string()))
+}
+
+/// The methods that what is kept at `segments` takes; `""` where nothing is.
+fn methods(segments: &[&str]) -> &'static str {
+    match segments {
+        ["responses", _] | ["conversations", _, "items", _] => "GET, DELETE",
+        ["responses", _, "cancel"] | ["conversations"] => "POST",
+        ["responses", _, "input_items"] | ["results", _] => "GET",
+        ["conversations", _] => "GET, POST, DELETE",
+        ["conversations", _, "items"] => "GET, POST",
+        _ => "",
+    }
 }
 
 impl Question<'_> {
@@ -207,22 +225,39 @@ impl Question<'_> {
             .await
     }
 
-    fn new_conversation(&self) -> Value {
+    fn new_conversation(&self) -> Result<Value, Refusal> {
+        if !(self.body.is_object() || self.body.is_null()) {
+            return Err(refusal::invalid("the body must be an object".to_owned()));
+        }
         let id = gateway::new_id().to_string().replacen("req_", "conv_", 1);
-        let metadata = self.body.get("metadata").filter(|value| value.is_object());
         let kept = KeptConversation {
             created_s: now_ms() / 1_000,
-            metadata: metadata.cloned().unwrap_or_else(|| json!({})),
-            items: self.sent_items(&id, 0),
+            metadata: self.metadata()?.unwrap_or_else(|| json!({})),
+            items: self.sent_items(&id, 0)?.unwrap_or_default(),
         };
         self.put(Shelf::Conversation, &id, serde_json::to_string(&kept).ok());
-        conversation(&id, &kept)
+        Ok(conversation(&id, &kept))
+    }
+
+    /// What is sent to be kept about a conversation: an object, whose values are texts.
+    fn metadata(&self) -> Result<Option<Value>, Refusal> {
+        let sent = self.body.get("metadata").filter(|value| !value.is_null());
+        let is_sound = |sent: &Value| {
+            let fields = sent.as_object();
+            fields.is_some_and(|fields| fields.values().all(Value::is_string))
+        };
+        match sent {
+            Some(sent) if !is_sound(sent) => Err(refusal::invalid(
+                "`metadata` must be an object of texts".to_owned(),
+            )),
+            sent => Ok(sent.cloned()),
+        }
     }
 
     async fn describe(&self, id: &str) -> Result<Value, Refusal> {
-        let metadata = self.body.get("metadata").cloned().filter(Value::is_object);
-        let metadata =
-            metadata.ok_or_else(|| refusal::invalid("`metadata` must be an object".to_owned()))?;
+        let metadata = self
+            .metadata()?
+            .ok_or_else(|| refusal::invalid("`metadata` is missing".to_owned()))?;
         let kept = self
             .change(id, |kept| kept.metadata.clone_from(&metadata))
             .await?;
@@ -241,7 +276,9 @@ impl Question<'_> {
 
     async fn add_items(&self, id: &str) -> Result<Value, Refusal> {
         let before = self.conversation(id).await?.items.len();
-        let items = self.sent_items(id, before);
+        let items = self
+            .sent_items(id, before)?
+            .ok_or_else(|| refusal::invalid("`items` is missing".to_owned()))?;
         let added = items.clone();
         self.change(id, |kept| kept.items.extend(added.iter().cloned()))
             .await?;
@@ -291,13 +328,19 @@ impl Question<'_> {
         self.conversation(id).await
     }
 
-    fn sent_items(&self, owner: &str, first: usize) -> Vec<Value> {
-        let items = input_items(self.body.get("items").unwrap_or(&Value::Null));
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(at, item)| identified(item, owner, first + at))
-            .collect()
+    /// The items that are sent, named as items of `owner` from number `first` on.
+    fn sent_items(&self, owner: &str, first: usize) -> Result<Option<Vec<Value>>, Refusal> {
+        let Some(sent) = self.body.get("items").filter(|sent| !sent.is_null()) else {
+            return Ok(None);
+        };
+        let items = sent.as_array();
+        if !items.is_some_and(|items| items.iter().all(Value::is_object)) {
+            let message = "`items` must be a list of objects, as in the input of a response";
+            return Err(refusal::invalid(message.to_owned()));
+        }
+        let items = input_items(sent).into_iter().enumerate();
+        let named = items.map(|(at, item)| identified(item, owner, first + at));
+        Ok(Some(named.collect()))
     }
 
     fn put(&self, shelf: Shelf, id: &str, value: Option<String>) {
@@ -324,8 +367,13 @@ impl Question<'_> {
         let limit = asked("limit").map_or(Ok(PAGE), str::parse);
         let limit = limit.map_err(|_| refusal::invalid("`limit` must be a number".to_owned()))?;
         let limit = limit.clamp(1, LONGEST_PAGE);
-        if asked("order").unwrap_or(usual) == "desc" {
-            items.reverse();
+        match asked("order").unwrap_or(usual) {
+            "desc" => items.reverse(),
+            "asc" => {}
+            _ => {
+                let message = "`order` must be asc or desc";
+                return Err(refusal::invalid(message.to_owned()));
+            }
         }
         if let Some(after) = asked("after") {
             let at = items.iter().position(|item| is_called(item, after));

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -36,6 +37,10 @@ pub(crate) use tls::{crypto, tls};
 /// How an HTTP/2 connection begins, and how much is read of it: the head of its first frame as well.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GREETING: usize = PREFACE.len() + 9;
+/// What a caller hears that has agreed on HTTP/2 and does not speak it: settings, and GOAWAY with `PROTOCOL_ERROR`.
+const GOAWAY: [u8; 26] = [
+    0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+];
 
 /// What of a listener a reload changes: each connection takes it as it is when it comes.
 #[derive(Debug)]
@@ -201,22 +206,25 @@ async fn greet(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(
     let settings = &shared.listener.settings;
     let limits = settings.limits.load_full();
     let Some(tls) = settings.tls.load_full() else {
-        return http(shared, &limits, stream, peer).await;
+        return http(shared, &limits, stream, peer, None).await;
     };
     let patience = Duration::from_millis(limits.head_timeout_ms);
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let shaken = Box::pin(timeout(patience, accepting)).await;
     let stream = shaken.map_err(|_| "no TLS handshake in time".to_owned())?;
     let stream = stream.map_err(|error| error.to_string())?;
-    Box::pin(http(shared, &limits, stream, peer)).await
+    let agreed = stream.get_ref().1.alpn_protocol().map(|it| it == b"h2");
+    Box::pin(http(shared, &limits, stream, peer, agreed)).await
 }
 
-/// Speaks whichever protocol the first bytes announce. A connection that says nothing is closed.
+/// Speaks whichever protocol the first bytes announce, unless another one was agreed on: whether that is HTTP/2. A
+/// connection that says nothing is closed.
 async fn http<S>(
     shared: &Shared,
     limits: &Limits,
     mut stream: S,
     peer: SocketAddr,
+    agreed: Option<bool>,
 ) -> Result<(), String>
 where
     S: http1::Socket + 'static,
@@ -230,8 +238,18 @@ where
         Some(Err(_)) => return Err("nothing was said in time".to_owned()),
         Some(Ok(detected)) => detected.map_err(|error| error.to_string())?,
     };
+    if agreed == Some(true) && !is_http2 {
+        let ending = async {
+            stream.write_all(&GOAWAY).await?;
+            stream.shutdown().await
+        };
+        // Whoever does not read it does not hear of it.
+        let _told = timeout(patience, ending).await;
+        return Err("no HTTP/2 where it was agreed on".to_owned());
+    }
     let gateway = (shared.listener.gateway)(peer.ip());
-    if is_http2 {
+    // Where HTTP/1.1 was agreed on, the other's preface is a bad first line.
+    if is_http2 && agreed != Some(false) {
         let serving = http2::serve(
             stream,
             first.freeze(),

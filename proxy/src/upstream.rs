@@ -26,6 +26,7 @@ use wire::{Dialect, RequestId};
 use crate::care::Limit;
 use crate::clock::uptime_ms;
 use crate::config;
+use crate::http1::head::connection_says;
 use crate::intake::Inbound;
 use crate::joined::Joined;
 use crate::otlp::context::Spot;
@@ -331,12 +332,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Bytes of a value that is passed on to a caller.
+const LONGEST: usize = 1_024;
+
 /// Copies the headers that a caller may see.
 pub(crate) fn returned(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         let text = name.as_str();
         let is_known = name == CONTENT_TYPE && to.contains_key(CONTENT_TYPE);
-        if is_known {
+        // What is said to the connection alone, and what would not fit a caller's bounds, ends here.
+        if is_known || value.len() > LONGEST || connection_says(from, text) {
             continue;
         }
         if RETURNED.contains(&text)

@@ -1,6 +1,8 @@
 //! Proves that what the HTTP library lets through is refused here: hosts, framing, sizes, silence.
 //! Each answer is a clear 4xx in the caller's dialect, or the connection closes.
 
+use http::Method;
+use tests::Client;
 use tests::client::raw;
 use tests::world::{World, chat};
 
@@ -55,7 +57,9 @@ async fn malformed_heads_are_refused_and_the_connection_closes() {
     ] {
         let answer = raw(world.client.address, request.as_bytes()).await;
         let answer = answer.unwrap_or_else(|| panic!("{what}: the connection stayed open"));
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
+        let status = if what == "gzip" { 415 } else { 400 };
+        let start = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&start), "{what}: {answer}");
         assert_eq!(
             answer.matches("HTTP/1.1 4").count() + answer.matches("HTTP/1.1 2").count(),
             1,
@@ -104,7 +108,9 @@ async fn bad_bodies_are_told_in_the_callers_dialect() {
         ("{\"model\":\"fast\"", 400, "invalid_json"),
         ("[]", 400, "invalid_json"),
         ("", 400, "invalid_json"),
-        ("{\"messages\":[]}", 400, "invalid_field"),
+        ("{\"messages\":[{}]}", 400, "invalid_field"),
+        ("{\"model\":\"fast\"}", 400, "invalid_field"),
+        ("{\"model\":\"fast\",\"messages\":[]}", 400, "invalid_field"),
         (
             "{\"model\":\"fast\",\"model\":\"deep\",\"messages\":[]}",
             400,
@@ -121,7 +127,7 @@ async fn bad_bodies_are_told_in_the_callers_dialect() {
             "duplicate_field",
         ),
         (
-            "{\"model\":\"gpt-9\",\"messages\":[]}",
+            "{\"model\":\"gpt-9\",\"messages\":[{}]}",
             404,
             "model_not_found",
         ),
@@ -177,6 +183,39 @@ async fn other_paths_and_methods_are_told_so() {
         }
     };
     assert_eq!(send("GET", "/v1/chat/completions").await, 405);
+    for (method, path, allow) in [
+        ("GET", "/v1/messages", "POST"),
+        ("OPTIONS", "/v1/messages/count_tokens", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("OPTIONS", "/", "GET, HEAD"),
+        ("PUT", "/v1/responses/resp_1", "GET, DELETE"),
+        ("GET", "/v1/conversations", "POST"),
+        ("TRACE", "/", "GET, HEAD, POST"),
+    ] {
+        let method = method.parse().unwrap();
+        let reply = world.client.send(method, path, &[], "").await;
+        let told = reply.headers.get("allow").map(|it| it.to_str().unwrap());
+        assert_eq!((reply.status, told), (405, Some(allow)), "{path}");
+    }
+    let stranger = Client::new(world.client.address, "");
+    let unknown = stranger.get("/v1/models").await;
+    assert_eq!(unknown.status, 401);
+    assert!(unknown.headers.contains_key("www-authenticate"));
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let reply = world
+        .client
+        .send(Method::GET, "/v1/responses", &upgrade, "")
+        .await;
+    assert_eq!(reply.status, 426);
+    assert!(reply.headers.contains_key("upgrade"));
+    assert_eq!(reply.headers["connection"], "upgrade");
+    assert_eq!(send("FOO", "/").await, 501);
+    assert_eq!(send("get", "/").await, 501);
+    let twice = [("x-pareto-max-cost", "1"), ("x-pareto-max-cost", "0.001")];
+    assert_eq!(
+        world.client.send(Method::GET, "/", &twice, "").await.status,
+        400
+    );
     assert_eq!(send("TRACE", "/").await, 405);
     assert_eq!(send("POST", "/v1/nothing").await, 404);
     assert_eq!(send("HEAD", "/").await, 200);

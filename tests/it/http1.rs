@@ -55,7 +55,10 @@ async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
         ("GET / HTTP/1.1\r\nhost: a\n\r\n".to_owned(), 400),
         ("GET  / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 400),
         ("GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 400),
-        ("GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 400),
+        (
+            "GET http://b@c/ HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+            400,
+        ),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
         (format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n"), 414),
         (
@@ -86,7 +89,6 @@ async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
         "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
         "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: identity\r\n",
-        "transfer-encoding: gzip, chunked\r\n",
         "transfer-encoding : chunked\r\n",
     ] {
         cases.push((format!("{post}{framing}\r\n0\r\n\r\n"), 400));
@@ -112,6 +114,11 @@ async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
             400,
         ));
     }
+    // A coding that nobody here knows is another matter than one that is not to be had so.
+    cases.push((
+        format!("{post}transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        501,
+    ));
     for (request, status) in cases {
         let start: String = request.chars().take(90).collect();
         let told = raw(

@@ -1,6 +1,8 @@
 //! Proves how HTTP/2 is spoken: within limits to callers, who are told when they go beyond them, and to
 //! endpoints that were configured for it.
 
+mod limits;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

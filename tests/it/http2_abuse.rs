@@ -670,6 +670,13 @@ fn requests() -> Vec<Row> {
     for value in ["a\0b", "a\nb", "a\rb", "a\r\nx: y", "\u{1}", "\u{7f}"] {
         rows.push(row(&format!("value {value:?}"), and("x", value), Refused));
     }
+    for value in [" ", " a", "a ", "\ta", "a\t"] {
+        rows.push(row(
+            &format!("value {value:?}"),
+            and("x", value),
+            Status(&[400]),
+        ));
+    }
     rows
 }
 

@@ -38,7 +38,7 @@ async fn nothing_in_the_json_test_suite_crashes_the_gateway_or_slips_through() {
             "{name}: {}",
             whole.status
         );
-        let mut inside = b"{\"model\":\"fast\",\"messages\":[],\"x\":".to_vec();
+        let mut inside = b"{\"model\":\"fast\",\"messages\":[{}],\"x\":".to_vec();
         inside.extend_from_slice(&bytes);
         inside.push(b'}');
         let before = world.fast.calls();

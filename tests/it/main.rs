@@ -33,6 +33,7 @@ mod tasks_beside;
 mod tasks_log;
 mod tls;
 mod transparent;
+mod unclear;
 mod usage;
 mod weather;
 mod wicked;

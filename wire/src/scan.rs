@@ -223,6 +223,7 @@ impl Scan {
 pub(crate) fn body(
     text: &[u8],
     acted: &'static [&'static str],
+    needed: &'static [&'static str],
     mut field: impl FnMut(&mut Scanner<'_>, &'static str, &mut Scan) -> Result<(), ScanError>,
 ) -> Result<Scan, ScanError> {
     let mut scanner = Scanner::new(text)?;
@@ -246,9 +247,11 @@ pub(crate) fn body(
     scanner.end()?;
     trail::mark(&mut scan, text);
     if scan.model.is_empty() {
-        Err(ScanError::Missing("model"))
-    } else {
-        Ok(scan)
+        return Err(ScanError::Missing("model"));
+    }
+    match needed.first() {
+        Some(first) if !needed.iter().any(|name| acted.has(name)) => Err(ScanError::Missing(first)),
+        _ => Ok(scan),
     }
 }
 
@@ -264,6 +267,12 @@ impl Acted {
     pub(crate) fn new(names: &'static [&'static str]) -> Self {
         debug_assert!(names.len() <= 32, "one bit a name");
         Self { names, seen: 0 }
+    }
+
+    /// Whether the field `name` stood there.
+    fn has(&self, name: &str) -> bool {
+        let index = self.names.iter().position(|it| *it == name);
+        index.is_some_and(|index| self.seen & (1 << index) != 0)
     }
 
     /// The name that `key` is, or `""` for a field the gateway only forwards.
@@ -372,19 +381,20 @@ pub(crate) fn metadata(
     Ok(())
 }
 
-/// Takes the list of messages: roles here, every other field of a message by `field`.
+/// Takes the list `name` of messages: roles here, every other field of a message by `field`.
 pub(crate) fn messages(
     scanner: &mut Scanner<'_>,
     scan: &mut Scan,
+    name: &'static str,
     field: impl Fn(&mut Scanner<'_>, &str, &mut Message, &mut Scan) -> Result<(), JsonError>,
 ) -> Result<(), ScanError> {
     if scanner.peek()? != Kind::Array {
-        return Err(ScanError::Wrong("messages", "a list of messages"));
+        return Err(ScanError::Wrong(name, "a list of messages"));
     }
     let mut message = Message::default();
     scanner.array(|scanner| {
         if scanner.peek()? != Kind::Object {
-            return Err(ScanError::Wrong("messages", "a list of objects"));
+            return Err(ScanError::Wrong(name, "a list of objects"));
         }
         let start = scanner.offset();
         scanner.object(|scanner, key| match key.text().as_ref() {
@@ -398,7 +408,12 @@ pub(crate) fn messages(
         scan.turns_at.push(start..scanner.offset());
         message.count_into(scan);
         Ok(())
-    })
+    })?;
+    // The items of a response may stand before what it goes on with; messages are all there is.
+    if name == "messages" && scan.turns_at.is_empty() {
+        return Err(ScanError::Wrong(name, "a list of at least one message"));
+    }
+    Ok(())
 }
 
 /// A length as a count that fits the shape.

@@ -217,7 +217,7 @@ fn a_system_text_behind_the_transcript_hides_no_result() {
 fn a_word_for_the_gateway_stands_once_and_is_a_word() {
     let dialect = dialect::named("openai_chat").expect("a dialect");
     let scan = |metadata: &str| {
-        let body = format!("{{\"model\":\"m\",\"metadata\":{metadata},\"messages\":[]}}");
+        let body = format!("{{\"model\":\"m\",\"metadata\":{metadata},\"messages\":[{{}}]}}");
         dialect
             .scan(body.as_bytes())
             .map(|scan| scan.hint.map(|hint| hint.word))

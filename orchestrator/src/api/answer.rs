@@ -1,7 +1,7 @@
 //! Answers: JSON, problems, files.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
@@ -54,6 +54,9 @@ pub(super) fn problem(problem: &Problem) -> Response<Body> {
         "field": problem.field,
     });
     let mut response = whole(problem.status, "application/problem+json", body.to_string());
+    if let Some(allow) = &problem.allow {
+        set(&mut response, ALLOW, allow);
+    }
     if matches!(problem.status, 429 | 503) {
         let seconds = HeaderValue::from_static("1");
         response.headers_mut().insert("retry-after", seconds);

@@ -64,11 +64,11 @@ impl Question {
             return Ok(());
         }
         let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        Err(Problem::new(
-            405,
-            "method_not_allowed",
-            format!("this takes {}", allowed.join(" or ")),
-        ))
+        let told = format!("this takes {}", allowed.join(" or "));
+        Err(Problem {
+            allow: Some(allowed.join(", ")),
+            ..Problem::new(405, "method_not_allowed", told)
+        })
     }
 
     /// There is nothing at this path.

@@ -101,6 +101,7 @@ pub(super) fn refused(problem: Problem) -> Response<Body> {
         message: problem.message,
         retry_after_s: None,
         is_final: problem.status < 500,
+        allow: "",
     };
     let text = OPENAI_RESPONSES.refuse(&refusal, RequestId::new(0, [0; 10]));
     answer::whole(refusal.status, "application/json", text)

@@ -16,6 +16,8 @@ pub struct Problem {
     pub message: String,
     /// The field of the request that it is about.
     pub field: Option<String>,
+    /// The methods that the path takes, where the request's is none of them.
+    pub allow: Option<String>,
 }
 
 impl Problem {
@@ -26,6 +28,7 @@ impl Problem {
             code,
             message: message.into(),
             field: None,
+            allow: None,
         }
     }
 
@@ -37,6 +40,7 @@ impl Problem {
             code: "invalid_request",
             message: format!("`{field}`: {}", message.into()),
             field: Some(field),
+            allow: None,
         }
     }
 

@@ -30,6 +30,9 @@ pub(crate) enum BadHead {
     Field,
     #[error("{0}")]
     Framing(&'static str),
+    /// A transfer coding that is none of those that RFC 9112 asks for.
+    #[error("{0}")]
+    Coding(&'static str),
 }
 
 /// Bounds of a head.
@@ -269,6 +272,24 @@ pub(crate) enum Framing {
     Unsaid,
 }
 
+const CODING: &str =
+    "Transfer-Encoding must be `chunked`, once; anything else can hide a second request";
+
+/// Whether every transfer coding is `chunked`, however often, or none that could be meant.
+fn codings_are_known(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.all(|coding| {
+        let coding = coding.trim_ascii();
+        let is_word = !coding.is_empty() && coding.iter().all(u8::is_ascii_alphanumeric);
+        let known = ["chunked", "identity"];
+        !is_word
+            || known
+                .iter()
+                .any(|it| coding.eq_ignore_ascii_case(it.as_bytes()))
+    })
+}
+
 /// Reads what the head says of the body's length. Two ways to read it are none.
 pub(crate) fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, BadHead> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -288,9 +309,11 @@ pub(crate) fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, 
         (None, Some(coding)) => {
             let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
             if !is_chunked || codings.next().is_some() {
-                return Err(BadHead::Framing(
-                    "Transfer-Encoding must be `chunked`, once; anything else can hide a second request",
-                ));
+                return Err(if codings_are_known(headers) {
+                    BadHead::Framing(CODING)
+                } else {
+                    BadHead::Coding(CODING)
+                });
             }
             if version != Version::HTTP_11 {
                 return Err(BadHead::Framing("HTTP/1.0 has no Transfer-Encoding"));

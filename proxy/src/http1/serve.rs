@@ -62,7 +62,7 @@ impl BadRequest {
         match self {
             Self::Head(BadHead::LongTarget) => 414,
             Self::Head(BadHead::TooLarge(..)) => 431,
-            Self::Head(BadHead::Method) => 501,
+            Self::Head(BadHead::Method | BadHead::Coding(_)) => 501,
             Self::Head(BadHead::Version) => 505,
             Self::Head(BadHead::FirstLine | BadHead::Field | BadHead::Framing(_))
             | Self::Body(_) => 400,
@@ -99,8 +99,9 @@ pub(crate) async fn serve<S: Socket>(socket: S, first: BytesMut, mut caller: Cal
             Ok(begun) => begun,
             Err(bad) => {
                 let refused = (caller.refuse)(&bad, &path_of(&head));
+                let asked = Asked::last(head.starts_with(b"HEAD "));
                 drop(head);
-                return match answer(&mut line, refused, &Asked::last(), limits).await {
+                return match answer(&mut line, refused, &asked, limits).await {
                     End::Whole { .. } => line.close(limits.body_bytes).await,
                     End::Cut => {}
                     End::Spoilt => line.spoil(),
@@ -137,10 +138,10 @@ struct Asked {
 
 impl Asked {
     /// Of a request that was not understood.
-    fn last() -> Self {
+    fn last(is_head: bool) -> Self {
         Self {
             version: Version::HTTP_11,
-            is_head: false,
+            is_head,
             stays: false,
         }
     }
@@ -211,8 +212,20 @@ fn path_of(head: &[u8]) -> String {
     let line = head
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .find(|it| !it.is_empty());
-    let target = line.and_then(|line| line.split(|byte| *byte == b' ').nth(1));
+    let mut words = line
+        .into_iter()
+        .flat_map(|line| line.split(|byte| *byte == b' '));
+    let target = words.by_ref().skip(1).find(|word| !word.is_empty());
     let path = target.and_then(|it| it.split(|byte| *byte == b'?').next());
+    // In absolute form the path stands behind the host.
+    let path = path.map(|it| match it.windows(3).position(|three| three == b"://") {
+        Some(at) => {
+            let rest = it.get(at + 3..).unwrap_or_default();
+            let slash = rest.iter().position(|byte| *byte == b'/');
+            rest.get(slash.unwrap_or(rest.len())..).unwrap_or_default()
+        }
+        None => it,
+    });
     let path = path.filter(|path| path.first() == Some(&b'/') && path.is_ascii());
     path.map_or_else(
         || "/".to_owned(),
@@ -284,6 +297,9 @@ async fn answer<S: Socket>(
         field(head, "content-length", length.to_string().as_bytes());
     } else if is_chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        head.extend_from_slice(b"connection: upgrade\r\n");
     }
     if !stays {
         head.extend_from_slice(b"connection: close\r\n");

@@ -290,6 +290,9 @@ impl Feed {
                 .checked_sub(data.len())
                 .ok_or("its stream said too much before any content")?;
             match self.read(data, true) {
+                Seen::End if self.facts().says_nothing() => {
+                    return Err("its stream ended before any content");
+                }
                 seen @ (Seen::Content | Seen::End) => return Ok(seen),
                 Seen::Error => return Err("its stream began with an error"),
                 Seen::Broken => return Err("its stream is not of its dialect"),

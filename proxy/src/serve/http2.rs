@@ -1,18 +1,20 @@
 //! Callers' connections that speak HTTP/2: hyper's, with our limits.
 
+mod used;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,8 +22,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::Service;
 
 use crate::config::Limits;
+use crate::edge;
 use crate::gateway::{Body, BodyError, Gateway};
+use crate::http1::BadRequest;
+use crate::http1::head::BadHead;
 use crate::serve::Doors;
+use used::{End, Piece, Stream, Use};
 
 /// Streams that one connection may have open.
 const STREAMS: u32 = 100;
@@ -30,6 +36,8 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const WINDOW: u32 = 1 << 20;
 /// Bytes of one stream's answer that wait for the caller.
 const SEND_BUFFER: usize = 64 << 10;
+/// Bytes of an answer that are given to the library at once: as many as a frame has unless its caller wants more.
+const PIECE: usize = 16 << 10;
 /// Streams that a caller opened and reset before anybody looked at them, and streams that were reset here
 /// for its mistakes, until the connection ends.
 const RESETS: usize = 20;
@@ -53,13 +61,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let io = TokioIo::new(Begun { first, stream });
-    let use_ = Arc::new(Use::default());
-    let counted = Arc::clone(&use_);
-    let service = hyper::service::service_fn(move |request| {
-        let cut = doors.cut.clone();
-        call(gateway.clone(), request, (Arc::clone(&counted), cut))
+    let used = Arc::new(Use::new(limits));
+    let counted = Arc::clone(&used);
+    let (most, too_large) = (
+        limits.headers,
+        BadHead::TooLarge(limits.head_bytes, limits.headers),
+    );
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let refused = (request.headers().len() > most).then(|| BadRequest::from(too_large));
+        let parts = (Stream::begin(&counted), doors.cut.clone());
+        call(gateway.clone(), request, refused, parts)
     });
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let tasks = Tasks {
+        used: Arc::clone(&used),
+        patience: Duration::from_millis(limits.write_timeout_ms),
+    };
+    let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -73,94 +90,44 @@ where
         .keep_alive_timeout(PONG);
     let mut connection = pin!(builder.serve_connection(io, service));
     let told = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
-    let is_idle = tokio::select! {
+    let end = tokio::select! {
         ended = connection.as_mut() => return told(ended),
-        () = use_.ending(doors) => false,
-        is_idle = use_.over(limits) => is_idle,
-        () = use_.stuck(limits) => return Err("a caller does not read its answers".to_owned()),
+        end = used.end(limits, doors) => end,
     };
     connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        ended = connection.as_mut() => told(ended),
-        () = use_.gone(), if is_idle => Ok(()),
-        () = use_.stuck(limits) => Err("a caller does not read its answers".to_owned()),
+    let end = tokio::select! {
+        ended = connection.as_mut() => return told(ended),
+        end = used.farewell(end, limits) => end,
+    };
+    match end {
+        End::Due | End::Idle => Ok(()),
+        End::Stuck => Err("a caller does not read its answers".to_owned()),
+        End::Flood => Err("a caller resets its calls, or does not stop making them".to_owned()),
     }
 }
 
-/// How much a connection is used.
-#[derive(Debug, Default)]
-struct Use {
-    /// Requests so far.
-    requests: AtomicUsize,
-    /// Of them under way.
-    open: AtomicUsize,
-    /// Pieces of answers that were asked for, and answers whose last piece has not been taken over.
-    asked: AtomicUsize,
-    waiting: AtomicUsize,
+/// Runs the library's tasks. A stream whose caller does not read is reset by dropping its task: the answer's body
+/// can not do it, since nobody asks it for more then.
+#[derive(Clone)]
+struct Tasks {
+    used: Arc<Use>,
+    /// How long an answer may wait without a byte of it taken.
+    patience: Duration,
 }
 
-impl Use {
-    /// Ends once a connection has been idle for as long as it may, or has made as many requests as it may;
-    /// whether it is idle.
-    async fn over(&self, limits: &Limits) -> bool {
-        let mut patience = Duration::from_millis(limits.head_timeout_ms);
-        let mut before = (0, 0);
-        loop {
-            tokio::time::sleep(patience).await;
-            let now = self.so_far();
-            // No answer was read on either, so that nothing waits to be sent.
-            if self.open.load(Ordering::Relaxed) == 0 && now == before {
-                return true;
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let patience = self.patience;
+        // The library begins a stream's task right after the call.
+        let Some(stream) = self.used.newest() else {
+            return TokioExecutor::new().execute(task);
+        };
+        TokioExecutor::new().execute(async move {
+            tokio::select! {
+                () = task => stream.over(),
+                () = stream.stalled(patience) => {}
             }
-            if now.0 >= limits.requests {
-                return false;
-            }
-            before = now;
-            patience = Duration::from_millis(limits.idle_timeout_ms);
-        }
-    }
-
-    /// Requests, and pieces of answers that were asked for.
-    fn so_far(&self) -> (usize, usize) {
-        let so_far = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (so_far(&self.requests), so_far(&self.asked))
-    }
-
-    /// Ends where an idle connection stays idle: whoever does not answer the farewell is not waited for.
-    async fn gone(&self) {
-        let mut before = (usize::MAX, 0);
-        loop {
-            tokio::time::sleep(FAREWELL).await;
-            let now = self.so_far();
-            if now == before && self.open.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            before = now;
-        }
-    }
-
-    /// Ends once the gateway is about to end, and a request has come: before, the library would close the
-    /// connection on whoever has just opened it.
-    async fn ending(&self, doors: &Doors) {
-        doors.draining.cancelled().await;
-        while self.requests.load(Ordering::Relaxed) == 0 && !doors.closed.is_cancelled() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Ends once answers wait to be read, and none was read on for as long as writing may take.
-    async fn stuck(&self, limits: &Limits) {
-        let patience = Duration::from_millis(limits.write_timeout_ms);
-        let mut before = (usize::MAX, 0);
-        loop {
-            tokio::time::sleep(patience / 2).await;
-            let asked = self.asked.load(Ordering::Relaxed);
-            let times = if before.0 == asked { before.1 + 1 } else { 0 };
-            if times >= 2 && self.waiting.load(Ordering::Relaxed) > 0 {
-                return;
-            }
-            before = (asked, times);
-        }
+        });
     }
 }
 
@@ -168,60 +135,38 @@ impl Use {
 async fn call(
     mut gateway: Gateway,
     request: Request<Incoming>,
-    (counted, cut): (Arc<Use>, CancellationToken),
+    refused: Option<BadRequest>,
+    (stream, cut): (Arc<Stream>, CancellationToken),
 ) -> Result<Response<Counted>, Infallible> {
-    counted.requests.fetch_add(1, Ordering::Relaxed);
-    counted.open.fetch_add(1, Ordering::Relaxed);
-    let open = Open(counted, false);
-    let mut request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
-    // Who is vouched for inside stands here; nothing that came over the network may.
-    request.extensions_mut().clear();
-    let response = Service::call(&mut gateway, request).await?;
-    Ok(response.map(|body| Counted {
-        body,
-        open,
-        cut: Box::pin(cut.cancelled_owned()),
-        is_awaited: false,
+    let response = if let Some(refused) = refused {
+        edge::refuse(&refused, request.uri().path())
+    } else {
+        let mut request = request.map(|body| Coming(body).boxed_unsync());
+        // Who is vouched for inside stands here; nothing that came over the network may.
+        request.extensions_mut().clear();
+        Service::call(&mut gateway, request).await?
+    };
+    Ok(response.map(|body| {
+        let is_empty = body.is_end_stream();
+        if is_empty {
+            stream.ended();
+        }
+        Counted {
+            body,
+            rest: Bytes::new(),
+            stream,
+            cut: Box::pin(cut.cancelled_owned()),
+            is_awaited: false,
+            is_empty,
+            is_over: is_empty,
+        }
     }))
 }
 
-/// A request under way, with whether a piece of its answer waits for the caller.
-#[derive(Debug)]
-struct Open(Arc<Use>, bool);
+/// A request's body without its empty frames, which cost their sender nothing and are no progress.
+struct Coming(Incoming);
 
-impl Open {
-    fn waits(&mut self, waits: bool) {
-        if self.1 == waits {
-            return;
-        }
-        self.1 = waits;
-        if waits {
-            self.0.waiting.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.waits(false);
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An answer's body that is counted as long as it is there. It is asked for a piece only when the one
-/// before could be sent.
-#[derive(Debug)]
-struct Counted {
-    body: Body,
-    open: Open,
-    /// Wakes whoever waits for a piece when streams are to end.
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_awaited: bool,
-}
-
-impl http_body::Body for Counted {
+impl http_body::Body for Coming {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -229,22 +174,90 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        this.open.0.asked.fetch_add(1, Ordering::Relaxed);
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        if polled.is_pending() && !this.is_awaited {
-            this.is_awaited = this.cut.as_mut().poll(context).is_pending();
+        loop {
+            let polled = ready!(Pin::new(&mut self.0).poll_frame(context));
+            let is_none = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+            if !matches!(&polled, Some(Ok(frame)) if is_none(frame)) {
+                return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::from)));
+            }
         }
-        this.open.waits(matches!(polled, Poll::Ready(Some(Ok(_)))));
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.size_hint()
+    }
+}
+
+/// An answer's body, in pieces that are counted until they are taken. It ends only then, so that its stream has a
+/// task that can be dropped for as long as bytes wait.
+#[derive(Debug)]
+struct Counted {
+    body: Body,
+    /// What of its last frame was not given yet.
+    rest: Bytes,
+    stream: Arc<Stream>,
+    /// Wakes whoever waits for a piece when streams are to end.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_awaited: bool,
+    /// There is nothing in it at all.
+    is_empty: bool,
+    /// The body behind it has ended.
+    is_over: bool,
+}
+
+impl http_body::Body for Counted {
+    type Data = Piece;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if !this.rest.is_empty() {
+                let bytes = this.rest.split_to(this.rest.len().min(PIECE));
+                return Poll::Ready(Some(Ok(Frame::data(this.stream.piece(bytes)))));
+            }
+            if this.is_over {
+                return this.stream.poll_taken(context).map(|()| None);
+            }
+            let polled = Pin::new(&mut this.body).poll_frame(context);
+            if polled.is_pending() && !this.is_awaited {
+                this.is_awaited = this.cut.as_mut().poll(context).is_pending();
+            }
+            match ready!(polled) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    // No answer has any trailers.
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => {
+                    this.stream.ended();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.stream.ended();
+                    this.is_over = true;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let exact = self.body.size_hint().exact();
+        exact.map_or_else(SizeHint::default, |left| {
+            SizeHint::with_exact(left.saturating_add(rest))
+        })
     }
 }
 

@@ -63,7 +63,7 @@ impl Dialect for AnthropicMessages {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        scan::body(body, ACTED, field)
+        scan::body(body, ACTED, &["messages"], field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
@@ -80,6 +80,9 @@ impl Dialect for AnthropicMessages {
 
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
         let (usage, finish) = told_of(reply).unwrap_or_default();
+        if super::finish::is_error(reply, "content") {
+            return None;
+        }
         let facts = Facts::of_reply(usage);
         super::is_object(reply).then_some(Facts { finish, ..facts })
     }
@@ -175,10 +178,17 @@ impl Dialect for AnthropicMessages {
 fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
     match name {
         "model" => scan::model(scanner, scan)?,
-        "messages" => scan::messages(scanner, scan, |scanner, name, message, scan| match name {
-            "content" => blocks(scanner, message, scan),
-            _ => Ok(()),
-        })?,
+        "messages" => {
+            scan::messages(
+                scanner,
+                scan,
+                "messages",
+                |scanner, name, message, scan| match name {
+                    "content" => blocks(scanner, message, scan),
+                    _ => Ok(()),
+                },
+            )?;
+        }
         "system" => {
             let mut system = Message {
                 role: Role::System,

@@ -10,6 +10,7 @@ mod openai_chat;
 mod openai_embeddings;
 pub mod openai_responses;
 mod schemas;
+mod strict;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -111,12 +112,13 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     /// The usage that a whole reply reports.
     fn usage(&self, reply: &[u8]) -> Option<Usage>;
 
-    /// What a reply says that came in one piece; `None` where it is no JSON object.
+    /// What a reply says that came in one piece; `None` where it is no JSON object, or one that has an error and
+    /// no answer.
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
         is_object(reply).then(|| Facts::of_reply(self.usage(reply)))
     }
 
-    /// Reads a call whole. What it does not know is kept, never refused.
+    /// Reads a call whole. What it does not know is kept, never refused; what it knows must be of its kind.
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError>;
 
     /// Writes a call for an upstream. A call of this very dialect keeps every field it came with.
@@ -224,6 +226,8 @@ pub enum DecodeError {
     Json(String),
     #[error("it is {0}")]
     Shape(&'static str),
+    #[error("{0}")]
+    Field(String),
 }
 
 impl Change<'_> {
@@ -353,6 +357,11 @@ impl Facts {
         }
     }
 
+    /// Whether there was nothing before the end: no content, no usage, and no reason for the end.
+    pub fn says_nothing(&self) -> bool {
+        self.content_events == 0 && self.usage.is_none() && self.finish.is_none()
+    }
+
     /// Counts a content event of `length` bytes. The first one is taken for a frame and four bytes
     /// of text.
     fn count(&mut self, length: usize) {
@@ -414,6 +423,8 @@ pub struct Refusal {
     pub retry_after_s: Option<u64>,
     /// Another try can not help before something changes; SDKs are told so.
     pub is_final: bool,
+    /// The methods that the path takes, where the request's is none of them; `""` otherwise.
+    pub allow: &'static str,
 }
 
 /// Reads the counts of a usage object: `set` gets each field's name and value, and the names of

@@ -63,7 +63,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        scan::body(body, ACTED, field)
+        scan::body(body, ACTED, &["messages"], field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
@@ -96,6 +96,7 @@ impl Dialect for OpenAiChat {
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
         // One walk says both, but for what is JSON and yet no answer.
         match chunk(reply) {
+            Ok(chunk) if chunk.error && chunk.choices == 0 => None,
             Ok(chunk) => Some(Facts {
                 finish: chunk.finish,
                 ..Facts::of_reply(chunk.usage)
@@ -182,7 +183,7 @@ impl Dialect for OpenAiChat {
 fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), ScanError> {
     match name {
         "model" => scan::model(scanner, scan)?,
-        "messages" => scan::messages(scanner, scan, message)?,
+        "messages" => scan::messages(scanner, scan, "messages", message)?,
         "stream" => scan.stream = flag(scanner, "stream")?,
         "stream_options" => stream_options(scanner, scan)?,
         "max_tokens" => cap(scanner, "max_tokens", scan)?,

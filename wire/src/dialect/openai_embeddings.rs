@@ -42,7 +42,7 @@ impl Dialect for OpenAiEmbeddings {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        scan::body(body, ACTED, field)
+        scan::body(body, ACTED, &["input"], field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {

@@ -64,6 +64,8 @@ const ACTED: &[&str] = &[
     "prompt",
     "metadata",
 ];
+/// What a call goes by: one of them must be there.
+const NEEDED: &[&str] = &["input", "prompt", "previous_response_id", "conversation"];
 /// What a call includes to get reasoning sealed.
 const ENCRYPTED: &str = "reasoning.encrypted_content";
 /// How ids of reasoning begin.
@@ -83,7 +85,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn scan(&self, body: &[u8]) -> Result<Scan, ScanError> {
-        scan::body(body, ACTED, field)
+        scan::body(body, ACTED, NEEDED, field)
     }
 
     fn edits(&self, scan: &Scan, change: &Change<'_>) -> Vec<Edit> {
@@ -100,6 +102,9 @@ impl Dialect for OpenAiResponses {
 
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
         let (usage, finish) = told_of(reply).unwrap_or_default();
+        if super::finish::is_error(reply, "output") {
+            return None;
+        }
         let facts = Facts::of_reply(usage);
         super::is_object(reply).then_some(Facts { finish, ..facts })
     }
@@ -288,7 +293,7 @@ fn input(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
         message.count_into(scan);
         return Ok(());
     }
-    scan::messages(scanner, scan, item)
+    scan::messages(scanner, scan, "input", item)
 }
 
 /// Takes one field of an input item.

@@ -6,8 +6,8 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Media, Own, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolResult, Turn,
 };
-use crate::dialect::DecodeError;
 use crate::dialect::fields::{flag, list, maybe, others, owned, text, words};
+use crate::dialect::{DecodeError, strict};
 
 use super::NAME;
 use super::reply::{part_of_block, thinking_part};
@@ -49,6 +49,7 @@ const TOOL: &[&str] = &[
 pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
     let fields: Map<String, Value> = crate::json::read(body)?;
     let whole = Value::Object(fields);
+    check(&whole)?;
     let get = |name: &str| whole.get(name).filter(|value| !value.is_null());
     let number = |name: &str| get(name).and_then(Value::as_f64);
     let count = |name: &str| get(name).and_then(Value::as_u64);
@@ -100,6 +101,29 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         call.own = fields;
     }
     Ok(call)
+}
+
+/// Holds that what is read above is what it should be.
+fn check(whole: &Value) -> Result<(), DecodeError> {
+    use strict::Shape::{List, Number, Object, Parts, Texts};
+    const SHAPES: [(&str, strict::Shape); 9] = [
+        ("messages", List),
+        ("system", Parts),
+        ("tools", List),
+        ("tool_choice", Object),
+        ("thinking", Object),
+        ("temperature", Number),
+        ("top_p", Number),
+        ("stop_sequences", Texts),
+        ("metadata", Object),
+    ];
+    strict::fields(whole, &SHAPES)?;
+    for message in list(whole, "messages") {
+        strict::message(message, "messages", &["user", "assistant", "system"], &[])?;
+    }
+    let tools = list(whole, "tools").iter();
+    let mut functions = tools.filter(|tool| is_function(tool));
+    functions.try_for_each(|tool| strict::named(Some(tool)))
 }
 
 /// What tools and documents say that has no counterpart elsewhere, as paths.

@@ -8,9 +8,9 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Media, Own, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolCall, ToolResult, Turn,
 };
-use crate::dialect::DecodeError;
 use crate::dialect::fields::{flag, json_text, list, maybe, others, owned, text, words};
 use crate::dialect::openai::{self, file_of, media_of_url};
+use crate::dialect::{DecodeError, strict};
 
 use super::NAME;
 use super::reply::thinking_of;
@@ -51,6 +51,7 @@ const KNOWN: &[&str] = &[
 pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
     let fields: Map<String, Value> = crate::json::read(body)?;
     let whole = Value::Object(fields);
+    check(&whole)?;
     let get = |name: &str| whole.get(name).filter(|value| !value.is_null());
     let number = |name: &str| get(name).and_then(Value::as_f64);
     let count = |name: &str| get(name).and_then(Value::as_u64);
@@ -95,6 +96,46 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         call.own = fields;
     }
     Ok(call)
+}
+
+/// Holds that what is read below is what it should be.
+fn check(whole: &Value) -> Result<(), DecodeError> {
+    use strict::Shape::{Choice, List, Number, Object, Text, Texts};
+    const SHAPES: [(&str, strict::Shape); 13] = [
+        ("messages", List),
+        ("tools", List),
+        ("tool_choice", Choice),
+        ("response_format", Object),
+        ("reasoning_effort", Text),
+        ("stream_options", Object),
+        ("temperature", Number),
+        ("top_p", Number),
+        ("presence_penalty", Number),
+        ("frequency_penalty", Number),
+        ("stop", Texts),
+        ("user", Text),
+        ("metadata", Object),
+    ];
+    const ROLES: [&str; 6] = [
+        "system",
+        "developer",
+        "user",
+        "assistant",
+        "tool",
+        "function",
+    ];
+    strict::fields(whole, &SHAPES)?;
+    for message in list(whole, "messages") {
+        strict::message(
+            message,
+            "messages",
+            &ROLES,
+            &["assistant", "tool", "function"],
+        )?;
+    }
+    let tools = list(whole, "tools").iter();
+    let mut functions = tools.filter(|tool| text(tool, "type") == "function");
+    functions.try_for_each(|tool| strict::named(tool.get("function")))
 }
 
 /// What is known by its name, but not by what it says.

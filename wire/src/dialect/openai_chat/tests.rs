@@ -56,11 +56,19 @@ fn acted_fields_may_stand_once_and_in_one_case() {
         scan(r#"{"Model":"a"}"#),
         Err(ScanError::Case("Model".into(), "model"))
     );
-    assert_eq!(scan(r#"{"messages":[]}"#), Err(ScanError::Missing("model")));
+    assert_eq!(
+        scan(r#"{"messages":[{}]}"#),
+        Err(ScanError::Missing("model"))
+    );
     assert_eq!(scan("[]"), Err(ScanError::NotAnObject));
     assert!(scan(r#"{"model":"a","stream":"yes"}"#).is_err());
     assert!(scan(r#"{"model":"a","max_tokens":-1}"#).is_err());
-    assert!(scan(r#"{"model":"a","x":1,"x":2,"max_tokens":null}"#).is_ok());
+    assert!(scan(r#"{"model":"a","messages":[{}],"x":1,"x":2,"max_tokens":null}"#).is_ok());
+    assert_eq!(
+        scan(r#"{"model":"a"}"#),
+        Err(ScanError::Missing("messages"))
+    );
+    assert!(scan(r#"{"model":"a","messages":[]}"#).is_err());
 }
 
 #[test]
@@ -70,20 +78,23 @@ fn edits_touch_only_their_bytes() {
         ..Change::default()
     };
     assert_eq!(
-        edited(r#"{ "model" : "auto", "z":0 }"#, &change),
-        r#"{ "model" : "gpt", "z":0 }"#
+        edited(r#"{ "model" : "auto", "messages":[{}] }"#, &change),
+        r#"{ "model" : "gpt", "messages":[{}] }"#
     );
     let capped = Change {
         cap: Some(50),
         ..change
     };
     assert_eq!(
-        edited(r#"{"stream":true,"model":"gpt"}"#, &capped),
-        r#"{"max_completion_tokens":50,"stream_options":{"include_usage":true},"stream":true,"model":"gpt"}"#
+        edited(r#"{"stream":true,"model":"gpt","messages":[{}]}"#, &capped),
+        r#"{"max_completion_tokens":50,"stream_options":{"include_usage":true},"stream":true,"model":"gpt","messages":[{}]}"#
     );
     assert_eq!(
-        edited(r#"{"model":"gpt","max_tokens":90}"#, &capped),
-        r#"{"model":"gpt","max_tokens":50}"#
+        edited(
+            r#"{"model":"gpt","messages":[{}],"max_tokens":90}"#,
+            &capped
+        ),
+        r#"{"model":"gpt","messages":[{}],"max_tokens":50}"#
     );
     for (options, wanted) in [
         ("null", r#"{"include_usage":true}"#),
@@ -95,8 +106,12 @@ fn edits_touch_only_their_bytes() {
         (r#"{"y":1}"#, r#"{"include_usage":true,"y":1}"#),
         (r#"{"include_usage":true}"#, r#"{"include_usage":true}"#),
     ] {
-        let body = format!(r#"{{"model":"gpt","stream":true,"stream_options":{options}}}"#);
-        let wanted = format!(r#"{{"model":"gpt","stream":true,"stream_options":{wanted}}}"#);
+        let body = format!(
+            r#"{{"model":"gpt","messages":[{{}}],"stream":true,"stream_options":{options}}}"#
+        );
+        let wanted = format!(
+            r#"{{"model":"gpt","messages":[{{}}],"stream":true,"stream_options":{wanted}}}"#
+        );
         assert_eq!(edited(&body, &change), wanted);
     }
 }

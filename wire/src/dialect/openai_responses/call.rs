@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use crate::call::{
     Call, Choice, Effort, Format, Kind, Part, Reasoning, Role, Sampling, Tool, ToolResult, Turn,
 };
-use crate::dialect::DecodeError;
 use crate::dialect::fields::{list, maybe, others, owned, text};
 use crate::dialect::openai;
+use crate::dialect::{DecodeError, strict};
 
 use super::NAME;
 use super::items::{content_part, flat_name, input_items, made_item, made_message};
@@ -47,6 +47,7 @@ pub(super) const LOGPROBS: &str = "message.output_text.logprobs";
 pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
     let fields: Map<String, Value> = crate::json::read(body)?;
     let whole = Value::Object(fields);
+    check(&whole)?;
     let get = |name: &str| whole.get(name).filter(|value| !value.is_null());
     let number = |name: &str| get(name).and_then(Value::as_f64);
     let mut turns = Vec::new();
@@ -101,6 +102,30 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         call.own = fields;
     }
     Ok(call)
+}
+
+/// Holds that what is read above is what it should be.
+fn check(whole: &Value) -> Result<(), DecodeError> {
+    use strict::Shape::{Choice, List, Number, Object, Parts};
+    const SHAPES: [(&str, strict::Shape); 9] = [
+        ("input", Parts),
+        ("instructions", Parts),
+        ("tools", List),
+        ("tool_choice", Choice),
+        ("text", Object),
+        ("reasoning", Object),
+        ("temperature", Number),
+        ("top_p", Number),
+        ("metadata", Object),
+    ];
+    const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
+    strict::fields(whole, &SHAPES)?;
+    let items = list(whole, "input").iter();
+    let mut messages = items.filter(|item| matches!(text(item, "type"), "" | "message"));
+    messages.try_for_each(|message| strict::message(message, "input", &ROLES, &[]))?;
+    let tools = list(whole, "tools").iter();
+    let mut functions = tools.filter(|tool| text(tool, "type") == "function");
+    functions.try_for_each(|tool| strict::named(Some(tool)))
 }
 
 /// What is known by its name, but not by what it says.

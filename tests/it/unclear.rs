@@ -1,0 +1,103 @@
+//! Proves that what can not be told is refused where it came in: a call without its conversation anywhere, and
+//! one with roles, content or fields of no known kind before it is written anew for another dialect. Nobody
+//! is asked, and nothing is charged.
+
+use serde_json::{Value, json};
+use tests::world::World;
+
+/// What is refused, by the path it comes in at.
+fn calls() -> Vec<(&'static str, Value)> {
+    let mut calls = vec![
+        ("/v1/chat/completions", json!({})),
+        ("/v1/chat/completions", json!({ "messages": [] })),
+        ("/v1/messages", json!({ "max_tokens": 9 })),
+        ("/v1/messages", json!({ "max_tokens": 9, "messages": [] })),
+        ("/v1/responses", json!({})),
+        ("/v1/responses", json!({ "input": 5 })),
+        ("/v1/embeddings", json!({})),
+    ];
+    // The model speaks chat: from here on the call would be written anew.
+    for message in [
+        json!({}),
+        json!({ "role": "user" }),
+        json!({ "role": "zz", "content": "x" }),
+        json!({ "role": 5, "content": "x" }),
+        json!({ "content": "x" }),
+        json!({ "role": "user", "content": 123 }),
+        json!({ "role": "user", "content": {} }),
+        json!({ "role": "user", "content": ["x"] }),
+        json!({ "role": "user", "content": [{ "type": "text", "text": 5 }] }),
+    ] {
+        let messages = json!({ "max_tokens": 9, "messages": [message] });
+        calls.push(("/v1/messages", messages));
+        calls.push(("/v1/responses", json!({ "input": [message] })));
+    }
+    let good = json!([{ "role": "user", "content": "Hi" }]);
+    for (name, value) in [
+        ("temperature", json!("x")),
+        ("system", json!(5)),
+        ("stop_sequences", json!([5])),
+        ("tools", json!("x")),
+        ("tools", json!([{ "input_schema": {} }])),
+    ] {
+        let mut call = json!({ "max_tokens": 9, "messages": good });
+        call[name] = value;
+        calls.push(("/v1/messages", call));
+    }
+    for (name, value) in [
+        ("instructions", json!(5)),
+        ("text", json!(5)),
+        ("tools", json!([{ "type": "function" }])),
+    ] {
+        let mut call = json!({ "input": good });
+        call[name] = value;
+        calls.push(("/v1/responses", call));
+    }
+    calls
+}
+
+#[tokio::test]
+async fn what_can_not_be_told_is_refused_and_nobody_asked() {
+    let world = World::start("", "").await;
+    for (path, mut call) in calls() {
+        call["model"] = "fast-chat".into();
+        let reply = world.client.post(path, call.to_string()).await;
+        let told = reply.json();
+        assert_eq!(reply.status, 400, "{path} {call}: {told}");
+        assert!(
+            told["error"]["message"].is_string(),
+            "{path} {call}: {told}"
+        );
+    }
+    assert_eq!((world.fast.calls(), world.bill().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_conversation_keeps_only_what_could_be_said_again() {
+    let world = World::start("", "").await;
+    let begin = |body: &'static str| world.client.post("/v1/conversations", body);
+    for bad in [
+        "[]",
+        "5",
+        "\"x\"",
+        "true",
+        r#"{"items":5}"#,
+        r#"{"items":[5]}"#,
+        r#"{"metadata":5}"#,
+        r#"{"metadata":{"a":5}}"#,
+    ] {
+        assert_eq!(begin(bad).await.status, 400, "{bad}");
+    }
+    for good in ["", "{}", r#"{"metadata":{"a":"b"},"items":null}"#] {
+        assert_eq!(begin(good).await.status, 200, "{good}");
+    }
+    let kept = begin("{}").await.json();
+    let items = format!("/v1/conversations/{}/items", kept["id"].as_str().unwrap());
+    for bad in ["{}", r#"{"items":[5]}"#, r#"{"items":[null]}"#] {
+        assert_eq!(world.client.post(&items, bad).await.status, 400, "{bad}");
+    }
+    let listed = world.client.get(&items).await;
+    assert_eq!(listed.json()["data"], json!([]));
+    let odd = world.client.get(&format!("{items}?order=zz")).await;
+    assert_eq!(odd.status, 400);
+}
