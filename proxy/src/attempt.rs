@@ -241,20 +241,13 @@ impl Dispatch<'_> {
         point::at("call.answered");
         billing.status = answer.status().as_u16();
         billing.passage.heed(answer.headers());
-        if let 202..=299 = answer.status().as_u16() {
+        if let Some(what) = no_answer(&answer) {
             billing.interrupt(&Facts::default());
-            return Err(no_answer(target, answer.status()));
+            return Err(failed(target, &what));
         }
         if !answer.status().is_success() {
             let told = self.turned_away(target, &mut billing, answer, &prepared, trace);
             return Box::pin(told).await;
-        }
-        if answer.headers().contains_key(CONTENT_ENCODING) {
-            billing.interrupt(&Facts::default());
-            return Err(failed(
-                target,
-                "endpoint sent a compressed answer nobody asked for",
-            ));
         }
         let answered = Answered {
             target,
@@ -541,11 +534,20 @@ fn broken(target: &Target, what: &str) -> Refusal {
     refusal::upstream(502, "upstream_failed", message)
 }
 
-/// A status of success that stands for something else than a whole answer.
-fn no_answer(target: &Target, status: StatusCode) -> Failed {
-    let status = status.as_u16();
-    let what = format!("the endpoint answered with status {status}, which is no whole answer");
-    failed(target, &what)
+/// Why an answer with a status of success is none that could be relayed.
+fn no_answer(answer: &Response<Answer>) -> Option<String> {
+    let status = answer.status();
+    if !status.is_success() {
+        return None;
+    }
+    if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+        let status = status.as_u16();
+        return Some(format!(
+            "the endpoint answered with status {status}, which is no whole answer"
+        ));
+    }
+    let is_compressed = answer.headers().contains_key(CONTENT_ENCODING);
+    is_compressed.then(|| "endpoint sent a compressed answer nobody asked for".to_owned())
 }
 
 /// An upstream's failure, after which the next one may be tried.
