@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn scanned(dialect: &dyn Dialect, metadata: &str) -> (Bytes, Scan) {
-        let text = format!("{{\"model\":\"auto\",\"max_tokens\":5,{metadata}\"messages\":[]}}");
+        let text = format!("{{\"model\":\"auto\",\"max_tokens\":5,{metadata}\"messages\":[{{}}]}}");
         let body = Bytes::from(text);
         let scan = dialect.scan(&body).expect("a scan");
         (body, scan)
