@@ -11,7 +11,7 @@ use wire::{Dialect, Refusal, RequestId, Scan, ScanError, splice};
 use crate::{names, refusal};
 
 /// The header that names a call's step, asked and answered.
-pub(crate) const HEADER: &str = "x-pareto-step";
+pub(crate) const HEADER: &str = crate::names::STEP_TEXT;
 /// The header that says how sensitive a call is.
 pub(crate) const LABEL: &str = "x-pareto-label";
 /// Regions that a call may go to.

@@ -10,6 +10,9 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderV
         .map(|(_, value)| value)
 }
 
+/// The header in which callers say what a step is, and answers what it was taken for.
+pub(crate) const STEP_TEXT: &str = "x-pareto-step";
+
 const fn named(name: &'static str) -> HeaderName {
     HeaderName::from_static(name)
 }
@@ -22,7 +25,7 @@ pub(crate) const SERVER_TIMING: HeaderName = named("server-timing");
 pub(crate) const MODEL: HeaderName = named("x-pareto-model");
 pub(crate) const TIER: HeaderName = named("x-pareto-tier");
 pub(crate) const ROUTE: HeaderName = named("x-pareto-route");
-pub(crate) const STEP: HeaderName = named(crate::hints::HEADER);
+pub(crate) const STEP: HeaderName = named(STEP_TEXT);
 pub(crate) const SCORE: HeaderName = named("x-pareto-score");
 /// What a translation could not carry.
 pub(crate) const LOSS: HeaderName = named("x-pareto-loss");

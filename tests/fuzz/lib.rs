@@ -7,10 +7,17 @@ pub mod pauses;
 pub mod store;
 
 // Files of other parts with files of their own below them: links beside this one lead there.
-#[expect(dead_code, reason = "only its readers are asked")]
 mod import;
-#[expect(dead_code, reason = "only what reads whole records is asked")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "only what reads whole records is asked"
+)]
 mod record;
+
+#[expect(dead_code, reason = "only the search of headers is asked")]
+#[path = "../../proxy/src/names.rs"]
+mod names;
 
 use std::sync::Arc;
 
