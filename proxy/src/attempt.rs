@@ -396,6 +396,16 @@ impl Dispatch<'_> {
                     back: Back::No,
                 })
             }
+            405 | 407 | 411 | 412 | 416 | 417 | 421 | 426 | 431 => {
+                billing.passage.answered();
+                // A word to its client, which is the gateway.
+                let what = format!("the endpoint answered with status {status}");
+                Some(Setback {
+                    refusal: broken(target, &what),
+                    seen: true,
+                    back: Back::No,
+                })
+            }
             408 | 500.. => {
                 if let (503 | 529, Some(ms)) = (status, asked_ms) {
                     billing.passage.pause_all(ms);
@@ -447,11 +457,6 @@ impl Dispatch<'_> {
         let read = timeout(Duration::from_secs(10), read).await.ok();
         let is_plain = !head.headers.contains_key(CONTENT_ENCODING);
         let text = read.flatten().filter(|_| is_plain).unwrap_or_default();
-        if matches!(status, 405 | 407 | 411 | 412 | 416 | 417 | 421 | 426 | 431) {
-            // A word to its client, which is the gateway.
-            let what = format!("the endpoint answered with status {status}");
-            return Err(failed(target, &what));
-        }
         if !wire::dialect::is_object(&text) && prepared.asked.is_none() {
             let told = wire::dialect::told(&text);
             let told = if told.trim().is_empty() || !is_plain {

@@ -67,15 +67,13 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
             // A target in absolute form stands for the header (RFC 9112, 3.2.2); HTTP/2's :authority must agree
             // with it (RFC 9113, 8.3.1).
             let named = request.uri().authority().map(Authority::as_str);
-            if let Some(named) = named {
-                if !is_host(named) {
-                    return Err(Malformed::BadHost);
-                }
-                let port = usual_port(request.uri().scheme_str());
-                let differ = !without(named, port).eq_ignore_ascii_case(without(host, port));
-                if differ && request.version() == Version::HTTP_2 {
-                    return Err(Malformed::TwoHosts);
-                }
+            if named.is_some_and(|named| !is_host(named)) {
+                return Err(Malformed::BadHost);
+            }
+            let port = usual_port(request.uri().scheme_str());
+            let is_same = |named| without(named, port).eq_ignore_ascii_case(without(host, port));
+            if request.version() == Version::HTTP_2 && !named.is_none_or(is_same) {
+                return Err(Malformed::TwoHosts);
             }
         }
         (None, None) if request.version() == Version::HTTP_11 => return Err(Malformed::NoHost),

@@ -69,6 +69,19 @@ pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, stream, &block(fields))
 }
 
+/// The fields of a request that asks for little.
+pub const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":path", "/"),
+    (":authority", "gateway.test"),
+];
+
+/// Such a request.
+pub fn get(stream: u32) -> Vec<u8> {
+    headers(stream, END_STREAM, &GET)
+}
+
 /// What came on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tests::frames::{
-    ACK, CONTINUATION, Came, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PADDED, PING,
-    PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, headers,
+    ACK, CONTINUATION, Came, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, PADDED,
+    PING, PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, get,
+    headers,
 };
 use tests::world::{World, chat};
 
@@ -53,18 +54,6 @@ fn row(name: &str, bytes: impl Into<Vec<u8>>, want: Want) -> Row {
         greets: true,
         want,
     }
-}
-
-/// The fields of a request that asks for little.
-const GET: [(&str, &str); 4] = [
-    (":method", "GET"),
-    (":scheme", "http"),
-    (":path", "/"),
-    (":authority", "gateway.test"),
-];
-
-fn get(stream: u32) -> Vec<u8> {
-    headers(stream, END_STREAM, &GET)
 }
 
 fn post(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
