@@ -26,6 +26,7 @@ use crate::economy::CacheHits;
 use crate::gateway::Shared;
 use crate::guessing::Guesses;
 use crate::handover::{Estate, MovingJournal};
+use crate::idempotency::Once;
 use crate::identify::{Keys, Pepper};
 use crate::learning::{self, Learned};
 use crate::leasing;
@@ -175,6 +176,7 @@ pub(crate) fn shared(
         tasks: TaskTracker::new(),
         otlp: crate::otlp::Otlp::default(),
         background: DashMap::new(),
+        once: Once::default(),
         api: OnceLock::new(),
     });
     learn(&shared.runtime.load(), &shared.ledger.state()?);

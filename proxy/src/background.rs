@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use http::Response;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use meter::Subject;
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wire::Refusal;
 use wire::archive::{Place, Shelf};
@@ -25,29 +22,19 @@ use crate::clock::now_ms;
 use crate::context::{KeptResponse, memory, place};
 use crate::gateway::{self, Body, Shared};
 use crate::intake::Inbound;
+use crate::recording::{Recording, to_forget};
 use crate::refusal;
 use crate::trace::Trace;
 
 /// How long the events of a response that is complete can still be listened to.
 const HEARD_FOR: Duration = Duration::from_mins(10);
-/// Bytes of events kept of complete responses.
-const MOST_HEARD: usize = 64 << 20;
 
 /// A response in the making.
 #[derive(Debug)]
 pub(crate) struct Making {
     stop: CancellationToken,
-    /// What has been told so far, where it was asked for as a stream.
-    told: Option<watch::Sender<Told>>,
-}
-
-/// The events of a stream so far.
-#[derive(Debug, Default)]
-struct Told {
-    events: Vec<Bytes>,
-    bytes: usize,
-    /// It has ended, or broken off, and when.
-    end: Option<(Result<(), &'static str>, Instant)>,
+    /// The events told so far, where it was asked for as a stream.
+    told: Option<Recording>,
 }
 
 impl Making {
@@ -59,57 +46,34 @@ impl Making {
     /// The events behind the one of number `behind`, or all of them, up to the end; `None` where it is no
     /// stream. Whoever listens holds `flight`.
     pub(crate) fn listen(&self, behind: Option<u64>, flight: Option<Arc<Flight>>) -> Option<Body> {
-        let told = self.told.as_ref()?.subscribe();
-        let from = behind.map_or(0, |behind| told.borrow().place_behind(behind));
-        let pieces = stream::unfold(Some((told, from, flight)), |listener| async move {
-            let (mut told, at, flight) = listener?;
-            loop {
-                {
-                    let so_far = told.borrow_and_update();
-                    if let Some(event) = so_far.events.get(at).cloned() {
-                        drop(so_far);
-                        return Some((Ok(Frame::data(event)), Some((told, at + 1, flight))));
-                    }
-                    match so_far.end {
-                        Some((Ok(()), _)) => return None,
-                        Some((Err(why), _)) => return Some((Err(why.into()), None)),
-                        None => {}
-                    }
-                }
-                told.changed().await.ok()?;
-            }
+        let told = self.told.as_ref()?;
+        let from = behind.map_or(0, |behind| {
+            // Comments have no number.
+            told.place(|event| numbered(event).is_some_and(|it| it > behind))
         });
-        Some(StreamBody::new(pieces).boxed_unsync())
+        Some(told.listen(from, flight))
     }
 
     fn tell(&self, event: Bytes) {
         if let Some(told) = &self.told {
-            told.send_modify(|told| {
-                told.bytes += event.len();
-                told.events.push(event);
-            });
+            told.tell(event);
         }
     }
 
     fn told_bytes(&self) -> usize {
-        self.told.as_ref().map_or(0, |told| told.borrow().bytes)
+        self.told.as_ref().map_or(0, Recording::bytes)
     }
 
-    /// Nothing more will be told; the first to say so is right.
     fn end(&self, how: Result<(), &'static str>) {
         if let Some(told) = &self.told {
-            told.send_modify(|told| {
-                told.end.get_or_insert_with(|| (how, Instant::now()));
-            });
+            told.end(how);
         }
     }
+}
 
-    /// Bytes of the events of a complete response, and how long it has been complete.
-    fn lasting(&self) -> Option<(usize, Duration)> {
-        let told = self.told.as_ref()?.borrow();
-        let (_, at) = told.end?;
-        Some((told.bytes, at.elapsed()))
-    }
+fn numbered(event: &[u8]) -> Option<u64> {
+    let data: Value = serde_json::from_slice(&sse::data(event)?).ok()?;
+    data.get("sequence_number")?.as_u64()
 }
 
 /// Work under way: whoever listens is not left waiting, even by a panic.
@@ -121,33 +85,16 @@ impl Drop for UnderWay {
     }
 }
 
-impl Told {
-    /// The place of the first event with a higher number. Comments have none.
-    fn place_behind(&self, number: u64) -> usize {
-        let numbered = |event: &Bytes| -> Option<u64> {
-            let data: Value = serde_json::from_slice(&sse::data(event)?).ok()?;
-            data.get("sequence_number")?.as_u64()
-        };
-        let is_behind = |event: &Bytes| numbered(event).is_some_and(|it| it > number);
-        let found = self.events.iter().position(is_behind);
-        found.unwrap_or(self.events.len())
-    }
-}
-
-/// Forgets the events of responses that have been complete for long, and the longest streams where
-/// there is too much: nobody's many words push out those of others. It looks at all of them: call it now
-/// and then.
+/// Forgets the events of responses that have been complete for long, or are too much. It looks at all of them:
+/// call it now and then.
 pub(crate) fn forget_told(shared: &Shared) {
     let kept = shared.background.iter();
-    let ended = kept.filter_map(|making| Some((making.lasting()?, making.key().clone())));
-    let mut ended: Vec<_> = ended.collect();
-    ended.sort_by_key(|(lasting, _)| *lasting);
-    let mut bytes = 0_usize;
-    for ((size, since), id) in ended {
-        bytes = bytes.saturating_add(size);
-        if since >= HEARD_FOR || bytes > MOST_HEARD {
-            shared.background.remove(&id);
-        }
+    let kept = kept.filter_map(|making| {
+        let told = making.told.as_ref()?;
+        Some((told.lasting()?, making.key().clone()))
+    });
+    for id in to_forget(kept.collect(), HEARD_FOR) {
+        shared.background.remove(&id);
     }
 }
 
@@ -198,7 +145,7 @@ pub(crate) async fn begin(
     let inbound = in_foreground(inbound)?;
     let making = Arc::new(Making {
         stop: CancellationToken::new(),
-        told: streams.then(|| watch::Sender::new(Told::default())),
+        told: streams.then(Recording::default),
     });
     shared.background.insert(id.clone(), Arc::clone(&making));
     let job = Job {

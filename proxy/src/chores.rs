@@ -46,6 +46,8 @@ impl Parts {
                 .is_some()
             {
                 background::forget_told(&shared);
+                let kept_s = shared.runtime.load().limits.idempotency_s;
+                shared.once.forget(Duration::from_secs(kept_s));
                 let shared = Arc::clone(&shared);
                 let known = seen;
                 let looked = tokio::task::spawn_blocking(move || refresh_keys(&shared, known));

@@ -154,6 +154,8 @@ pub struct Limits {
     pub idle_timeout_ms: u64,
     /// Milliseconds in which a caller takes nothing of an answer that waits for it.
     pub write_timeout_ms: u64,
+    /// Seconds for which the answer of a call with an `Idempotency-Key` is kept.
+    pub idempotency_s: u64,
 }
 
 impl Default for Limits {
@@ -171,6 +173,7 @@ impl Default for Limits {
             body_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             write_timeout_ms: 60_000,
+            idempotency_s: 3_600,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::context::{Memory, Sessions};
 use crate::economy::CacheHits;
 use crate::guessing::{Guesses, Whom};
 use crate::handover::MovingJournal;
+use crate::idempotency::{self, Once};
 use crate::identify::{self, Keys, Stranger, Vouched};
 use crate::intake::{self, Inbound};
 use crate::learning::Learned;
@@ -77,6 +78,7 @@ pub struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) otlp: Otlp,
     pub(crate) background: DashMap<String, Arc<Making>>,
+    pub(crate) once: Once,
     /// Who answers for tasks; empty where there are none.
     pub(crate) api: OnceLock<Gateway>,
 }
@@ -154,7 +156,7 @@ fn id_of(request: &Request<Body>) -> RequestId {
 
 /// Says what the call has cost with all its attempts, those that failed and those that gave way as well. A
 /// stream's cost is not known when its head goes out.
-fn billed(response: &mut Response<Body>, trace: &Trace) {
+pub(crate) fn billed(response: &mut Response<Body>, trace: &Trace) {
     let kind = response.headers().get(CONTENT_TYPE);
     let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let cost = trace.charged();
@@ -289,10 +291,25 @@ async fn exchange(
     if tasks::is_task_model(&inbound.scan.model) && dialect.name() == OPENAI_RESPONSES.name() {
         return Box::pin(tasks::respond(shared, &subject, inbound)).await;
     }
-    if inbound.scan.background {
-        return Box::pin(background::begin(shared, &subject, inbound, trace)).await;
+    if let Some(key) = idempotency::key_of(&inbound.headers)? {
+        let once = idempotency::answer(shared, runtime, key, inbound, trace, &subject);
+        return Box::pin(once).await;
     }
-    converse(shared, &runtime, &subject, &inbound, trace).await
+    make(shared, &runtime, &subject, inbound, trace).await
+}
+
+/// A call that has been read, to its answer or to the promise of one.
+pub(crate) async fn make(
+    shared: &Arc<Shared>,
+    runtime: &Runtime,
+    subject: &Subject,
+    inbound: Inbound,
+    trace: &mut Trace,
+) -> Result<Response<Body>, Refusal> {
+    if inbound.scan.background {
+        return Box::pin(background::begin(shared, subject, inbound, trace)).await;
+    }
+    converse(shared, runtime, subject, &inbound, trace).await
 }
 
 /// A call that has been read, from decision to answer.

@@ -36,3 +36,5 @@ pub(crate) const REMAINING: HeaderName = named("x-pareto-budget-remaining");
 /// The output cap that was written into the call, and why.
 pub(crate) const CAP: HeaderName = named("x-pareto-output-cap");
 pub(crate) const CAP_REASON: HeaderName = named("x-pareto-cap-reason");
+/// Whose answer is given again, for the sake of an `Idempotency-Key`.
+pub(crate) const REPLAY_OF: HeaderName = named("x-pareto-replay-of");

@@ -351,6 +351,24 @@ pub(crate) fn invalid(message: String) -> Refusal {
     refusal(Fault::Caller, 400, "invalid_field", message)
 }
 
+/// A call's idempotency key is none, or one of two.
+pub(crate) fn bad_idempotency_key(most: usize) -> Refusal {
+    invalid(format!(
+        "`Idempotency-Key` must stand once, with 1 to {most} visible characters of ASCII"
+    ))
+}
+
+/// The key was given to another call.
+pub(crate) fn reused_idempotency_key(first: RequestId) -> Refusal {
+    let message = format!(
+        "this `Idempotency-Key` came with another body before, as call {first}; give each call a key of its own"
+    );
+    Refusal {
+        is_final: true,
+        ..refusal(Fault::Caller, 422, "idempotency_key_reused", message)
+    }
+}
+
 /// The caller wants a web socket; clients that hear this go on over plain HTTP.
 pub(crate) fn no_web_socket() -> Refusal {
     let message = "web sockets are not spoken here; send the call as an HTTP request".to_owned();

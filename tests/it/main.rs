@@ -17,6 +17,7 @@ mod hostile;
 mod http1;
 mod http2;
 mod http2_abuse;
+mod idempotency;
 mod json_suite;
 mod keys;
 mod load;
