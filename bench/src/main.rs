@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bench::fixed::{Endpoint, Fixed};
@@ -27,15 +28,30 @@ The same answer to every call, more than 100,000 times a second. A call override
 
 A reverse proxy that does nothing else.";
 
-fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let wants_help = |arg: &String| matches!(&**arg, "help" | "-h" | "--help");
+    if args.iter().any(wants_help) {
+        // Whoever closed our output does not read it.
+        let _told = writeln!(std::io::stdout(), "{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let Err(error) = run(args.into_iter()) else {
+        return ExitCode::SUCCESS;
+    };
+    let _told = writeln!(std::io::stderr(), "bench: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn run(mut args: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let command = args.next().unwrap_or_default();
     let options = Options::read(args)?;
     match command.as_str() {
         "upstream" => upstream(options),
         "fixed" => fixed(&options),
         "floor" => floor(options),
-        _ => bail!("{HELP}"),
+        "" => bail!("name a server\n\n{HELP}"),
+        _ => bail!("no such server: {command}\n\n{HELP}"),
     }
 }
 

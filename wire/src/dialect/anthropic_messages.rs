@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
+use super::finish::{self, Told};
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, ThinkingForm, Watch, Writer,
     counts, is_json, kind_of, model_and_cap, schemas, strings_behind,
@@ -79,12 +80,7 @@ impl Dialect for AnthropicMessages {
     }
 
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
-        let (usage, finish) = told_of(reply).unwrap_or_default();
-        if super::finish::is_error(reply, "content") {
-            return None;
-        }
-        let facts = Facts::of_reply(usage);
-        super::is_object(reply).then_some(Facts { finish, ..facts })
+        finish::facts(told_of(reply), reply)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
@@ -346,31 +342,32 @@ fn piece(scanner: &mut Scanner<'_>, told: &mut u32, scan: &mut Scan) -> Result<(
 
 /// The usage of a whole answer.
 fn usage_of(reply: &[u8]) -> Option<Usage> {
-    told_of(reply)?.0
+    told_of(reply).ok()?.usage
 }
 
 /// The same, and why the answer ended.
-fn told_of(reply: &[u8]) -> Option<(Option<Usage>, Option<&'static str>)> {
-    let (mut found, mut finish) = (None, None);
-    let mut scanner = Scanner::new(reply).ok()?;
-    scanner
-        .object(|scanner, key| {
-            match (key.raw, scanner.peek()?) {
-                ("usage", Kind::Object) => {
-                    let (mut used, mut apart) = (Usage::default(), Usage::default());
-                    let sound = usage(scanner, &mut used, &mut apart);
-                    used += apart;
-                    found = sound.then_some(used);
-                }
-                ("stop_reason", Kind::String) => {
-                    finish = super::finish::known(scanner.string()?.raw.as_bytes());
-                }
-                _ => {}
+fn told_of(reply: &[u8]) -> Result<Told, JsonError> {
+    let mut told = Told::default();
+    let mut scanner = Scanner::new(reply)?;
+    scanner.object(|scanner, key| {
+        let kind = scanner.peek()?;
+        told.note(key.raw, kind, "content");
+        match (key.raw, kind) {
+            ("usage", Kind::Object) => {
+                let (mut used, mut apart) = (Usage::default(), Usage::default());
+                let sound = usage(scanner, &mut used, &mut apart);
+                used += apart;
+                told.usage = sound.then_some(used);
             }
-            Ok::<(), JsonError>(())
-        })
-        .ok()?;
-    Some((found, finish))
+            ("stop_reason", Kind::String) => {
+                told.finish = finish::known(scanner.string()?.raw.as_bytes());
+            }
+            _ => {}
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    scanner.end()?;
+    Ok(told)
 }
 
 /// Adds what a usage object says to `used`; input excludes cache reads and writes here, and later

@@ -1,6 +1,8 @@
 //! The words by which dialects say why an answer ended.
 
-use crate::json::{JsonError, Kind, Scanner};
+use super::{Facts, is_object};
+use crate::Usage;
+use crate::json::{JsonError, Kind};
 
 /// Words for why an answer ended. Others are not repeated: whoever answers could write anything there.
 const WORDS: [&str; 14] = [
@@ -26,17 +28,39 @@ pub(super) fn known(text: &[u8]) -> Option<&'static str> {
     WORDS.into_iter().find(|it| it.as_bytes() == word)
 }
 
-/// Whether a whole answer has an error, and no `list` of what a model made: some servers send such with a
-/// status of success.
-pub(super) fn is_error(reply: &[u8], list: &str) -> bool {
-    let (mut error, mut made) = (false, false);
-    let walked = Scanner::new(reply).and_then(|mut scanner| {
-        scanner.object(|scanner, key| {
-            let kind = scanner.peek()?;
-            error |= key.raw == "error" && matches!(kind, Kind::Object | Kind::String);
-            made |= key.raw == list && kind == Kind::Array;
-            Ok::<(), JsonError>(())
+/// What a whole answer says, as far as metering asks.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) usage: Option<Usage>,
+    pub(super) finish: Option<&'static str>,
+    /// It has an error.
+    error: bool,
+    /// It has the list of what a model made.
+    made: bool,
+}
+
+impl Told {
+    /// Notes a field by which an answer is known from an error; `list` names what a model made.
+    pub(super) fn note(&mut self, key: &str, kind: Kind, list: &str) {
+        self.error |= key == "error" && matches!(kind, Kind::Object | Kind::String);
+        self.made |= key == list && kind == Kind::Array;
+    }
+
+    /// The facts of an answer; `None` for an error without what a model made, which some servers send with a
+    /// status of success.
+    pub(super) fn facts(self) -> Option<Facts> {
+        let facts = Facts::of_reply(self.usage);
+        (!self.error || self.made).then_some(Facts {
+            finish: self.finish,
+            ..facts
         })
-    });
-    walked.is_ok() && error && !made
+    }
+}
+
+/// The facts of a whole answer that was walked, or is JSON all the same.
+pub(super) fn facts(walked: Result<Told, JsonError>, reply: &[u8]) -> Option<Facts> {
+    match walked {
+        Ok(told) => told.facts(),
+        Err(_) => is_object(reply).then(|| Facts::of_reply(None)),
+    }
 }

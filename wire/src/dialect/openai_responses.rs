@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
+use super::finish::{self, Told};
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
     counts, is_json, model_and_cap, openai_chat, schemas, strings_behind,
@@ -101,12 +102,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
-        let (usage, finish) = told_of(reply).unwrap_or_default();
-        if super::finish::is_error(reply, "output") {
-            return None;
-        }
-        let facts = Facts::of_reply(usage);
-        super::is_object(reply).then_some(Facts { finish, ..facts })
+        finish::facts(told_of(reply), reply)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Call, DecodeError> {
@@ -402,23 +398,25 @@ fn usage(scanner: &mut Scanner<'_>) -> Option<Usage> {
 
 /// The usage of a whole answer, or of the answer inside an event.
 fn usage_of(body: &[u8]) -> Option<Usage> {
-    told_of(body)?.0
+    told_of(body).ok()?.usage
 }
 
 /// The same, and why the answer ended: its status, or what makes it incomplete.
-fn told_of(body: &[u8]) -> Option<(Option<Usage>, Option<&'static str>)> {
-    let (mut found, mut searches) = (None, 0);
+fn told_of(body: &[u8]) -> Result<Told, JsonError> {
+    let (mut told, mut searches) = (Told::default(), 0);
     let (mut status, mut reason) = (None, None);
     let mut take = |scanner: &mut Scanner<'_>, key: &str| {
-        match (key, scanner.peek()?) {
-            ("usage", Kind::Object) => found = usage(scanner),
+        let kind = scanner.peek()?;
+        told.note(key, kind, "output");
+        match (key, kind) {
+            ("usage", Kind::Object) => told.usage = usage(scanner),
             ("output", Kind::Array) => searches = web_searches(scanner)?,
             ("status", Kind::String) => {
-                status = super::finish::known(scanner.string()?.raw.as_bytes());
+                status = finish::known(scanner.string()?.raw.as_bytes());
             }
             ("incomplete_details", Kind::Object) => scanner.object(|scanner, key| {
                 if key.raw == "reason" && scanner.peek()? == Kind::String {
-                    reason = super::finish::known(scanner.string()?.raw.as_bytes());
+                    reason = finish::known(scanner.string()?.raw.as_bytes());
                 }
                 Ok(())
             })?,
@@ -426,20 +424,19 @@ fn told_of(body: &[u8]) -> Option<(Option<Usage>, Option<&'static str>)> {
         }
         Ok::<(), JsonError>(())
     };
-    let mut scanner = Scanner::new(body).ok()?;
-    scanner
-        .object(|scanner, key| {
-            if key.raw == "response" && scanner.peek()? == Kind::Object {
-                return scanner.object(|scanner, key| take(scanner, key.raw));
-            }
-            take(scanner, key.raw)
-        })
-        .ok()?;
-    let used = found.map(|used| Usage {
-        web_searches: searches,
-        ..used
-    });
-    Some((used, reason.or(status)))
+    let mut scanner = Scanner::new(body)?;
+    scanner.object(|scanner, key| {
+        if key.raw == "response" && scanner.peek()? == Kind::Object {
+            return scanner.object(|scanner, key| take(scanner, key.raw));
+        }
+        take(scanner, key.raw)
+    })?;
+    scanner.end()?;
+    if let Some(used) = &mut told.usage {
+        used.web_searches = searches;
+    }
+    told.finish = reason.or(status);
+    Ok(told)
 }
 
 /// Searches among the items of an output: they are billed one by one, and what a search leads to, pages
@@ -497,8 +494,8 @@ impl Watch for Follower {
         }
         match kind {
             b"response.completed" | b"response.incomplete" => {
-                let (usage, finish) = told_of(data).unwrap_or_default();
-                (self.facts.usage, self.facts.finish) = (usage, finish);
+                let told = told_of(data).unwrap_or_default();
+                (self.facts.usage, self.facts.finish) = (told.usage, told.finish);
                 self.facts.finished = true;
                 Seen::End
             }
