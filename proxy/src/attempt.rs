@@ -457,6 +457,7 @@ impl Dispatch<'_> {
         let read = timeout(Duration::from_secs(10), read).await.ok();
         let is_plain = !head.headers.contains_key(CONTENT_ENCODING);
         let text = read.flatten().filter(|_| is_plain).unwrap_or_default();
+        let text = target.endpoint.without_keys(text);
         if !wire::dialect::is_object(&text) && prepared.asked.is_none() {
             let told = wire::dialect::told(&text);
             let told = if told.trim().is_empty() || !is_plain {

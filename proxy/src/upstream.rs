@@ -195,6 +195,12 @@ impl Endpoint {
         read_all(answer.into_body(), 64 << 10).await
     }
 
+    /// What the endpoint has said, without the keys that it may repeat there: callers are to see none of them.
+    pub(crate) fn without_keys(&self, said: Bytes) -> Bytes {
+        let keys = self.keys.iter();
+        keys.fold(said, |said, key| key.own.without_key(said))
+    }
+
     /// Has the endpoint delete the response that it keeps as `id`. What is not there, or can not be
     /// asked for, is deleted.
     ///

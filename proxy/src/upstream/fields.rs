@@ -4,8 +4,10 @@
 use std::fmt;
 use std::io::Write;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem::Finder;
 use wire::{Dialect, RequestId};
 
 use crate::otlp::context::Spot;
@@ -25,6 +27,8 @@ const FORWARDED: [&str; 7] = [
 const PREFIXES: [&str; 2] = ["x-stainless-", "x-codex-"];
 /// Headers that mean the same to every endpoint.
 const NEUTRAL: [&str; 3] = ["session-id", "thread-id", "x-session-id"];
+/// Letters of a key that is looked for in what an endpoint says: fewer stand there for other reasons.
+const LEAST_KEY: usize = 8;
 /// What is taken by a caller that does not say.
 static ANY: HeaderValue = HeaderValue::from_static("*/*");
 
@@ -34,6 +38,8 @@ pub(super) struct Own {
     fields: Vec<(HeaderName, HeaderValue)>,
     /// The same as lines.
     lines: Vec<u8>,
+    /// The key, where it is long enough to be known by.
+    key: Option<Finder<'static>>,
 }
 
 impl fmt::Debug for Own {
@@ -67,11 +73,29 @@ impl Own {
         for (name, value) in &fields {
             line(&mut lines, name.as_str(), value.as_bytes());
         }
+        let key = key.filter(|key| key.len() >= LEAST_KEY);
         Ok(Self {
             dialect,
             fields,
             lines,
+            key: key.map(|key| Finder::new(key).into_owned()),
         })
+    }
+
+    /// `text` with stars for the key, wherever it stands.
+    pub(super) fn without_key(&self, text: Bytes) -> Bytes {
+        let Some(key) = &self.key else { return text };
+        let (mut left, mut end) = (Vec::new(), 0);
+        for at in key.find_iter(&text) {
+            left.extend_from_slice(text.get(end..at).unwrap_or_default());
+            left.extend_from_slice(b"***");
+            end = at + key.needle().len();
+        }
+        if end == 0 {
+            return text;
+        }
+        left.extend_from_slice(text.get(end..).unwrap_or_default());
+        left.into()
     }
 }
 
