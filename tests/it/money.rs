@@ -195,6 +195,29 @@ async fn a_caller_that_leaves_cancels_the_upstream_and_pays_for_what_was_made() 
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_saw_or_bounded_costs_what_a_long_one_does() {
+    let world = World::start("", "").await;
+    world.fast.set_script(Script {
+        first_token_ms: 3_000,
+        ..script(FAST)
+    });
+    // No budget, no cap or one that no model could fill, and nobody knows how much the model says.
+    for (rest, most) in [("", 128 << 10), (",\"max_tokens\":4000000000", 1 << 20)] {
+        let before = world.entries().await.len();
+        let call = chat("fast", "Hello", rest);
+        let call = world.client.post("/v1/chat/completions", call);
+        let left = tokio::time::timeout(Duration::from_millis(300), call).await;
+        assert!(left.is_err());
+        world.quiet().await;
+        let entries = world.entries().await;
+        assert_eq!(entries.len(), before + 1);
+        let entry = &entries[before];
+        assert_eq!(entry.source, UsageSource::Estimated, "{entry:?}");
+        assert_eq!(entry.usage.output, most, "{rest}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_without_a_cap_gets_the_one_that_was_held() {
     let world = World::start("meter.default_max_output = 77", &budget("1")).await;
     world.fast.set_script(Script {

@@ -6,6 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The most that one figure of a call can be: no model has such a window. A larger one is a broken endpoint or a
+/// slip of the pen, and sums of many calls stay within their types.
+pub const MOST: u64 = 100_000_000;
+
 /// Tokens by class. Providers report overlapping figures; each dialect takes the overlaps out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -22,8 +22,11 @@ use crate::trace::{Phase, Trace};
 const IMAGE_TOKENS: u64 = 8_192;
 /// Tokens that a chat template and a tool preamble may add to a prompt.
 const TEMPLATE_TOKENS: u64 = 1_024;
-/// Tokens of a prompt with files, for a model whose context nobody knows.
+/// Tokens of a prompt with files, or of an answer at most, for a model whose context nobody knows.
 const LONGEST_CONTEXT: u64 = 1 << 20;
+/// Tokens of an answer that nobody bounds, at a model of which nobody knows how long its answers are: the longest
+/// that vendors have in their lists.
+const LONGEST_ANSWER: u64 = 128 << 10;
 /// The least output cap that is worth sending a call for.
 const LEAST_CAP: u64 = 16;
 
@@ -175,16 +178,18 @@ impl Dispatch<'_> {
         written.map_err(|error| TooMuch::Meter(error.into()))
     }
 
-    /// The output cap to hold for: the caller's, or the default under a hard budget.
+    /// The output cap to hold for: the caller's, or the default under a hard budget. Where there is neither, this is
+    /// what is charged for an answer of which nobody has seen how long it was.
     pub(super) fn cap(&self, target: &Target, capped: bool) -> u64 {
         if !self.inbound.dialect.converses() {
             return 0;
         }
-        let longest = target.max_output.unwrap_or(u64::from(u32::MAX));
+        let known = target.max_output.or(target.context);
+        let longest = known.unwrap_or(LONGEST_CONTEXT);
         let default = if capped {
             self.runtime.meter.default_max_output
         } else {
-            longest
+            target.max_output.unwrap_or(LONGEST_ANSWER)
         };
         self.inbound.scan.max_output.unwrap_or(default).min(longest)
     }

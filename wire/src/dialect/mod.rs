@@ -440,8 +440,7 @@ fn counts(scanner: &mut Scanner<'_>, prefix: &str, set: &mut dyn FnMut(&str, u64
         };
         match scanner.peek()? {
             Kind::Number => match scanner.number()?.parse() {
-                // A count above 2^40 tokens is a broken upstream, not a long answer.
-                Ok(count) if count < 1 << 40 => set(&name, count),
+                Ok(count) if count <= crate::usage::MOST => set(&name, count),
                 _ => sound &= !name.ends_with("tokens") && !name.ends_with("requests"),
             },
             Kind::Object if prefix.is_empty() => sound &= counts(scanner, &name, set),
