@@ -379,10 +379,14 @@ impl Dispatch<'_> {
         let asked_ms = care::asked_ms(&head.headers, now_ms());
         let at_once = |has_other, back| if has_other { Back::AtOnce } else { back };
         match status {
-            401 | 403 => {
+            401..=403 => {
                 let has_other = billing.passage.refused(status == 403);
+                let what = match status {
+                    402 => "the endpoint wants its account to be paid for",
+                    _ => "the endpoint refuses the gateway's key",
+                };
                 Some(Setback {
-                    refusal: broken(target, "the endpoint refuses the gateway's key"),
+                    refusal: broken(target, what),
                     seen: false,
                     back: at_once(has_other, Back::No),
                 })

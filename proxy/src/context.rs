@@ -108,6 +108,10 @@ impl Shared {
         inbound: &Inbound,
     ) -> Result<Context, Refusal> {
         let scan = &inbound.scan;
+        if !scan.previous.is_empty() && !scan.conversation.is_empty() {
+            let message = "`conversation` and `previous_response_id` both say what came before; send one of them";
+            return Err(refusal::invalid(message.to_owned()));
+        }
         let earlier = if !scan.previous.is_empty() {
             self.chain(subject, &scan.previous).await?
         } else if !scan.conversation.is_empty() {

@@ -211,11 +211,15 @@ pub(crate) fn told(refused: &Refusal, trace: &Trace) {
 /// Finds what the path means.
 async fn dispatch(
     shared: &Arc<Shared>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     path: &str,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     edge::check(&request).map_err(refusal::malformed)?;
+    if *request.method() == Method::HEAD {
+        // Its connection leaves the body out.
+        *request.method_mut() = Method::GET;
+    }
     match *request.method() {
         Method::TRACE | Method::CONNECT => {
             return Err(refusal::wrong_method(path, "GET, HEAD, POST"));
@@ -253,7 +257,7 @@ async fn dispatch(
         return Box::pin(responses::answer(shared, request, rest, trace)).await;
     }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if *request.method() != Method::GET {
         return match segments.as_slice() {
             ["*" | ""] | ["v1", "models", ..] | ["v1", "calls", _] => {
                 Err(refusal::wrong_method(path, "GET, HEAD"))

@@ -198,6 +198,17 @@ impl Dispatch<'_> {
         }
     }
 
+    /// What must be known to play a whole answer as a stream of the caller's own dialect, where that is wanted.
+    pub(crate) fn plays(&self, target: &Target, prepared: &Prepared) -> Option<Asked> {
+        let wants = self.inbound.scan.stream && self.inbound.dialect.converses();
+        if !wants || prepared.asked.is_some() {
+            return None;
+        }
+        // A call that can not be read as a conversation is answered as it was.
+        let call = self.canonical().ok()?;
+        Some(self.asked(target, call, &self.inbound.body))
+    }
+
     fn asked(&self, target: &Target, call: Arc<Call>, body: &Bytes) -> Asked {
         let text = std::str::from_utf8(body).unwrap_or_default();
         let prompt_tokens = if text.len() <= COUNTED_BYTES {

@@ -50,7 +50,10 @@ pub(crate) async fn whole(
     content_is_there(call, false, &mut billing, trace).await?;
     let keeper = Keeper::new(call, target);
     let came = reply.clone();
-    let (reply, unkept) = match &answered.prepared.asked {
+    // Who wanted a stream gets one, even of its own dialect, where the endpoint knows no streams.
+    let played = call.plays(target, &answered.prepared);
+    let asked = answered.prepared.asked.as_ref().or(played.as_ref());
+    let (reply, unkept) = match asked {
         None => (reply.clone(), Unkept::passed(keeper, reply)),
         Some(asked) => {
             let to = call.inbound.dialect;
@@ -78,7 +81,7 @@ pub(crate) async fn whole(
     let delivered = billing.deliver(&facts, reply.len(), trace).await;
     trace.cost = delivered.map_err(|error| Failed::Last(refusal::journal(&error)))?;
     let mut head = dressed(&head, target, call, answered.leg, trace);
-    if answered.prepared.asked.is_some() && call.inbound.scan.stream {
+    if asked.is_some() && call.inbound.scan.stream {
         let kind = HeaderValue::from_static("text/event-stream");
         head.headers_mut().insert(CONTENT_TYPE, kind);
     }

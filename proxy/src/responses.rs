@@ -190,7 +190,14 @@ impl Question<'_> {
 
     /// Stops a response that is still being made; one that is complete stays as it is.
     async fn cancel(&self, id: &str) -> Result<Value, Refusal> {
-        if is_pending(&self.response(id).await?.response) {
+        let kept = self.response(id).await?;
+        if kept.response.get("background") != Some(&Value::Bool(true)) {
+            let message = format!(
+                "response `{id}` is not made in the background, so there is nothing to cancel"
+            );
+            return Err(refusal::invalid(message));
+        }
+        if is_pending(&kept.response) {
             let at = place(Shelf::Response, &self.subject.tenant, id);
             let cancelled = self.shared.memory.update(at, |text| {
                 let mut kept: KeptResponse = serde_json::from_str(text).ok()?;
@@ -338,6 +345,10 @@ impl Question<'_> {
             let message = "`items` must be a list of objects, as in the input of a response";
             return Err(refusal::invalid(message.to_owned()));
         }
+        // What no call could be made with is not kept to spoil all that come.
+        let call = json!({ "model": "auto", "input": sent }).to_string();
+        let read = wire::dialect::OPENAI_RESPONSES.decode(call.as_bytes());
+        read.map_err(|error| refusal::undecodable(&error.to_string()))?;
         let items = input_items(sent).into_iter().enumerate();
         let named = items.map(|(at, item)| identified(item, owner, first + at));
         Ok(Some(named.collect()))

@@ -151,6 +151,19 @@ async fn only_what_was_asked_for_as_a_stream_is_one() {
 }
 
 #[tokio::test]
+async fn what_is_made_at_once_can_not_be_cancelled() {
+    let world = World::start("", "").await;
+    let made = json!({ "model": "fast-chat", "input": "Hello" }).to_string();
+    let made = world.client.post("/v1/responses", made).await.json();
+    let path = format!("/v1/responses/{}", made["id"].as_str().unwrap());
+    let reply = world.client.post(&format!("{path}/cancel"), "").await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(world.client.get(&path).await.json(), made);
+    let head = world.client.send(Method::HEAD, &path, &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[tokio::test]
 async fn a_deleted_response_is_deleted_everywhere() {
     let world = World::start("", "").await;
     for stored in [

@@ -101,6 +101,30 @@ async fn has_two_items(world: &World, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_is_said_once_and_can_be_said_again() {
+    let world = World::start("", "").await;
+    let made = world.client.post("/v1/conversations", "{}").await.json();
+    let id = made["id"].as_str().unwrap();
+    let first = json!({ "model": "fast-chat", "input": "Hello", "conversation": id });
+    let first = world.client.post("/v1/responses", first.to_string()).await;
+    assert_eq!(first.json()["conversation"], json!({ "id": id }));
+    let both = json!({ "model": "fast-chat", "input": "And?", "conversation": { "id": id },
+        "previous_response_id": first.json()["id"] });
+    let both = world.client.post("/v1/responses", both.to_string()).await;
+    assert_eq!(both.status, 400, "{}", both.text());
+    let items = format!("/v1/conversations/{id}/items");
+    for bad in [
+        json!({ "foo": 1 }),
+        json!({ "role": "zz", "content": "Hi" }),
+    ] {
+        let body = json!({ "items": [bad] }).to_string();
+        let reply = world.client.post(&items, body).await;
+        assert_eq!(reply.status, 400, "{}", reply.text());
+    }
+    assert_eq!(world.bill().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_survives_other_conversations() {
     let world = World::start("", "").await;
     let made = world.client.post("/v1/conversations", "{}").await.json();

@@ -253,6 +253,7 @@ fn statuses(tongue: Tongue) -> Vec<Row> {
         for (status, heard) in [
             (400, &[400][..]),
             (401, &[502]),
+            (402, &[502]),
             (403, &[502]),
             (404, &[404]),
             // What is said to the gateway, as a client or a proxy, is not the caller's.
@@ -574,6 +575,12 @@ fn streams(tongue: Tongue) -> Vec<Row> {
     let mut add = |name: String, acts: Vec<Act>, hears, books| {
         rows.push(row(tongue, true, &name, acts, hears, books));
     };
+    add(
+        "a whole answer instead".to_owned(),
+        vec![say(with_length(&whole(tongue, "yes", USAGE)))],
+        Answer,
+        Told,
+    );
     let upto = |count: usize| [events.before.concat(), events.content[..count].concat()].concat();
     let first = &events.content[0];
     let places = [
@@ -785,6 +792,8 @@ fn usage(tongue: Tongue) -> Vec<Row> {
         "9223372036854775808",
         "18446744073709551615",
         "18446744073709551616",
+        "100000001",
+        "1000000000000",
         "1e99",
         "2.5",
         "\"7\"",

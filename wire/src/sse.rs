@@ -23,6 +23,8 @@ pub struct Splitter {
     /// How far `pending` has been searched, and where the line there began.
     searched: usize,
     line: usize,
+    /// Lines of this stream end with a carriage return alone.
+    is_bare: bool,
 }
 
 impl Splitter {
@@ -57,10 +59,15 @@ impl Splitter {
             // Come back here if the line ending is cut in two.
             self.searched = end;
             let next = if self.pending.get(end) == Some(&b'\r') {
-                // A carriage return at the end of a frame may be the first half of a line ending.
-                match self.pending.get(end + 1)? {
-                    b'\n' => end + 2,
-                    _ => end + 1,
+                match self.pending.get(end + 1) {
+                    Some(b'\n') => end + 2,
+                    Some(_) => {
+                        self.is_bare = true;
+                        end + 1
+                    }
+                    None if self.is_bare => end + 1,
+                    // At the end of a frame it may be the first half of a line ending.
+                    None => return None,
                 }
             } else {
                 end + 1
@@ -165,6 +172,17 @@ mod tests {
                 assert_eq!(events(&cut_up), whole, "cut at {cut} and {second}");
             }
         }
+    }
+
+    #[test]
+    fn an_event_whose_lines_end_with_carriage_returns_is_given_out_as_it_comes() {
+        let mut splitter = Splitter::default();
+        for event in [&b"event: a\rdata: 1\r\r"[..], b"data: 2\r\r"] {
+            splitter.push(Bytes::from_static(event)).expect("short");
+            assert_eq!(splitter.next_event().as_deref(), Some(event));
+            assert_eq!(splitter.next_event(), None);
+        }
+        assert_eq!(splitter.rest(), "");
     }
 
     #[test]

@@ -68,7 +68,12 @@ fn object(
         let said = own
             .and_then(|own| own.get(name))
             .filter(|value| !value.is_null());
-        put(&mut fields, name, Some(said.cloned().unwrap_or(otherwise)));
+        let said = said.map(|said| match said {
+            // Callers may name it by its id alone.
+            Value::String(id) if name == "conversation" => json!({ "id": id }),
+            said => said.clone(),
+        });
+        put(&mut fields, name, Some(said.unwrap_or(otherwise)));
     }
     put(
         &mut fields,
