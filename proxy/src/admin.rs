@@ -8,6 +8,7 @@ mod tasks;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -55,6 +56,12 @@ impl IntoResponse for Problem {
         let mut response = (self.0, Json(body)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, kind);
         response
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
     }
 }
 
@@ -303,8 +310,9 @@ struct NewOverride {
 
 async fn add_override(
     State(admin): State<Admin>,
-    Json(asked): Json<NewOverride>,
+    asked: Result<Json<NewOverride>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Json(asked) = asked?;
     let wrong = |detail: String| Problem(StatusCode::BAD_REQUEST, detail);
     let amount = meter::NanoUsd::from_usd(&asked.usd).map_err(|error| wrong(error.to_string()))?;
     if asked.author.trim().is_empty() || asked.reason.trim().is_empty() {
@@ -387,8 +395,9 @@ async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
 
 async fn create_key(
     State(admin): State<Admin>,
-    Json(owner): Json<Owner>,
+    owner: Result<Json<Owner>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Json(owner) = owner?;
     if owner.tenant.is_empty() {
         return Err(Problem(
             StatusCode::BAD_REQUEST,

@@ -134,8 +134,7 @@ async fn correct(
     late: Result<Json<Late>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let request = id(&request)?;
-    let Json(mut late) =
-        late.map_err(|error| Problem(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Json(mut late) = late?;
     if late.author.is_empty() {
         "admin".clone_into(&mut late.author);
     }
