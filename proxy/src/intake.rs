@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 use wire::{Dialect, Scan, ScanError};
@@ -96,7 +97,9 @@ pub(crate) async fn read_body(
     limits: &Limits,
     room: &Room,
 ) -> Result<Bytes, ReadCallError> {
-    Ok(read(body, 0, limits, room).await?.0)
+    let declared = body.size_hint().exact().unwrap_or(0);
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    Ok(read(body, declared, limits, room).await?.0)
 }
 
 async fn read(
