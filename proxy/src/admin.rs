@@ -3,13 +3,15 @@
 //! finance token as well.
 
 mod books;
+mod edge;
 mod tasks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -24,7 +26,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio_util::sync::CancellationToken;
 use wire::RequestId;
 
 use crate::assemble::Parts;
@@ -32,7 +33,10 @@ use crate::boot::Reloads;
 use crate::clock::now_ms;
 use crate::guessing::Whom;
 use crate::identify::{self, Owner};
+use crate::serve::Doors;
 use crate::{pages, telemetry};
+
+pub(crate) use edge::{application, limits, refuse};
 
 /// What the admin API works on.
 #[derive(Clone)]
@@ -40,9 +44,8 @@ pub(crate) struct Admin {
     pub(crate) parts: Arc<Parts>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) reloads: Arc<Reloads>,
-    pub(crate) draining: CancellationToken,
-    /// Another process has taken over.
-    pub(crate) left: CancellationToken,
+    /// How far callers may come in.
+    pub(crate) callers: Doors,
 }
 
 /// A problem document (RFC 9457).
@@ -100,6 +103,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .merge(books::routes())
         .merge(tasks::routes())
         .merge(pages::tasks::routes())
+        .layer(from_fn_with_state(admin.clone(), edge::read_body))
         .layer(from_fn(operators_only));
     sums.merge(operators)
         .layer(from_fn(not_from_elsewhere))
@@ -107,18 +111,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
-        .layer(from_fn_with_state(admin.clone(), elsewhere))
         .with_state(admin)
-}
-
-/// Has those who keep their connections make new ones once another process has taken over.
-async fn elsewhere(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if admin.left.is_cancelled() {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
-    response
 }
 
 async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
@@ -136,10 +129,9 @@ async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next
         request.extensions_mut().insert(role);
         return next.run(request).await;
     }
-    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let peer = request.extensions().get::<Peer>();
     if let (Some(peer), false) = (peer, sent.is_empty())
-        && let Some(seconds) =
-            (admin.parts.shared).guessed("operators", &[Whom::Operator(peer.0.0)])
+        && let Some(seconds) = (admin.parts.shared).guessed("operators", &[Whom::Operator(peer.0)])
     {
         return slowed(seconds);
     }
@@ -206,7 +198,7 @@ fn presented(headers: &HeaderMap) -> Option<String> {
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if admin.draining.is_cancelled() {
+    if admin.callers.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else {
         (StatusCode::OK, "ready")
@@ -214,7 +206,8 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(admin): State<Admin>) -> String {
-    telemetry::state(&admin.parts.state());
+    let callers = admin.callers.open.load(Ordering::Relaxed);
+    telemetry::state(&admin.parts.state(), callers);
     let text = admin.metrics.render();
     telemetry::scraped();
     text

@@ -3,16 +3,13 @@
 mod reload;
 mod run;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::{ArcSwap, ArcSwapOption};
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
@@ -20,19 +17,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Peer};
+use crate::admin::{self, Admin};
 use crate::admission;
 use crate::assemble::{self, Parts};
 use crate::config::Config;
-use crate::gateway::{Gateway, Shared, gateway_for};
+use crate::edge;
+use crate::gateway::gateway_for;
 use crate::handover::{self, Giver, Predecessor, Taking};
 use crate::request_log;
 use crate::runtime::Runtime;
-use crate::serve::{self, Doors, Listener, Settings};
+use crate::serve::{self, Doors, Listener, Most, Settings};
 use crate::telemetry;
 use crate::upstream::Endpoint;
 use crate::workers::Workers;
 
+use reload::Both;
 pub(crate) use reload::Reloads;
 pub(crate) use run::run;
 pub use run::{runtime, start_log};
@@ -94,10 +93,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
 pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Running> {
     let metrics = telemetry::install();
     request_log::configure(&config.request_log).context("request_log")?;
-    let settings = Arc::new(Settings {
-        tls: ArcSwapOption::new(reload::tls(&config).map_err(anyhow::Error::msg)?),
-        limits: ArcSwap::from_pointee(config.limits.clone()),
-    });
+    let settings = Both::new(&config).map_err(anyhow::Error::msg)?;
     let Origin {
         path,
         guard,
@@ -120,7 +116,7 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     let given = [callers.try_clone()?, operators.try_clone()?];
     let (pause, paused) = watch::channel(false);
     let reloads = Reloads::new(path, &parts, &settings, config.clone());
-    let (doors, running) = running(&config, reloads, &parts, [&callers, &operators], paused)?;
+    let running = running(&config, reloads, &parts, [&callers, &operators], paused)?;
     let predecessor = match taking {
         // From here on this process has the store: nothing below may fail.
         Some(taking) => Some(tokio::task::spawn_blocking(move || taking.ready()).await??),
@@ -128,25 +124,13 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     };
     running.begin_work(predecessor);
     running.heed_the_journal();
-    let operators = Operators(TcpListener::from_std(operators)?, doors.clone());
-    running.serve_operators(operators, metrics);
-    let listener = Listener {
-        settings,
-        gateway: serving(Arc::clone(&parts.shared)),
-        tasks: running.tasks.clone(),
-        doors,
-        workers: Arc::clone(&running.workers),
-    };
+    let operators = TcpListener::from_std(operators)?;
+    running.serve_operators(operators, settings.operators, metrics);
     let callers = TcpListener::from_std(callers)?;
-    running.tasks.spawn(serve::accept(callers, listener));
+    running.serve_callers(callers, settings.callers, &config);
     running.wait_for_successors(&config.store.dir, given, pause);
     tracing::info!(address = %running.address, admin = %running.admin_address, take_over, "listening");
     Ok(running)
-}
-
-/// Makes the gateway for the calls of one address.
-fn serving(shared: Arc<Shared>) -> Box<dyn Fn(IpAddr) -> Gateway + Send + Sync> {
-    Box::new(move |peer| gateway_for(Arc::clone(&shared), peer))
 }
 
 /// What [`begin`] makes before anything goes in or out.
@@ -156,7 +140,7 @@ fn running(
     parts: &Arc<Parts>,
     [callers, operators]: [&std::net::TcpListener; 2],
     pause: watch::Receiver<bool>,
-) -> anyhow::Result<(Doors, Running)> {
+) -> anyhow::Result<Running> {
     let doors = Doors {
         draining: CancellationToken::new(),
         closed: CancellationToken::new(),
@@ -165,21 +149,20 @@ fn running(
         open: Arc::new(AtomicUsize::new(0)),
     };
     let workers = Arc::new(Workers::start(config.server.workers).context("starting workers")?);
-    let running = Running {
+    Ok(Running {
         address: callers.local_addr()?,
         admin_address: operators.local_addr()?,
         parts: Arc::clone(parts),
         reloads: Arc::new(reloads),
         tasks: TaskTracker::new(),
-        doors: doors.clone(),
+        doors,
         stop: CancellationToken::new(),
         left: CancellationToken::new(),
         lost: CancellationToken::new(),
         alone: CancellationToken::new(),
         over: CancellationToken::new(),
         workers,
-    };
-    Ok((doors, running))
+    })
 }
 
 /// The sockets of the process before, and what is left of taking over from it.
@@ -236,33 +219,6 @@ fn bound(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// The operators' listening socket.
-struct Operators(TcpListener, Doors);
-
-impl axum::serve::Listener for Operators {
-    type Io = tokio::net::TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match serve::next(&self.0, &mut self.1).await {
-                Ok(accepted) => return accepted,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Operators>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Operators>) -> Self {
-        Self(stream.remote_addr().ip())
-    }
-}
-
 impl Running {
     /// Starts what runs beside the calls, and serves the calls' books of the process before.
     fn begin_work(&self, predecessor: Option<Predecessor>) {
@@ -305,25 +261,52 @@ impl Running {
         });
     }
 
-    fn serve_operators(&self, operators: Operators, metrics: PrometheusHandle) {
+    fn serve_callers(&self, callers: TcpListener, settings: Arc<Settings>, config: &Config) {
+        let shared = Arc::clone(&self.parts.shared);
+        let listener = Listener {
+            settings,
+            application: Box::new(move |peer| gateway_for(Arc::clone(&shared), peer)),
+            refuse: edge::refuse,
+            most: Most::of_callers(&config.limits),
+            tasks: self.tasks.clone(),
+            doors: self.doors.clone(),
+            workers: Some(Arc::clone(&self.workers)),
+        };
+        self.tasks.spawn(serve::accept(callers, listener));
+    }
+
+    fn serve_operators(
+        &self,
+        operators: TcpListener,
+        settings: Arc<Settings>,
+        metrics: PrometheusHandle,
+    ) {
         let upkeep = upkeep(metrics.clone(), Arc::clone(&self.parts), self.stop.clone());
         self.tasks.spawn(upkeep);
-        let app = admin::router(Admin {
+        let router = admin::router(Admin {
             parts: Arc::clone(&self.parts),
             metrics,
             reloads: Arc::clone(&self.reloads),
-            draining: self.doors.draining.clone(),
-            left: self.left.clone(),
+            callers: self.doors.clone(),
         });
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let app = app.into_make_service_with_connect_info::<Peer>();
-            let serving =
-                axum::serve(operators, app).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
+        let listener = Listener {
+            settings,
+            application: Box::new(move |peer| admin::application(router.clone(), peer)),
+            refuse: admin::refuse,
+            most: Most::of_operators(),
+            tasks: self.tasks.clone(),
+            doors: Doors {
+                // Operators look on while calls end. Those who keep their connections make new ones once another
+                // process has taken over.
+                draining: self.left.clone(),
+                closed: self.stop.clone(),
+                open: Arc::default(),
+                ..self.doors.clone()
+            },
+            // Beside the workers: what blocks here delays no call.
+            workers: None,
+        };
+        self.tasks.spawn(serve::accept(operators, listener));
     }
 
     fn wait_for_successors(

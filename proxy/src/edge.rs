@@ -4,7 +4,7 @@
 use http::header::{CONTENT_ENCODING, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, Version};
-use wire::dialect;
+use wire::{Refusal, dialect};
 
 use crate::gateway::{self, Body};
 use crate::http1::BadRequest;
@@ -46,8 +46,21 @@ pub(crate) fn refuse(bad: &BadRequest, path: &str) -> Response<Body> {
     response
 }
 
+/// Lets in what is a request, by a method that is taken anywhere at all.
+///
+/// # Errors
+/// Why it is not let in.
+pub(crate) fn admit<B>(request: &Request<B>, path: &str) -> Result<(), Refusal> {
+    check(request).map_err(refusal::malformed)?;
+    match *request.method() {
+        Method::TRACE | Method::CONNECT => Err(refusal::wrong_method(path, "GET, HEAD, POST")),
+        ref method if !is_known(method) => Err(refusal::unknown_method(method)),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the head of a request.
-pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
+fn check<B>(request: &Request<B>) -> Result<(), Malformed> {
     let headers = request.headers();
     if request.version() == Version::HTTP_2 && !is_target(request) {
         return Err(Malformed::Target);
@@ -137,7 +150,7 @@ fn is_target<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether the method is one the gateway knows at all; names are case-sensitive.
-pub(crate) fn is_known(method: &Method) -> bool {
+fn is_known(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET

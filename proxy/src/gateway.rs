@@ -50,9 +50,10 @@ use crate::{
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Bodies of requests and answers.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
-/// The gateway. Refusals are answers, so it never fails; a caller inside the process sees exactly
-/// what one on the network sees.
-pub type Gateway = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+/// Whoever answers the requests of a listener. Refusals are answers, so it never fails.
+pub type Application = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+/// The gateway; a caller inside the process sees exactly what one on the network sees.
+pub type Gateway = Application;
 
 /// What all calls share.
 #[derive(Debug)]
@@ -215,17 +216,10 @@ async fn dispatch(
     path: &str,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
-    edge::check(&request).map_err(refusal::malformed)?;
+    edge::admit(&request, path)?;
     if *request.method() == Method::HEAD {
         // Its connection leaves the body out.
         *request.method_mut() = Method::GET;
-    }
-    match *request.method() {
-        Method::TRACE | Method::CONNECT => {
-            return Err(refusal::wrong_method(path, "GET, HEAD, POST"));
-        }
-        ref method if !edge::is_known(method) => return Err(refusal::unknown_method(method)),
-        _ => {}
     }
     let is_post = *request.method() == Method::POST;
     match dialect::of_path(path) {

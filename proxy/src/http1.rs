@@ -14,4 +14,4 @@ mod upload;
 
 pub(crate) use line::Socket;
 pub(crate) use outbox::Outbox;
-pub(crate) use serve::{BadRequest, Caller, serve};
+pub(crate) use serve::{BadRequest, Caller, Refuse, serve};

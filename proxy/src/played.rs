@@ -70,7 +70,7 @@ impl Node {
     pub async fn serve(&self, stream: Box<dyn Stream>) {
         let limits = self.0.runtime.load().limits.clone();
         let caller = Caller {
-            gateway: gateway(Arc::clone(&self.0)),
+            application: gateway(Arc::clone(&self.0)),
             limits: &limits,
             draining: &AtomicBool::new(false),
             closed: &AtomicBool::new(false),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use meter::{Denied, JournalError, NanoUsd};
 use wire::archive::{ArchiveError, Shelf};
@@ -393,7 +393,12 @@ pub(crate) fn response(
 ) -> Response<Body> {
     let text = dialect.refuse(refusal, request);
     let mut response = json(refusal.status, text);
-    let headers = response.headers_mut();
+    dress(response.headers_mut(), refusal);
+    response
+}
+
+/// Adds the fields of a refusal's answer, in whatever words it is told.
+pub(crate) fn dress(headers: &mut HeaderMap, refusal: &Refusal) {
     if let Some(seconds) = refusal.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -415,7 +420,6 @@ pub(crate) fn response(
     if UNREAD.contains(&refusal.code) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// A JSON answer.

@@ -1,4 +1,5 @@
-//! Listening: connections within their limits, TLS, protocol detection with a deadline, and an orderly end.
+//! Listening: connections within their limits, TLS, protocol detection with a deadline, and an orderly end; for
+//! callers and for operators alike.
 
 mod crowd;
 pub(crate) mod descriptors;
@@ -25,10 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
-use crate::edge;
-use crate::gateway::Gateway;
-use crate::http1::{self, Caller, scratch};
-use crate::telemetry;
+use crate::gateway::Application;
+use crate::http1::{self, Caller, Refuse, scratch};
 use crate::workers::Workers;
 
 use crowd::Crowd;
@@ -52,16 +51,42 @@ pub(crate) struct Settings {
 /// A listener with what its connections need.
 pub(crate) struct Listener {
     pub(crate) settings: Arc<Settings>,
-    /// Makes the gateway for the calls of one address.
-    pub(crate) gateway: Box<dyn Fn(IpAddr) -> Gateway + Send + Sync>,
+    /// Makes what answers the requests of one address.
+    pub(crate) application: Box<dyn Fn(IpAddr) -> Application + Send + Sync>,
+    /// How requests are answered that do not get so far.
+    pub(crate) refuse: Refuse,
+    pub(crate) most: Most,
     /// Every connection runs in here, so that shutdown can wait for it.
     pub(crate) tasks: TaskTracker,
     pub(crate) doors: Doors,
-    /// Where connections are served.
-    pub(crate) workers: Arc<Workers>,
+    /// Where connections are served; where they are accepted, if nowhere else.
+    pub(crate) workers: Option<Arc<Workers>>,
 }
 
-/// How far callers may come in, from when the gateway begins to end.
+/// Connections that a listener has at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    all: usize,
+    /// Of one address.
+    alone: usize,
+}
+
+impl Most {
+    pub(crate) fn of_callers(limits: &Limits) -> Self {
+        let all = descriptors::allowed(limits.connections);
+        let alone = limits.connections_per_ip.unwrap_or(all / 4).max(1);
+        Self { all, alone }
+    }
+
+    /// On loopback and behind a proxy all operators have one address, so one may take most of them.
+    pub(crate) fn of_operators() -> Self {
+        let all = descriptors::for_operators();
+        let alone = all - all / 4;
+        Self { all, alone }
+    }
+}
+
+/// How far whoever connects may come in, from when the gateway begins to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Doors {
     /// Connections end after their call, and say so.
@@ -74,6 +99,14 @@ pub(crate) struct Doors {
     pub(crate) pause: watch::Receiver<bool>,
     /// Connections open.
     pub(crate) open: Arc<AtomicUsize>,
+}
+
+impl Doors {
+    /// Ends once connections are to end after their call: at the latest when no new ones come.
+    async fn draining(&self) {
+        let draining = self.draining.cancelled();
+        self.closed.run_until_cancelled(draining).await;
+    }
 }
 
 /// What the connections of a listener share.
@@ -97,23 +130,20 @@ impl Drop for Open {
 
 /// Accepts connections until the doors close.
 pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
-    let limits = listener.settings.limits.load_full();
-    let most = descriptors::allowed(limits.connections);
-    let alone = limits.connections_per_ip.unwrap_or(most / 4).max(1);
-    let free = Arc::new(Semaphore::new(most));
+    let free = Arc::new(Semaphore::new(listener.most.all));
     let mut doors = listener.doors.clone();
     let mut is_short = false;
     let shared = Arc::new(Shared {
-        crowd: Crowd::new(alone),
+        crowd: Crowd::new(listener.most.alone),
         is_draining: AtomicBool::new(false),
         is_closed: AtomicBool::new(false),
         closing: CancellationToken::new(),
         listener,
     });
-    let (marked, draining) = (Arc::clone(&shared), doors.draining.clone());
+    let (marked, ends) = (Arc::clone(&shared), doors.clone());
     let tasks = &shared.listener.tasks;
     tasks.spawn(async move {
-        draining.cancelled().await;
+        ends.draining().await;
         marked.is_draining.store(true, Ordering::Relaxed);
     });
     let closed = doors.closed.clone();
@@ -132,17 +162,17 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
                     tracing::debug!(%peer, "too many connections of one address");
                     continue;
                 };
-                telemetry::connections(most - free.available_permits());
                 doors.open.fetch_add(1, Ordering::Relaxed);
                 let open = Open(Arc::clone(&doors.open));
-                let (served, free) = (Arc::clone(&shared), Arc::clone(&free));
+                let served = Arc::clone(&shared);
                 let task = async move {
                     connection(&served, stream, peer).await;
                     drop((slot, place, open));
-                    telemetry::connections(most - free.available_permits());
                 };
-                let listener = &shared.listener;
-                listener.workers.spawn(&listener.tasks, task);
+                match &shared.listener.workers {
+                    Some(workers) => workers.spawn(tasks, task),
+                    None => drop(tasks.spawn(task)),
+                }
             }
             Err(error) => {
                 // Out of descriptors, most likely: those open will free some.
@@ -158,10 +188,7 @@ pub(crate) async fn accept(tcp: TcpListener, listener: Listener) {
 }
 
 /// The next connection; none comes while accepting pauses.
-pub(crate) async fn next(
-    tcp: &TcpListener,
-    doors: &mut Doors,
-) -> io::Result<(TcpStream, SocketAddr)> {
+async fn next(tcp: &TcpListener, doors: &mut Doors) -> io::Result<(TcpStream, SocketAddr)> {
     let mut pauses = doors.pause.clone();
     loop {
         if doors.pause.wait_for(|pause| !pause).await.is_err() {
@@ -247,26 +274,23 @@ where
         let _told = timeout(patience, ending).await;
         return Err("no HTTP/2 where it was agreed on".to_owned());
     }
-    let gateway = (shared.listener.gateway)(peer.ip());
+    let refuse = shared.listener.refuse;
+    let application = (shared.listener.application)(peer.ip());
     // Where HTTP/1.1 was agreed on, the other's preface is a bad first line.
     if is_http2 && agreed != Some(false) {
-        let serving = http2::serve(
-            stream,
-            first.freeze(),
-            gateway,
-            limits,
-            &shared.listener.doors,
-        );
+        let answering = (application, refuse);
+        let doors = &shared.listener.doors;
+        let serving = http2::serve(stream, first.freeze(), answering, limits, doors);
         return Box::pin(serving).await;
     }
     let caller = Caller {
-        gateway,
+        application,
         limits,
         draining: &shared.is_draining,
         closed: &shared.is_closed,
         // Not all of one client's connections end at once.
         requests: limits.requests - usize::from(peer.port()) % (limits.requests / 10 + 1),
-        refuse: edge::refuse,
+        refuse,
     };
     http1::serve(stream, first, caller).await;
     Ok(())

@@ -11,7 +11,7 @@ mod series;
 mod upstreams;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -102,7 +102,6 @@ const ROWS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 512.0];
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// Figures that are told when they change, for the scrapes in between.
-static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 static CONTEXT_BYTES: AtomicU64 = AtomicU64::new(0);
 /// When the configuration in force was taken.
 static TAKEN_S: AtomicU64 = AtomicU64::new(0);
@@ -331,10 +330,6 @@ pub(crate) fn context_bytes(bytes: u64) {
     CONTEXT_BYTES.store(bytes, Ordering::Relaxed);
 }
 
-pub(crate) fn connections(open: usize) {
-    CONNECTIONS.store(open, Ordering::Relaxed);
-}
-
 /// A wrong key was sent to a door, by who is told to wait or is not yet.
 pub(crate) fn wrong_key(door: &'static str, waits: bool) {
     let result = if waits { "slowed" } else { "refused" };
@@ -442,12 +437,12 @@ pub(crate) struct State {
 }
 
 /// Writes every gauge, whenever metrics are asked for; see [`GONE_AFTER`].
-pub(crate) fn state(state: &State) {
+pub(crate) fn state(state: &State, connections: usize) {
     budgets(&state.budgets);
     gauge!("pareto_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     gauge!("pareto_in_flight").set(number(state.calls));
     door(&state.door);
-    gauge!("pareto_connections").set(number(CONNECTIONS.load(Ordering::Relaxed)));
+    gauge!("pareto_connections").set(number(connections));
     gauge!("pareto_context_bytes").set(count(CONTEXT_BYTES.load(Ordering::Relaxed)));
     let reload_ok = !RELOAD_REFUSED.load(Ordering::Relaxed);
     gauge!("pareto_config_last_reload_ok").set(u8::from(reload_ok));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bench::upstream::{Script, Upstream};
+use tests::bytes::{Line, Message};
 use tests::process::signal;
 use tests::world::{DEEP, FAST, chat, script};
 use tests::{Client, Postgres, Process};
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::nodes::node;
-use crate::{PROGRAM, config, key};
+use crate::{PROGRAM, caller, config, key};
 
 /// Upgrades in a row; `PARETO_UPGRADES` says otherwise.
 const ROUNDS: &str = "4";
@@ -250,6 +251,49 @@ async fn upgrades_under_load_are_seen_by_no_caller_and_lose_no_call() {
     let limit = meter::NanoUsd::from_usd(LIMIT).unwrap().0;
     assert!(denied > 0 && spent <= limit, "{spent} of {limit}");
     println!("{rounds} upgrades, {count} calls, none failed, {denied} denied by a budget");
+}
+
+/// Asks over an operator's connection whether the process lives.
+async fn lives(line: &mut Line) -> Message {
+    line.say("GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let told = line.message(true).await.expect("an answer");
+    assert_eq!((told.status(), told.text().as_str()), (200, "ok"));
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_come_to_the_new_process_with_their_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let config = config(folder.path(), &fast, &deep, "");
+    let key = key(&config, "acme");
+    let process = Process::start(PROGRAM, &config).await;
+    let mut started = Started::default();
+    // The old process stays for as long as it streams.
+    let streaming = caller(&process, &key);
+    let text = "<<script {\"output_tokens\":60,\"gap_us\":100000}>> Hello";
+    let body = chat("fast", text, ",\"stream\":true,\"max_tokens\":100");
+    let stream = tokio::spawn(async move { streaming.post("/v1/chat/completions", body).await });
+    let mut kept = Line::to(process.admin_address).await;
+    let mut idle = Line::to(process.admin_address).await;
+    for line in [&mut kept, &mut idle] {
+        assert_eq!(lives(line).await.field("connection"), "");
+    }
+    while fast.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    started.upgrade(&process).await;
+    process.said("draining", 0).await;
+    assert_eq!(lives(&mut kept).await.field("connection"), "close");
+    assert!(kept.rest().await.is_empty());
+    let mut fresh = Line::to(process.admin_address).await;
+    for _ in 0..2 {
+        assert_eq!(lives(&mut fresh).await.field("connection"), "");
+    }
+    let reply = stream.await.unwrap();
+    assert!(reply.text().ends_with("data: [DONE]\n\n"));
+    assert!(idle.rest().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Proves, case by case, what RFC 9110 and 9112 say of bytes that a hostile caller may send: a message that
 //! can be read in two ways is refused, its connection ends, and nothing of it or behind it reaches an upstream.
-//! Behind each case stands a whole call, the canary, which tells how far the gateway read.
+//! Behind each case stands a whole call, the canary, which tells how far the gateway read. Callers and operators
+//! have a listener each, which hear the same cases.
 
 mod rows;
 
@@ -63,7 +64,9 @@ struct Back {
 fn statuses(text: &str) -> Vec<u16> {
     let (mut found, mut rest) = (Vec::new(), text);
     while let Some(after) = rest.strip_prefix("HTTP/1.1 ") {
-        found.push(after[..3].parse().unwrap());
+        let status = after[..3].parse().unwrap();
+        // What was made is as good as what was found.
+        found.push(if status == 201 { 200 } else { status });
         let Some((head, body)) = after.split_once("\r\n\r\n") else {
             break;
         };
@@ -106,12 +109,84 @@ fn canary(key: &str, text: &str) -> String {
     )
 }
 
-async fn told(world: &World, number: usize, case: &Case) -> Back {
-    let key = &world.client.key;
-    let bytes = replaced(&case.bytes, "KEY", key);
-    let mut bytes = replaced(&bytes, "THE TEXT", &mark(number));
-    bytes.extend_from_slice(canary(key, &mark(number)).as_bytes());
-    let mut stream = TcpStream::connect(world.running.address).await.unwrap();
+/// A call that is a change of a budget's limit as well, so that either listener takes it.
+fn body() -> String {
+    let rest = ",\"budget\":\"none\",\"usd\":\"1\",\"until_ms\":1,\"author\":\"THE TEXT\",\"reason\":\"a case\"";
+    chat("fast", "THE TEXT", rest)
+}
+
+/// Who listens to a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Callers,
+    Operators,
+}
+
+/// What operators say where callers list models and make calls. The first is as long as what it stands for, since
+/// it stands in bodies as well.
+const OF_OPERATORS: [(&str, &str); 5] = [
+    ("/v1/models", "/api/usage"),
+    (
+        "/v1/chat/completions HTTP/1.1\r\n",
+        "/api/overrides HTTP/1.1\r\ncontent-type: application/json\r\n",
+    ),
+    (
+        "/v1/chat/completions HTTP/1.0\r\n",
+        "/api/overrides HTTP/1.0\r\ncontent-type: application/json\r\n",
+    ),
+    ("GET / HTTP/1.0\r\n", "GET /livez HTTP/1.0\r\n"),
+    ("KEY", "admin-secret"),
+];
+
+impl Side {
+    /// What is said: the case, and a canary behind it.
+    fn bytes(self, world: &World, number: usize, case: &Case) -> Vec<u8> {
+        let mut bytes = replaced(&case.bytes, "THE TEXT", &mark(number));
+        let canary = match self {
+            Self::Callers => {
+                bytes = replaced(&bytes, "KEY", &world.client.key);
+                canary(&world.client.key, &mark(number))
+            }
+            Self::Operators => {
+                for (from, to) in OF_OPERATORS {
+                    bytes = replaced(&bytes, from, to);
+                }
+                "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned()
+            }
+        };
+        bytes.extend_from_slice(canary.as_bytes());
+        bytes
+    }
+
+    /// What the cases said that had an effect, and the canaries behind them.
+    async fn seen(self, world: &World) -> HashSet<String> {
+        let said = |text: &serde_json::Value| text.as_str().unwrap().to_owned();
+        match self {
+            Self::Callers => {
+                let bill = world.bill();
+                let bodies = bill
+                    .iter()
+                    .map(|it| serde_json::from_slice::<serde_json::Value>(&it.body).unwrap());
+                bodies
+                    .map(|body| said(&body["messages"][0]["content"]))
+                    .collect()
+            }
+            Self::Operators => {
+                let overrides = world.admin().get("/api/overrides").await.json();
+                let overrides = overrides.as_array().unwrap();
+                overrides.iter().map(|it| said(&it["author"])).collect()
+            }
+        }
+    }
+}
+
+async fn told(world: &World, side: Side, number: usize, case: &Case) -> Back {
+    let bytes = side.bytes(world, number, case);
+    let address = match side {
+        Side::Callers => world.running.address,
+        Side::Operators => world.running.admin_address,
+    };
+    let mut stream = TcpStream::connect(address).await.unwrap();
     // The other side may close before it has read everything.
     let _written = stream.write_all(&bytes).await;
     let mut came = Vec::new();
@@ -156,7 +231,7 @@ impl Case {
         })
     }
 
-    /// Whether its own text, and the canary's, may be seen by an upstream.
+    /// Whether it, and the canary, may have an effect.
     fn reaches(&self) -> (bool, Option<bool>) {
         match self.want {
             Refused(_) | Unserved => (false, Some(false)),
@@ -168,7 +243,7 @@ impl Case {
 }
 
 /// Runs all `cases` against one gateway.
-async fn check(cases: Vec<Case>) {
+async fn check(side: Side, cases: Vec<Case>) {
     let head = "limits.body_timeout_ms = 2000\nlimits.head_timeout_ms = 2000\nlimits.connections_per_ip = 1000\n\
         limits.wrong_keys = 0";
     let world = Arc::new(World::start(head, "").await);
@@ -176,26 +251,22 @@ async fn check(cases: Vec<Case>) {
     for (group, some) in cases.chunks(AT_ONCE).enumerate() {
         let running = some.iter().enumerate().map(|(at, case)| {
             let world = Arc::clone(&world);
-            async move { told(&world, group * AT_ONCE + at, case).await }
+            async move { told(&world, side, group * AT_ONCE + at, case).await }
         });
         for (case, told) in some.iter().zip(join_all(running).await) {
             wrong.extend(case.fault(&told));
         }
     }
-    let seen: HashSet<String> = world
-        .bill()
-        .iter()
-        .map(|billed| serde_json::from_slice::<serde_json::Value>(&billed.body).unwrap())
-        .map(|body| body["messages"][0]["content"].as_str().unwrap().to_owned())
-        .collect();
+    let seen = side.seen(&world).await;
     for (number, case) in cases.iter().enumerate() {
         let (own, canary) = case.reaches();
         let mark = mark(number);
         if !own && seen.contains(&mark) {
-            wrong.push(format!("{}: it reached the upstream", case.name));
+            wrong.push(format!("{}: it had an effect", case.name));
         }
         let served = seen.contains(&format!("canary {mark}"));
-        if canary.is_some_and(|wanted| wanted != served) {
+        // That of operators has no effect: its answer tells.
+        if side == Side::Callers && canary.is_some_and(|wanted| wanted != served) {
             wrong.push(format!("{}: the canary was served: {served}", case.name));
         }
     }
@@ -211,7 +282,12 @@ async fn check(cases: Vec<Case>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_the_standards_are_kept() {
-    check(rows::all()).await;
+    check(Side::Callers, rows::all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_the_standards_are_kept_to_operators() {
+    check(Side::Operators, rows::of_messages()).await;
 }
 
 fn is_token(byte: u8) -> bool {
@@ -241,7 +317,7 @@ fn post(fields: &str, body: &str) -> String {
 
 /// A call whose body is in chunks, the first of them `first`, with what belongs around the size.
 fn chunked(first: impl Fn(&str, &str) -> String, rest: &str) -> String {
-    let body = chat("fast", "THE TEXT", "");
+    let body = body();
     let size = format!("{:x}", body.len());
     post(
         "transfer-encoding: chunked\r\n",
@@ -443,12 +519,12 @@ fn places_of_bodies() -> Vec<Place> {
         want,
     };
     let length = |text: &str| {
-        let body = chat("fast", "THE TEXT", "");
+        let body = body();
         let field = text.replace('N', &body.len().to_string());
         post(&format!("content-length:{field}\r\n"), &body)
     };
     let coding = |text: &str| {
-        let body = chat("fast", "THE TEXT", "");
+        let body = body();
         let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
         post(&format!("transfer-encoding{text}\r\n"), &chunks)
     };
@@ -640,28 +716,23 @@ fn places_of_bodies() -> Vec<Place> {
         place(
             "blank line before a body",
             post(
-                &format!(
-                    "content-length: {}\r\n",
-                    chat("fast", "THE TEXT", "").len() + 1
-                ),
-                &format!("@{}", chat("fast", "THE TEXT", "")),
+                &format!("content-length: {}\r\n", body().len() + 1),
+                &format!("@{}", body()),
             ),
             |byte| {
                 if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
                     Some(Kept(&[200]))
                 } else {
-                    Some(Kept(&[400]))
+                    // Operators are told of JSON that means nothing otherwise than of none.
+                    Some(Kept(&[400, 422]))
                 }
             },
         ),
         place(
             "end of a body",
             post(
-                &format!(
-                    "content-length: {}\r\n",
-                    chat("fast", "THE TEXT", "").len() + 1
-                ),
-                &format!("{}@", chat("fast", "THE TEXT", "")),
+                &format!("content-length: {}\r\n", body().len() + 1),
+                &format!("{}@", body()),
             ),
             |byte| {
                 if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
@@ -723,10 +794,16 @@ fn each_byte(places: Vec<Place>) -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_byte_at_every_place_of_a_head_is_read_as_the_standard_says() {
-    check(each_byte(places_of_heads())).await;
+    check(Side::Callers, each_byte(places_of_heads())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_byte_at_every_place_is_read_so_of_operators_as_well() {
+    let cases = [places_of_heads(), places_of_bodies()].map(each_byte);
+    check(Side::Operators, cases.concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_byte_at_every_place_of_a_bodys_framing_is_read_as_the_standard_says() {
-    check(each_byte(places_of_bodies())).await;
+    check(Side::Callers, each_byte(places_of_bodies())).await;
 }

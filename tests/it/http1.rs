@@ -37,9 +37,8 @@ async fn exchange(world: &World, request: &str) -> Option<Message> {
     line.message(true).await
 }
 
-#[tokio::test]
-async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
-    let world = World::start("", "").await;
+/// Requests that are none, with the status of what is told, whoever listens.
+pub(crate) fn malformed() -> Vec<(String, u16)> {
     let get = "GET /v1/models HTTP/1.1\r\nhost: a\r\n";
     let post = "POST /v1/messages HTTP/1.1\r\nhost: a\r\n";
     let long = "a".repeat(9_000);
@@ -119,7 +118,13 @@ async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
         format!("{post}transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         501,
     ));
-    for (request, status) in cases {
+    cases
+}
+
+#[tokio::test]
+async fn malformed_requests_are_refused_and_what_follows_is_not_served() {
+    let world = World::start("", "").await;
+    for (request, status) in malformed() {
         let start: String = request.chars().take(90).collect();
         let told = raw(
             world.client.address,

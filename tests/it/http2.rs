@@ -61,6 +61,24 @@ async fn requests_beyond_the_rules_are_refused_and_the_others_served() {
 }
 
 #[tokio::test]
+async fn operators_are_served_as_callers_are() {
+    let world = World::start("limits.idle_timeout_ms = 300", "").await;
+    let (mut sender, ended) = connect(world.running.admin_address).await;
+    assert_eq!(status(&mut sender, get("/livez")).await, Some(200));
+    assert_eq!(status(&mut sender, get("/api/keys")).await, Some(401));
+    let known = get("/api/keys").header("authorization", "Bearer admin-secret");
+    assert_eq!(status(&mut sender, known).await, Some(200));
+    let other = get("/livez").header("host", "elsewhere.test");
+    assert_eq!(status(&mut sender, other).await, Some(400));
+    let many = (0..200).fold(get("/livez"), |request, at| {
+        request.header(format!("x-{at}"), "y")
+    });
+    assert_eq!(status(&mut sender, many).await, Some(431));
+    assert_eq!(status(&mut sender, get("/livez")).await, Some(200));
+    ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn connections_that_nobody_uses_end() {
     let world = World::start(
         "limits.head_timeout_ms = 300\nlimits.idle_timeout_ms = 300",

@@ -8,6 +8,7 @@ use bench::upstream::{Fault, Script};
 use http::Method;
 use meter::{Entry, NanoUsd};
 use serde_json::{Value, json};
+use tests::bytes::Line;
 use tests::world::{FAST, chat, script};
 use tests::{Client, World};
 
@@ -690,6 +691,16 @@ async fn one_caller_listens_to_so_many_streams_and_no_more() {
     .await;
     status(&world.client, &id, "requires_action").await;
     let path = format!("/v1/tasks/{id}/events");
+    // An operator hears what there is at once as well, though the task goes on.
+    let mut operator = Line::to(world.running.admin_address).await;
+    operator
+        .say(format!(
+            "GET /api{path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer admin-secret\r\n\
+             accept: text/event-stream\r\n\r\n"
+        ))
+        .await;
+    assert!(operator.until("event: snapshot").await.is_some());
+    drop(operator);
     let listen = || {
         let (client, path) = (world.client.clone(), path.clone());
         tokio::spawn(async move {

@@ -2,9 +2,9 @@
 //! does. `x-pareto-tenant`, or `tenant` in the query, says for whom.
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use meter::Subject;
@@ -12,34 +12,32 @@ use meter::Subject;
 use super::{Admin, Problem};
 use crate::tasks::{Asked, Asking, ask, is_at};
 
-/// The longest body, in bytes.
-const MOST_BODY: usize = 1 << 20;
-
 /// All routes; whoever comes here is the operator.
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/api/v1/{*rest}", any(answer))
 }
 
-async fn answer(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
-    let path = request.uri().path();
+async fn answer(
+    State(admin): State<Admin>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let path = uri.path();
     let is_known = path.strip_prefix("/api").is_some_and(is_at);
     let api = admin.parts.shared.api.get().cloned();
     let api = api.filter(|_| is_known);
     let missing = || Problem(StatusCode::NOT_FOUND, format!("there is nothing at {path}"));
     let api = api.ok_or_else(missing)?;
-    let (head, body) = request.into_parts();
-    let body = to_bytes(body, MOST_BODY).await.map_err(|_| {
-        let detail = format!("the body is longer than {MOST_BODY} bytes, or broke off");
-        Problem(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })?;
     let asking = Asking {
-        subject: operator(&head.headers, &head.uri),
+        subject: operator(&headers, &uri),
         is_operator: true,
     };
     let asked = Asked {
-        method: head.method,
-        uri: head.uri,
-        headers: &head.headers,
+        method,
+        uri,
+        headers: &headers,
         body,
     };
     let response = ask(api, asked, asking).await;

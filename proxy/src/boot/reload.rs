@@ -3,20 +3,50 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::run::set_log;
+use crate::admin;
 use crate::assemble::Parts;
 use crate::config::{Config, Server};
 use crate::serve::{self, Settings};
 use crate::{request_log, telemetry};
+
+/// What a reload changes of the two listeners.
+#[derive(Debug, Clone)]
+pub(super) struct Both {
+    pub(super) callers: Arc<Settings>,
+    pub(super) operators: Arc<Settings>,
+}
+
+impl Both {
+    pub(super) fn new(config: &Config) -> Result<Self, String> {
+        let settings = |tls, limits| {
+            Arc::new(Settings {
+                tls: ArcSwapOption::new(tls),
+                limits: ArcSwap::from_pointee(limits),
+            })
+        };
+        Ok(Self {
+            callers: settings(tls(config)?, config.limits.clone()),
+            operators: settings(None, admin::limits(&config.limits)),
+        })
+    }
+
+    fn take(&self, config: &Config, tls: Option<Arc<rustls::ServerConfig>>) {
+        self.callers.tls.store(tls);
+        self.callers.limits.store(Arc::new(config.limits.clone()));
+        let limits = admin::limits(&config.limits);
+        self.operators.limits.store(Arc::new(limits));
+    }
+}
 
 /// The configuration's file and how its last reload went.
 #[derive(Debug)]
 pub(crate) struct Reloads {
     path: Option<PathBuf>,
     parts: Arc<Parts>,
-    settings: Arc<Settings>,
+    settings: Both,
     /// What this process was started with, which some keys stay.
     started: Config,
     server: ArcSwap<Server>,
@@ -28,14 +58,14 @@ impl Reloads {
     pub(super) fn new(
         path: Option<PathBuf>,
         parts: &Arc<Parts>,
-        settings: &Arc<Settings>,
+        settings: &Both,
         started: Config,
     ) -> Self {
         telemetry::took_configuration();
         Self {
             path,
             parts: Arc::clone(parts),
-            settings: Arc::clone(settings),
+            settings: settings.clone(),
             server: ArcSwap::from_pointee(started.server.clone()),
             started,
             last: Mutex::new(None),
@@ -82,8 +112,7 @@ impl Reloads {
             .map_err(|error| format!("{error:#}"))?;
         let collector = self.parts.shared.otlp.configure(&config);
         collector.map_err(|error| format!("otlp: {error}"))?;
-        self.settings.tls.store(tls);
-        self.settings.limits.store(Arc::new(config.limits.clone()));
+        self.settings.take(&config, tls);
         self.server.store(Arc::new(config.server.clone()));
         set_log(&config.log);
         Ok(left(&self.started, &config))
@@ -104,7 +133,7 @@ impl Reloads {
 }
 
 /// What callers' connections are encrypted with, if they are.
-pub(super) fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
+fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
     let (Some(certificate), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) else {
         return Ok(None);
     };

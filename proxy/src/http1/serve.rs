@@ -1,5 +1,5 @@
-//! A caller's connection from its first request to its last: read a head, have the gateway answer, write
-//! the answer, and the same again while both sides want to.
+//! A connection from its first request to its last: read a head, have whoever answers here do so, write the
+//! answer, and the same again while both sides want to.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,7 +22,7 @@ use super::head::{self, BadHead, Bounds, RequestHead, connection_says};
 use super::line::{Line, NoHead, Socket};
 use super::upload::{self, Receiver};
 use crate::config::Limits;
-use crate::gateway::{Body, Gateway};
+use crate::gateway::{Application, Body};
 
 /// Bytes of an answer that are gathered before they are written: what came together leaves together.
 const GATHER: usize = 64 << 10;
@@ -31,7 +31,7 @@ const PIECES: usize = 32;
 
 /// Who answers, and within which limits.
 pub(crate) struct Caller<'a> {
-    pub(crate) gateway: Gateway,
+    pub(crate) application: Application,
     pub(crate) limits: &'a Limits,
     /// The gateway is about to end: connections close after their answer.
     pub(crate) draining: &'a AtomicBool,
@@ -39,11 +39,13 @@ pub(crate) struct Caller<'a> {
     pub(crate) closed: &'a AtomicBool,
     /// Requests that this connection may make.
     pub(crate) requests: usize,
-    /// How a request that can not be read is answered: in the dialect of the path that it seems to have.
-    pub(crate) refuse: fn(&BadRequest, &str) -> Response<Body>,
+    pub(crate) refuse: Refuse,
 }
 
-/// A request that never reaches the gateway.
+/// How a request that can not be read is answered, by the path that it seems to have.
+pub(crate) type Refuse = fn(&BadRequest, &str) -> Response<Body>;
+
+/// A request that never reaches whoever answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadRequest {
     #[error(transparent)]
@@ -109,7 +111,7 @@ pub(crate) async fn serve<S: Socket>(socket: S, first: BytesMut, mut caller: Cal
             }
         };
         drop(head);
-        let called = call(&mut line, &mut caller.gateway, request, &mut receiver).await;
+        let called = call(&mut line, &mut caller.application, request, &mut receiver).await;
         let Some(response) = called else { return };
         let stays = asked.stays
             && left > 0
@@ -233,14 +235,14 @@ fn path_of(head: &[u8]) -> String {
     )
 }
 
-/// Has the gateway answer. `None` when the caller left before; that ends the call.
+/// Has the request answered. `None` when the caller left before; that ends the call.
 async fn call<S: Socket>(
     line: &mut Line<S>,
-    gateway: &mut Gateway,
+    application: &mut Application,
     request: Request<Body>,
     receiver: &mut Option<Receiver>,
 ) -> Option<Response<Body>> {
-    let mut calling = Service::call(gateway, request);
+    let mut calling = Service::call(application, request);
     poll_fn(|context| {
         loop {
             if let Poll::Ready(answered) = calling.as_mut().poll(context) {
@@ -292,8 +294,11 @@ async fn answer<S: Socket>(
     let head = line.outbox.head();
     head.reserve(1_000);
     write_head(head, status, &parts.headers);
-    drop(parts);
-    if let Some(length) = exact.filter(|_| !has_none) {
+    // Whoever answers HEAD may leave the body out, and says then how long it would be.
+    let said = (asked.is_head && !has_none).then(|| parts.headers.get(CONTENT_LENGTH));
+    if let Some(length) = said.flatten() {
+        field(head, "content-length", length.as_bytes());
+    } else if let Some(length) = exact.filter(|_| !has_none) {
         field(head, "content-length", length.to_string().as_bytes());
     } else if is_chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -307,6 +312,7 @@ async fn answer<S: Socket>(
         head.extend_from_slice(b"connection: keep-alive\r\n");
     }
     head.extend_from_slice(b"\r\n");
+    drop(parts);
     let mut answer = Answer {
         body: (!asked.is_head && !has_none).then_some(body),
         is_chunked,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -20,8 +20,6 @@ use crate::admin::{Admin, Problem};
 use crate::gateway::Gateway;
 use crate::tasks::{Asked, Asking, ask};
 
-/// The longest form, in bytes: a reason or an answer, and a digest.
-const MOST_FORM: usize = 64 << 10;
 /// The longest answer of the API that a page is made of, in bytes.
 const MOST_ANSWER: usize = 64 << 20;
 
@@ -33,7 +31,6 @@ pub(crate) fn routes() -> Router<Admin> {
         .route("/tasks/{id}/{verb}", post(act))
         .route("/approvals", get(page))
         .route("/approvals/{id}", post(act))
-        .layer(DefaultBodyLimit::max(MOST_FORM))
 }
 
 async fn page(State(admin): State<Admin>, uri: Uri) -> Result<Response, Problem> {

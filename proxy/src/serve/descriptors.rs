@@ -1,4 +1,4 @@
-//! How many connections of callers the system's limit on descriptors allows: each call needs one on its other
+//! How many connections the system's limit on descriptors allows: each call needs one on its other
 //! side too, and what is not a call needs some as well.
 
 use rustix::io::Errno;
@@ -6,6 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors for all but calls: store, log, operators, servers of tools. Of few, a quarter.
 const OTHERS: u64 = 256;
+/// Connections that operators have however few there are: a browser opens six.
+const FEWEST: usize = 8;
 
 /// Raises the limit as far as the process may: the lower one is for programs that know no better.
 pub(crate) fn raise() {
@@ -35,8 +37,18 @@ pub(super) fn allowed(wanted: usize) -> usize {
     wanted.min(allowed)
 }
 
+/// How many connections of operators may be open at once: half of the descriptors that are not for calls.
+pub(super) fn for_operators() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(for_others(limit) / 2).map_or(FEWEST, |half| half.max(FEWEST))
+}
+
+fn for_others(limit: u64) -> u64 {
+    OTHERS.min(limit / 4)
+}
+
 fn for_calls(limit: u64) -> usize {
-    let left = limit - OTHERS.min(limit / 4);
+    let left = limit - for_others(limit);
     usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
 }
 

@@ -1,4 +1,4 @@
-//! Callers' connections that speak HTTP/2: hyper's, with our limits.
+//! Connections that speak HTTP/2: hyper's, with our limits.
 
 mod used;
 
@@ -22,10 +22,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::Service;
 
 use crate::config::Limits;
-use crate::edge;
-use crate::gateway::{Body, BodyError, Gateway};
-use crate::http1::BadRequest;
+use crate::gateway::{Application, Body, BodyError};
 use crate::http1::head::BadHead;
+use crate::http1::{BadRequest, Refuse};
 use crate::serve::Doors;
 use used::{End, Piece, Stream, Use};
 
@@ -53,7 +52,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) async fn serve<S>(
     stream: S,
     first: Bytes,
-    gateway: Gateway,
+    (application, refuse): (Application, Refuse),
     limits: &Limits,
     doors: &Doors,
 ) -> Result<(), String>
@@ -65,12 +64,13 @@ where
     let counted = Arc::clone(&used);
     let (most, too_large) = (
         limits.headers,
-        BadHead::TooLarge(limits.head_bytes, limits.headers),
+        BadRequest::from(BadHead::TooLarge(limits.head_bytes, limits.headers)),
     );
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let refused = (request.headers().len() > most).then(|| BadRequest::from(too_large));
+        let is_large = request.headers().len() > most;
+        let refused = is_large.then(|| refuse(&too_large, request.uri().path()));
         let parts = (Stream::begin(&counted), doors.cut.clone());
-        call(gateway.clone(), request, refused, parts)
+        call(application.clone(), request, refused, parts)
     });
     let tasks = Tasks {
         used: Arc::clone(&used),
@@ -131,20 +131,21 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-/// Answers one request of a connection. The gateway is always ready: it sheds load by refusing.
+/// Answers one request of a connection, unless it is `refused` already. Who answers is always ready: the gateway
+/// sheds load by refusing.
 async fn call(
-    mut gateway: Gateway,
+    mut application: Application,
     request: Request<Incoming>,
-    refused: Option<BadRequest>,
+    refused: Option<Response<Body>>,
     (stream, cut): (Arc<Stream>, CancellationToken),
 ) -> Result<Response<Counted>, Infallible> {
     let response = if let Some(refused) = refused {
-        edge::refuse(&refused, request.uri().path())
+        refused
     } else {
         let mut request = request.map(|body| Coming(body).boxed_unsync());
         // Who is vouched for inside stands here; nothing that came over the network may.
         request.extensions_mut().clear();
-        Service::call(&mut gateway, request).await?
+        Service::call(&mut application, request).await?
     };
     Ok(response.map(|body| {
         let is_empty = body.is_end_stream();

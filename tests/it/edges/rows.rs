@@ -1,10 +1,14 @@
 //! The rows: what the standards single out, and what has been used against servers before.
 
-use super::{BAD, Case, Kept, Last, Refused, Told, Unserved, Want, case, post};
-use tests::world::chat;
+use super::{BAD, Case, Kept, Last, Refused, Told, Unserved, Want, body, case, post};
 
 /// All rows.
 pub(super) fn all() -> Vec<Case> {
+    [of_messages(), keys(), steering(), paths()].concat()
+}
+
+/// Those that say the same of any server: whom it serves, and what, makes no difference.
+pub(super) fn of_messages() -> Vec<Case> {
     [
         first_lines(),
         hosts(),
@@ -13,9 +17,6 @@ pub(super) fn all() -> Vec<Case> {
         codings(),
         chunks(),
         options(),
-        keys(),
-        steering(),
-        paths(),
     ]
     .concat()
 }
@@ -399,7 +400,7 @@ fn fields() -> Vec<Case> {
 }
 
 fn lengths() -> Vec<Case> {
-    let body = chat("fast", "THE TEXT", "");
+    let body = body();
     let right = body.len();
     let number = |text: &str| text.replace('N', &right.to_string());
     let rows = [
@@ -586,7 +587,7 @@ fn codings() -> Vec<Case> {
         (": chunked\r\nte: trailers", Kept(&[200])),
         (": chunked\r\nexpect: 100-continue", Kept(&[200])),
     ];
-    let body = chat("fast", "THE TEXT", "");
+    let body = body();
     let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let mut cases = table("coding", &rows, |text| {
         post(&format!("transfer-encoding{text}\r\n"), &chunks)
@@ -604,7 +605,7 @@ fn codings() -> Vec<Case> {
 }
 
 fn chunks() -> Vec<Case> {
-    let body = chat("fast", "THE TEXT", "");
+    let body = body();
     let size = body.len();
     let (half, rest) = body.split_at(size / 2);
     let (first, second) = (half.len(), rest.len());
@@ -854,7 +855,7 @@ fn keys() -> Vec<Case> {
 
 /// Fields by which callers have chosen hosts, keys or models elsewhere: they are nothing here.
 fn steering() -> Vec<Case> {
-    let body = chat("fast", "THE TEXT", "");
+    let body = body();
     let names = [
         "x-portkey-custom-host",
         "x-portkey-provider",

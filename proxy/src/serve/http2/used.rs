@@ -144,7 +144,7 @@ impl Use {
     /// Ends once the gateway is about to end, and a request has come: before, the library would close the
     /// connection on whoever has just opened it.
     async fn ending(&self, doors: &Doors) {
-        doors.draining.cancelled().await;
+        doors.draining().await;
         while self.requests.load(Ordering::Relaxed) == 0 && !doors.closed.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
