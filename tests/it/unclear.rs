@@ -57,6 +57,33 @@ fn calls() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
+async fn a_call_without_the_context_it_names_is_refused_everywhere() {
+    let world = World::start("", "").await;
+    for (name, values) in [
+        ("previous_response_id", json!([5, true, [], {}, ""])),
+        (
+            "conversation",
+            json!([5, [], ["x"], {}, "", { "id": 5 }, { "id": "" }]),
+        ),
+        ("store", json!(["false", 1, [], {}])),
+    ] {
+        for value in values.as_array().unwrap() {
+            for model in ["fast-responses", "fast-chat", "fast-messages"] {
+                let call = json!({ "model": model, "input": "Hi", name: value });
+                let reply = world.client.post("/v1/responses", call.to_string()).await;
+                let told = reply.text();
+                assert_eq!(reply.status, 400, "{call}: {told}");
+                assert!(told.contains(&format!("`{name}`")), "{call}: {told}");
+            }
+        }
+        let call = json!({ "model": "fast-chat", "input": "Hi", name: null });
+        let reply = world.client.post("/v1/responses", call.to_string()).await;
+        assert_eq!(reply.status, 200, "{call}: {}", reply.text());
+    }
+    assert_eq!(world.fast.calls(), 3);
+}
+
+#[tokio::test]
 async fn what_can_not_be_told_is_refused_and_nobody_asked() {
     let world = World::start("", "").await;
     for (path, mut call) in calls() {

@@ -194,11 +194,11 @@ fn field(scanner: &mut Scanner<'_>, name: &str, scan: &mut Scan) -> Result<(), S
         }
         "stream" => scan.stream = flag(scanner, "stream")?,
         "background" => scan.background = flag(scanner, "background")?,
-        "store" => scan.is_unstored = scanner.peek()? == Kind::Bool && !scanner.boolean()?,
-        "previous_response_id" => {
-            if let Some(id) = word(scanner)? {
-                scan.previous = id.text().into_owned();
-            }
+        "store" => scan.is_unstored = scanner.peek()? != Kind::Null && !flag(scanner, "store")?,
+        "previous_response_id" if scanner.peek()? != Kind::Null => {
+            let what = "the id of a response";
+            scan.previous =
+                named(scanner)?.ok_or(ScanError::Wrong("previous_response_id", what))?;
         }
         "conversation" => conversation(scanner, scan)?,
         // A prompt that the provider keeps may be as long as the model takes.
@@ -261,20 +261,27 @@ fn reasoning(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError
 }
 
 /// The conversation's id, alone or inside an object.
-fn conversation(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), JsonError> {
+fn conversation(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
+    let mut found = None;
     match scanner.peek()? {
-        Kind::String => scan.conversation = scanner.string()?.text().into_owned(),
+        Kind::Null => return Ok(()),
         Kind::Object => scanner.object(|scanner, key| {
-            if key.is("id")
-                && let Some(id) = word(scanner)?
-            {
-                scan.conversation = id.text().into_owned();
+            if key.is("id") {
+                found = named(scanner)?;
             }
             Ok::<(), JsonError>(())
         })?,
-        _ => {}
+        _ => found = named(scanner)?,
     }
+    scan.conversation = found.ok_or(ScanError::Wrong("conversation", "the id of one"))?;
     Ok(())
+}
+
+/// The id that is the value; `None` where it is none. Without it, the call would be answered as if nothing
+/// had been said before.
+fn named(scanner: &mut Scanner<'_>) -> Result<Option<String>, JsonError> {
+    let id = word(scanner)?.map(|id| id.text().into_owned());
+    Ok(id.filter(|id| !id.is_empty()))
 }
 
 fn input(scanner: &mut Scanner<'_>, scan: &mut Scan) -> Result<(), ScanError> {
