@@ -53,7 +53,92 @@ fn calls() -> Vec<(&'static str, Value)> {
         call[name] = value;
         calls.push(("/v1/responses", call));
     }
+    calls.extend(odd_pieces());
     calls
+}
+
+/// Calls that are good but for a piece below their messages, or but for a choice.
+fn odd_pieces() -> Vec<(&'static str, Value)> {
+    let hi = json!({ "role": "user", "content": "Hi" });
+    let messages = |role: &str, block: Value| {
+        let odd = json!({ "role": role, "content": [block] });
+        json!({ "max_tokens": 9, "messages": [hi, odd] })
+    };
+    let mut calls = Vec::new();
+    for call in [
+        messages(
+            "assistant",
+            json!({ "type": "tool_use", "id": "a", "name": 5, "input": {} }),
+        ),
+        messages(
+            "user",
+            json!({ "type": "tool_use", "id": "a", "name": "f", "input": {} }),
+        ),
+        messages(
+            "user",
+            json!({ "type": "tool_result", "tool_use_id": "a", "content": 5 }),
+        ),
+        messages(
+            "user",
+            json!({ "type": "tool_result", "tool_use_id": "a", "is_error": "yes" }),
+        ),
+        messages("user", json!({ "text": "x" })),
+        json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": " " }] }),
+        json!({ "max_tokens": 9, "messages": [hi], "thinking": {} }),
+        json!({ "max_tokens": 9, "messages": [hi], "tools": [{ "name": "f", "input_schema": [] }] }),
+        json!({ "max_tokens": 9, "messages": [hi], "tools": [{ "name": "f" }],
+            "tool_choice": { "type": "tool", "name": "g" } }),
+    ] {
+        calls.push(("/v1/messages", call));
+    }
+    for call in [
+        json!({ "input": "" }),
+        json!({ "input": [hi, { "type": "function_call", "name": "f", "arguments": "{}" }] }),
+        json!({ "input": [hi, { "type": "function_call_output", "call_id": "a" }] }),
+        json!({ "input": [hi], "parallel_tool_calls": "x" }),
+        json!({ "input": [hi], "text": { "format": { "type": "json_schema", "name": "x" } } }),
+        json!({ "input": [hi], "tools": [{ "type": "function", "name": "f" }], "tool_choice": "bogus" }),
+    ] {
+        calls.push(("/v1/responses", call));
+    }
+    calls
+}
+
+#[tokio::test]
+async fn chat_that_can_not_be_told_is_refused_and_nobody_asked() {
+    let world = World::start("", "").await;
+    let hi = json!({ "role": "user", "content": "Hi" });
+    let said = |role: &str, name: &str, value: Value| {
+        let odd = json!({ "role": role, "content": "x", name: value });
+        json!({ "messages": [hi, odd] })
+    };
+    for mut call in [
+        said("assistant", "tool_calls", json!("zz")),
+        said("assistant", "tool_calls", json!(["zz", 5])),
+        said(
+            "assistant",
+            "tool_calls",
+            json!([{ "function": { "name": "f", "arguments": "{}" } }]),
+        ),
+        said("tool", "tool_call_id", json!(5)),
+        said(
+            "user",
+            "content",
+            json!([{ "type": "image_url", "image_url": {} }]),
+        ),
+        json!({ "messages": [{ "role": "user", "content": [] }] }),
+        json!({ "messages": [hi], "seed": 1.5 }),
+        json!({ "messages": [hi], "response_format": { "type": "json_schema" } }),
+        json!({ "messages": [hi], "tool_choice": "required" }),
+    ] {
+        call["model"] = "fast-messages".into();
+        let reply = world
+            .client
+            .post("/v1/chat/completions", call.to_string())
+            .await;
+        assert_eq!(reply.status, 400, "{call}: {}", reply.text());
+    }
+    assert_eq!((world.fast.calls(), world.bill().len()), (0, 0));
 }
 
 #[tokio::test]

@@ -19,7 +19,10 @@ fuzz_target!(|bytes: &[u8]| {
             let mut call = call.clone();
             call.withhold(to.name(), ORIGIN, &mut losses);
             let body = to.encode(&call, &CHANGE, &mut losses).to_string();
-            assert!(to.decode(body.as_bytes()).is_ok());
+            // Of some calls, nothing at all can be carried; all else must be such as is taken.
+            if let Err(why) = to.decode(body.as_bytes()) {
+                assert!(why.to_string().ends_with("holds nothing to answer"), "{why}: {body}");
+            }
             losses.header();
         }
     }

@@ -122,7 +122,8 @@ pub(super) fn lost_tool(tool: &Tool, losses: &mut Losses) {
 /// Name, schema and strictness of structured output.
 pub(super) fn schema_of(body: &Value) -> Format {
     Format::Schema {
-        name: owned(body, "name"),
+        // A label that means nothing; the other vendor has none.
+        name: maybe(body, "name").unwrap_or_else(|| "answer".to_owned()),
         schema: body.get("schema").cloned().unwrap_or_default(),
         strict: body.get("strict").and_then(Value::as_bool),
         description: maybe(body, "description"),

@@ -6,8 +6,9 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Media, Own, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolResult, Turn,
 };
+use crate::dialect::DecodeError;
 use crate::dialect::fields::{flag, list, maybe, others, owned, text, words};
-use crate::dialect::{DecodeError, strict};
+use crate::dialect::strict::{self, Shape};
 
 use super::NAME;
 use super::reply::{part_of_block, thinking_part};
@@ -44,6 +45,30 @@ const TOOL: &[&str] = &[
     "strict",
     "cache_control",
 ];
+
+/// What is read, by its kind.
+const SHAPES: &[(&str, Shape)] = &[
+    ("messages", Shape::List),
+    ("system", Shape::Parts),
+    ("max_tokens", Shape::Count),
+    ("tools", Shape::List),
+    ("tool_choice", Shape::Object),
+    ("thinking", Shape::Object),
+    ("output_config", Shape::Object),
+    ("output_format", Shape::Object),
+    ("temperature", Shape::Number),
+    ("top_p", Shape::Number),
+    ("top_k", Shape::Count),
+    ("stop_sequences", Shape::Texts),
+    ("metadata", Shape::Object),
+    ("service_tier", Shape::Text),
+];
+const RULES: strict::Rules = strict::Rules {
+    name: "messages",
+    roles: &["user", "assistant", "system"],
+    silent: &[],
+    needs: &[],
+};
 
 /// Reads a call.
 pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
@@ -96,6 +121,14 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         own: Map::new(),
         only_own: own_details(&whole),
     };
+    strict::choice(&call, choice.is_some())?;
+    if get("messages").is_some() {
+        strict::spoken(&call.turns, "messages")?;
+    }
+    let form = get("thinking").map_or("", |thinking| text(thinking, "type"));
+    if !matches!(form, "" | "enabled" | "adaptive" | "disabled") {
+        call.only_own.push("thinking".to_owned());
+    }
     if let Value::Object(fields) = whole {
         call.only_own.extend(others(&fields, KNOWN));
         call.own = fields;
@@ -105,25 +138,83 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
 
 /// Holds that what is read above is what it should be.
 fn check(whole: &Value) -> Result<(), DecodeError> {
-    use strict::Shape::{List, Number, Object, Parts, Texts};
-    const SHAPES: [(&str, strict::Shape); 9] = [
-        ("messages", List),
-        ("system", Parts),
-        ("tools", List),
-        ("tool_choice", Object),
-        ("thinking", Object),
-        ("temperature", Number),
-        ("top_p", Number),
-        ("stop_sequences", Texts),
-        ("metadata", Object),
-    ];
-    strict::fields(whole, &SHAPES)?;
-    for message in list(whole, "messages") {
-        strict::message(message, "messages", &["user", "assistant", "system"], &[])?;
+    strict::fields(whole, SHAPES)?;
+    if let Some(system) = whole.get("system").filter(|system| !system.is_null()) {
+        strict::parts(Some(system), "system", &[])?;
     }
-    let tools = list(whole, "tools").iter();
-    let mut functions = tools.filter(|tool| is_function(tool));
-    functions.try_for_each(|tool| strict::named(Some(tool)))
+    for message in list(whole, "messages") {
+        strict::message(message, &RULES)?;
+        let (role, mut blocks) = (text(message, "role"), list(message, "content").iter());
+        blocks.try_for_each(|it| check_block(it, role))?;
+    }
+    for tool in list(whole, "tools") {
+        strict::fields_at(tool, "tools.", &[("type", Shape::Text)])?;
+        if is_function(tool) {
+            strict::tool(Some(tool), "input_schema")?;
+        }
+    }
+    if let Some(thinking) = whole.get("thinking").filter(|it| it.is_object()) {
+        strict::filled(thinking, "thinking.", &["type"])?;
+    }
+    let config = whole.get("output_config").unwrap_or(&Value::Null);
+    strict::fields_at(
+        config,
+        "output_config.",
+        &[("format", Shape::Object), ("effort", Shape::Text)],
+    )?;
+    let formats = [
+        ("output_config.format", config.get("format")),
+        ("output_format", whole.get("output_format")),
+    ];
+    for (place, format) in formats {
+        let format = format.filter(|format| format.is_object());
+        if format.is_some_and(|format| text(format, "type") == "json_schema") {
+            strict::answer_schema(format, place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Holds that a block in the turn of a `role` says what it must, and stands where it may.
+fn check_block(block: &Value, role: &str) -> Result<(), DecodeError> {
+    const PLACE: &str = "messages.content.";
+    let only = |whose: &str| {
+        let kind = text(block, "type");
+        let told = format!("`{kind}` may stand in `messages` of the role {whose} alone");
+        Err(strict::wrong(told))
+    };
+    match text(block, "type") {
+        "tool_use" if role != "assistant" => only("assistant"),
+        "tool_use" => {
+            strict::filled(block, PLACE, &["id", "name"])?;
+            match block.get("input") {
+                Some(Value::Object(_)) => Ok(()),
+                _ => Err(strict::wrong(format!("`{PLACE}input` must be an object"))),
+            }
+        }
+        "tool_result" if role != "user" => only("user"),
+        "tool_result" => {
+            strict::filled(block, PLACE, &["tool_use_id"])?;
+            strict::fields_at(block, PLACE, &[("is_error", Shape::Flag)])?;
+            let content = block.get("content").filter(|it| !it.is_null());
+            if content.is_some() {
+                strict::parts(content, "messages.content.content", RULES.needs)?;
+            }
+            let mut inner = list(block, "content").iter();
+            inner.try_for_each(|it| check_block(it, "tool"))
+        }
+        "image" | "document" => {
+            let source = block.get("source").unwrap_or(&Value::Null);
+            let needed = match text(source, "type") {
+                "base64" => ["media_type", "data"].as_slice(),
+                "url" => &["url"],
+                "file" => &["file_id"],
+                _ => &["type"],
+            };
+            strict::filled(source, "messages.content.source.", needed)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What tools and documents say that has no counterpart elsewhere, as paths.

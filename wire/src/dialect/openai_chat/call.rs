@@ -8,9 +8,10 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Media, Own, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolCall, ToolResult, Turn,
 };
+use crate::dialect::DecodeError;
 use crate::dialect::fields::{flag, json_text, list, maybe, others, owned, text, words};
 use crate::dialect::openai::{self, file_of, media_of_url};
-use crate::dialect::{DecodeError, strict};
+use crate::dialect::strict::{self, Shape};
 
 use super::NAME;
 use super::reply::thinking_of;
@@ -46,6 +47,54 @@ const KNOWN: &[&str] = &[
     "prompt_cache_key",
     "store",
 ];
+
+/// What is read, by its kind.
+const SHAPES: &[(&str, Shape)] = &[
+    ("messages", Shape::List),
+    ("tools", Shape::List),
+    ("tool_choice", Shape::Choice),
+    ("parallel_tool_calls", Shape::Flag),
+    ("response_format", Shape::Object),
+    ("reasoning_effort", Shape::Text),
+    ("verbosity", Shape::Text),
+    ("stream_options", Shape::Object),
+    ("max_tokens", Shape::Count),
+    ("max_completion_tokens", Shape::Count),
+    ("n", Shape::Positive),
+    ("temperature", Shape::Number),
+    ("top_p", Shape::Number),
+    ("seed", Shape::Whole),
+    ("presence_penalty", Shape::Number),
+    ("frequency_penalty", Shape::Number),
+    ("logit_bias", Shape::Object),
+    ("logprobs", Shape::Flag),
+    ("top_logprobs", Shape::Count),
+    ("stop", Shape::Texts),
+    ("service_tier", Shape::Text),
+    ("store", Shape::Flag),
+    ("user", Shape::Text),
+    ("safety_identifier", Shape::Text),
+    ("prompt_cache_key", Shape::Text),
+    ("metadata", Shape::Object),
+];
+const RULES: strict::Rules = strict::Rules {
+    name: "messages",
+    roles: &[
+        "system",
+        "developer",
+        "user",
+        "assistant",
+        "tool",
+        "function",
+    ],
+    silent: &["assistant", "tool", "function"],
+    needs: &[
+        // The address may stand where the object around it is due.
+        ("image_url", &["/image_url/url", "/image_url"]),
+        ("input_audio", &["/input_audio/data"]),
+        ("refusal", &["/refusal"]),
+    ],
+};
 
 /// Reads a call.
 pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
@@ -90,6 +139,10 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         only_own,
         ..openai::common(&whole)
     };
+    strict::choice(&call, get("tool_choice").is_some())?;
+    if get("messages").is_some() {
+        strict::spoken(&call.turns, "messages")?;
+    }
     call.only_own.extend(unread(&whole, &call));
     if let Value::Object(fields) = whole {
         call.only_own.extend(others(&fields, KNOWN));
@@ -100,56 +153,79 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
 
 /// Holds that what is read below is what it should be.
 fn check(whole: &Value) -> Result<(), DecodeError> {
-    use strict::Shape::{Choice, List, Number, Object, Text, Texts};
-    const SHAPES: [(&str, strict::Shape); 13] = [
-        ("messages", List),
-        ("tools", List),
-        ("tool_choice", Choice),
-        ("response_format", Object),
-        ("reasoning_effort", Text),
-        ("stream_options", Object),
-        ("temperature", Number),
-        ("top_p", Number),
-        ("presence_penalty", Number),
-        ("frequency_penalty", Number),
-        ("stop", Texts),
-        ("user", Text),
-        ("metadata", Object),
-    ];
-    const ROLES: [&str; 6] = [
-        "system",
-        "developer",
-        "user",
-        "assistant",
-        "tool",
-        "function",
-    ];
-    strict::fields(whole, &SHAPES)?;
+    strict::fields(whole, SHAPES)?;
     for message in list(whole, "messages") {
-        strict::message(
-            message,
-            "messages",
-            &ROLES,
-            &["assistant", "tool", "function"],
-        )?;
+        strict::message(message, &RULES)?;
+        match text(message, "role") {
+            "assistant" => check_calls(message)?,
+            "tool" => {
+                strict::fields_at(message, "messages.", &[("tool_call_id", Shape::Text)])?;
+                // One vendor joins results to calls by the name of the function.
+                if maybe(message, "name").is_none() {
+                    strict::filled(message, "messages.", &["tool_call_id"])?;
+                }
+            }
+            "function" => strict::filled(message, "messages.", &["name"])?,
+            _ => {}
+        }
     }
-    let tools = list(whole, "tools").iter();
-    let mut functions = tools.filter(|tool| text(tool, "type") == "function");
-    functions.try_for_each(|tool| strict::named(tool.get("function")))
+    let tools = list(whole, "tools");
+    strict::typed(tools)?;
+    for tool in tools {
+        match text(tool, "type") {
+            "function" => strict::tool(tool.get("function"), "parameters")?,
+            "custom" => strict::tool(tool.get("custom"), "format")?,
+            _ => {}
+        }
+    }
+    if let Some(format) = whole.get("response_format").filter(|it| it.is_object()) {
+        strict::filled(format, "response_format.", &["type"])?;
+        if text(format, "type") == "json_schema" {
+            let form = format.get("json_schema");
+            strict::answer_schema(form, "response_format.json_schema")?;
+        }
+    }
+    Ok(())
+}
+
+/// Holds that the calls of an assistant's message can be made again.
+fn check_calls(message: &Value) -> Result<(), DecodeError> {
+    const SHAPES: [(&str, Shape); 2] = [
+        ("tool_calls", Shape::List),
+        ("function_call", Shape::Object),
+    ];
+    strict::fields_at(message, "messages.", &SHAPES)?;
+    for call in list(message, "tool_calls") {
+        strict::filled(call, "messages.tool_calls.", &["id"])?;
+        let inner = |name: &str| call.get(name).unwrap_or(&Value::Null);
+        if call_of(call).custom {
+            strict::custom_call(inner("custom"), "messages.tool_calls.custom.")?;
+        } else {
+            strict::function_call(inner("function"), "messages.tool_calls.function.")?;
+        }
+    }
+    match message.get("function_call") {
+        None | Some(Value::Null) => Ok(()),
+        Some(call) => strict::function_call(call, "messages.function_call."),
+    }
 }
 
 /// What is known by its name, but not by what it says.
 fn unread(whole: &Value, call: &Call) -> Vec<String> {
     let get = |name: &str| whole.get(name).filter(|value| !value.is_null());
-    let format = get("response_format");
+    let restricted = get("tool_choice").is_some_and(|it| text(it, "type") == "allowed_tools");
     let unread = [
-        ("tool_choice", call.choice.is_none()),
-        ("response_format", format.and_then(format_of).is_none()),
-        ("reasoning_effort", call.reasoning.effort.is_none()),
+        ("tool_choice.tools", restricted),
+        (
+            "response_format",
+            get("response_format").is_some_and(|format| format_of(format).is_none()),
+        ),
+        (
+            "reasoning_effort",
+            get("reasoning_effort").is_some() && call.reasoning.effort.is_none(),
+        ),
     ];
-    let unread = unread
-        .iter()
-        .filter(|(name, is_unread)| *is_unread && get(name).is_some());
+    let unread = unread.iter().filter(|(_, is_unread)| *is_unread);
     unread.map(|(name, _)| (*name).to_owned()).collect()
 }
 
@@ -360,8 +436,12 @@ fn choice_of(choice: &Value) -> Option<Choice> {
     match (choice.as_str(), named) {
         (Some("auto"), _) => Some(Choice::Auto),
         (Some("none"), _) => Some(Choice::None),
-        (Some("required"), _) => Some(Choice::Required),
+        // `any` is what one vendor calls it.
+        (Some("required" | "any"), _) => Some(Choice::Required),
         (_, Some(name)) => Some(Choice::Tool(name)),
+        _ if text(choice, "type") == "allowed_tools" => {
+            choice_of(choice.get("allowed_tools")?.get("mode")?)
+        }
         _ => None,
     }
 }

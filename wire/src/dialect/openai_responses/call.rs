@@ -6,8 +6,8 @@ use crate::call::{
     Call, Choice, Effort, Format, Kind, Part, Reasoning, Role, Sampling, Tool, ToolResult, Turn,
 };
 use crate::dialect::fields::{list, maybe, others, owned, text};
-use crate::dialect::openai;
-use crate::dialect::{DecodeError, strict};
+use crate::dialect::strict::{self, Shape};
+use crate::dialect::{DecodeError, openai};
 
 use super::NAME;
 use super::items::{content_part, flat_name, input_items, made_item, made_message};
@@ -41,6 +41,37 @@ const KNOWN: &[&str] = &[
     "truncation",
     "client_metadata",
 ];
+/// What is read, by its kind.
+const SHAPES: &[(&str, Shape)] = &[
+    ("input", Shape::Parts),
+    ("instructions", Shape::Text),
+    ("tools", Shape::List),
+    ("tool_choice", Shape::Choice),
+    ("parallel_tool_calls", Shape::Flag),
+    ("text", Shape::Object),
+    ("reasoning", Shape::Object),
+    ("stream_options", Shape::Object),
+    ("max_output_tokens", Shape::Count),
+    ("temperature", Shape::Number),
+    ("top_p", Shape::Number),
+    ("top_logprobs", Shape::Count),
+    ("include", Shape::Words),
+    ("truncation", Shape::Text),
+    ("service_tier", Shape::Text),
+    ("user", Shape::Text),
+    ("safety_identifier", Shape::Text),
+    ("prompt_cache_key", Shape::Text),
+    ("metadata", Shape::Object),
+];
+const RULES: strict::Rules = strict::Rules {
+    name: "input",
+    roles: &["user", "assistant", "system", "developer"],
+    silent: &[],
+    needs: &[
+        ("input_image", &["/image_url", "/file_id"]),
+        ("refusal", &["/refusal"]),
+    ],
+};
 pub(super) const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// Reads a call.
@@ -96,6 +127,16 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         include_usage: true,
         ..openai::common(&whole)
     };
+    // A tool of the vendor's own is chosen by its type, and lost like the tool itself.
+    let is_own = |choice: &Value| {
+        let kind = text(choice, "type");
+        !matches!(kind, "" | "function" | "custom" | "allowed_tools")
+    };
+    strict::choice(&call, get("tool_choice").is_some_and(|it| !is_own(it)))?;
+    let elsewhere = ["previous_response_id", "conversation", "prompt"];
+    if get("input").is_some() && elsewhere.iter().all(|name| get(name).is_none()) {
+        strict::spoken(&call.turns, "input")?;
+    }
     call.only_own = unread(&whole, &call);
     if let Value::Object(fields) = whole {
         call.only_own.extend(others(&fields, KNOWN));
@@ -106,26 +147,58 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
 
 /// Holds that what is read above is what it should be.
 fn check(whole: &Value) -> Result<(), DecodeError> {
-    use strict::Shape::{Choice, List, Number, Object, Parts};
-    const SHAPES: [(&str, strict::Shape); 9] = [
-        ("input", Parts),
-        ("instructions", Parts),
-        ("tools", List),
-        ("tool_choice", Choice),
-        ("text", Object),
-        ("reasoning", Object),
-        ("temperature", Number),
-        ("top_p", Number),
-        ("metadata", Object),
-    ];
-    const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
-    strict::fields(whole, &SHAPES)?;
-    let items = list(whole, "input").iter();
-    let mut messages = items.filter(|item| matches!(text(item, "type"), "" | "message"));
-    messages.try_for_each(|message| strict::message(message, "input", &ROLES, &[]))?;
-    let tools = list(whole, "tools").iter();
-    let mut functions = tools.filter(|tool| text(tool, "type") == "function");
-    functions.try_for_each(|tool| strict::named(Some(tool)))
+    strict::fields(whole, SHAPES)?;
+    list(whole, "input").iter().try_for_each(check_item)?;
+    check_tools(list(whole, "tools"))?;
+    let output = whole.get("text").unwrap_or(&Value::Null);
+    strict::fields_at(
+        output,
+        "text.",
+        &[("format", Shape::Object), ("verbosity", Shape::Text)],
+    )?;
+    if let Some(format) = output.get("format").filter(|it| it.is_object()) {
+        strict::filled(format, "text.format.", &["type"])?;
+        if text(format, "type") == "json_schema" {
+            strict::answer_schema(Some(format), "text.format")?;
+        }
+    }
+    Ok(())
+}
+
+/// Holds that an item says what it must. One of a kind that nobody here knows is its vendor's.
+fn check_item(item: &Value) -> Result<(), DecodeError> {
+    strict::fields_at(item, "input.", &[("type", Shape::Text)])?;
+    match text(item, "type") {
+        "" | "message" => strict::message(item, &RULES),
+        "function_call" => {
+            strict::filled(item, "input.", &["call_id"])?;
+            strict::function_call(item, "input.")
+        }
+        "custom_tool_call" => {
+            strict::filled(item, "input.", &["call_id"])?;
+            strict::custom_call(item, "input.")
+        }
+        "function_call_output" | "custom_tool_call_output" => {
+            strict::filled(item, "input.", &["call_id"])?;
+            // An object that should have been written as a text is told as one.
+            match item.get("output") {
+                Some(Value::Object(_)) => Ok(()),
+                output => strict::parts(output, "input.output", RULES.needs),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds that tools, those of a namespace among them, can be called.
+fn check_tools(tools: &[Value]) -> Result<(), DecodeError> {
+    strict::typed(tools)?;
+    tools.iter().try_for_each(|tool| match text(tool, "type") {
+        "function" => strict::tool(Some(tool), "parameters"),
+        "custom" => strict::tool(Some(tool), "format"),
+        "namespace" => check_tools(list(tool, "tools")),
+        _ => Ok(()),
+    })
 }
 
 /// What is known by its name, but not by what it says.
