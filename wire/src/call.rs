@@ -41,6 +41,8 @@ pub struct Call {
     pub own: Map<String, Value>,
     /// Fields that only the caller's dialect has, as paths.
     pub only_own: Vec<String>,
+    /// What holds numbers that are not those the caller wrote, as paths: they had too many digits.
+    pub changed_numbers: Vec<&'static str>,
 }
 
 /// One turn of the transcript.

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod json;
 pub mod letters;
 pub mod loss;
+mod numbers;
 pub mod reply;
 pub mod scan;
 pub mod schema;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::call::Kind;
 use crate::dialect::{Asked, DecodeError, Reader, Writer, shortened};
 use crate::loss::Losses;
+use crate::numbers;
 use crate::reply::{Assembler, Event, Opening, Reply};
 use crate::{Call, Dialect, Usage};
 
@@ -113,6 +114,9 @@ pub fn reply(
     losses: &mut Losses,
 ) -> Result<(Value, Reply), DecodeError> {
     let mut reply = from.decode_reply(body, origin)?;
+    if numbers::changed(body).contains(&numbers::ARGUMENTS) {
+        losses.approximated(numbers::ARGUMENTS);
+    }
     let mut unwrap = Unwrap::new(asked);
     let mut assembler = Assembler::default();
     for event in reply.clone().events() {

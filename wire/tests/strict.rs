@@ -483,3 +483,33 @@ fn a_response_goes_on_from_one_that_has_an_id() {
         assert_eq!(scanned.conversation, "conv_1");
     }
 }
+
+#[test]
+fn numbers_that_change_are_told_of() {
+    let made = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":null,"tool_calls":[{"id":"a",
+        "type":"function","function":{"name":"f","arguments":"{\"n\":$}"}}]},{"role":"tool","tool_call_id":"a","content":"x"}]}"#;
+    let table = "
+        approximated:tool_call.arguments | 12345678901234567890123
+        approximated:tool_call.arguments | 1234567890123456789.12
+        - | 1.10
+        - | 1E+2
+        - | 18446744073709551615
+        ";
+    taken(CHAT, MESSAGES, made, table);
+    taken(CHAT, RESPONSES, made, "- | 12345678901234567890123");
+    let used = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":[{"type":"tool_use","id":"a",
+        "name":"f","input":{"n":[$]}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"x"}]}]}"#;
+    taken(MESSAGES, CHAT, used, table);
+    let schema = r#"{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",
+        "properties":{"n":{"type":"number","maximum":$}}}}}]}"#;
+    let table = "approximated:tools.schema | 12345678901234567890123\n- | 1e3";
+    taken(CHAT, MESSAGES, schema, table);
+    taken(CHAT, RESPONSES, schema, table);
+    let form = r#"{"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"const":$}}}}"#;
+    taken(
+        CHAT,
+        RESPONSES,
+        form,
+        "approximated:response_format.schema | 12345678901234567890123\n- | 1e3",
+    );
+}

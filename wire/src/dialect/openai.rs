@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call::{Call, Citation, Effort, Format, Media, Reasoning, Source, Tool};
 use crate::loss::Losses;
+use crate::numbers;
 
 use super::fields::{data_url, flag, id, maybe, owned, put, text};
 
@@ -148,8 +149,8 @@ pub(super) fn schema_value(format: &Format, losses: &mut Losses) -> Map<String, 
     body
 }
 
-/// What both dialects write by the same names.
-pub(super) fn common(whole: &Value) -> Call {
+/// What both dialects write by the same names, of the call `whole` that was read from `body`.
+pub(super) fn common(whole: &Value, body: &[u8]) -> Call {
     let metadata = whole.get("metadata").and_then(Value::as_object);
     Call {
         model: owned(whole, "model"),
@@ -159,6 +160,7 @@ pub(super) fn common(whole: &Value) -> Call {
         user: maybe(whole, "safety_identifier").or_else(|| maybe(whole, "user")),
         metadata: metadata.cloned().unwrap_or_default(),
         cache_key: maybe(whole, "prompt_cache_key"),
+        changed_numbers: numbers::changed(body),
         ..Call::default()
     }
 }

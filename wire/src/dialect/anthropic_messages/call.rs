@@ -9,6 +9,7 @@ use crate::call::{
 use crate::dialect::DecodeError;
 use crate::dialect::fields::{flag, list, maybe, others, owned, text, words};
 use crate::dialect::strict::{self, Shape};
+use crate::numbers;
 
 use super::NAME;
 use super::reply::{part_of_block, thinking_part};
@@ -120,6 +121,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         cache_key: None,
         own: Map::new(),
         only_own: own_details(&whole),
+        changed_numbers: numbers::changed(body),
     };
     strict::choice(&call, choice.is_some())?;
     if get("messages").is_some() {

@@ -14,6 +14,7 @@ use crate::call::{
 use crate::dialect::fields::{data_url, id, is_object, maybe, object, put, text};
 use crate::dialect::{Change, ThinkingForm};
 use crate::loss::Losses;
+use crate::numbers;
 
 use super::thinking::{fit_thinking, in_foreign_loop, thinking_value};
 use super::{LONGEST_NAME, NAME, schema};
@@ -27,6 +28,7 @@ const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp
 
 /// Writes a call for an upstream.
 pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+    numbers::tell(call, losses);
     let at_home = call.dialect == NAME;
     let (mut body, turns) = if at_home {
         (call.own.clone(), Cow::Borrowed(call.turns.as_slice()))
@@ -484,8 +486,8 @@ fn tool_input(call: &ToolCall, losses: &mut Losses) -> Value {
     if call.custom {
         return json!({ "input": call.arguments });
     }
-    if !is_object(&call.arguments) {
-        losses.approximated("tool_call.arguments");
+    if !is_object(&call.arguments) || numbers::change_in(&call.arguments) {
+        losses.approximated(numbers::ARGUMENTS);
     }
     object(&call.arguments, "arguments")
 }

@@ -6,6 +6,7 @@ use crate::call::{Citation, Kind, Own, Part, Seal, Text, Thinking, ToolCall};
 use crate::dialect::fields::{id, is_object, list, maybe, object, owned, text};
 use crate::dialect::{Asked, DecodeError, Writer};
 use crate::loss::Losses;
+use crate::numbers;
 use crate::reply::{Event, Opening, Reply, Stop};
 use crate::{Usage, sse};
 
@@ -168,8 +169,8 @@ pub(super) fn encode(reply: &Reply, asked: &Asked, losses: &mut Losses) -> Value
                 let input = if call.custom {
                     json!({ "input": call.arguments })
                 } else {
-                    if !is_object(&call.arguments) {
-                        losses.approximated("tool_call.arguments");
+                    if !is_object(&call.arguments) || numbers::change_in(&call.arguments) {
+                        losses.approximated(numbers::ARGUMENTS);
                     }
                     object(&call.arguments, "arguments")
                 };

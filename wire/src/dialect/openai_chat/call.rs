@@ -137,7 +137,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         max_output: caps.into_iter().flatten().min(),
         include_usage: flag(&options, "include_usage"),
         only_own,
-        ..openai::common(&whole)
+        ..openai::common(&whole, body)
     };
     strict::choice(&call, get("tool_choice").is_some())?;
     if get("messages").is_some() {

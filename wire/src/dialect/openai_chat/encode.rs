@@ -11,6 +11,7 @@ use crate::dialect::Change;
 use crate::dialect::fields::{id, is_object, maybe, object, put, text};
 use crate::dialect::openai::{self, effort_word, file_value, image_url};
 use crate::loss::Losses;
+use crate::numbers;
 
 use super::NAME;
 use super::reply::REASONING;
@@ -22,6 +23,7 @@ const MOST_STOPS: usize = 4;
 
 /// Writes a call for an upstream.
 pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+    numbers::tell(call, losses);
     let at_home = call.dialect == NAME;
     let mut body = if at_home {
         call.own.clone()

@@ -125,7 +125,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Call, DecodeError> {
         },
         max_output: get("max_output_tokens").and_then(Value::as_u64),
         include_usage: true,
-        ..openai::common(&whole)
+        ..openai::common(&whole, body)
     };
     // A tool of the vendor's own is chosen by its type, and lost like the tool itself.
     let is_own = |choice: &Value| {

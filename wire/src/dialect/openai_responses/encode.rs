@@ -9,6 +9,7 @@ use crate::dialect::Change;
 use crate::dialect::fields::{id, put, text};
 use crate::dialect::openai::{self, effort_word, file_value, image_url};
 use crate::loss::Losses;
+use crate::numbers;
 
 use super::call::LOGPROBS;
 use super::items::{annotations, is_content};
@@ -21,6 +22,7 @@ const LEAST_CAP: u64 = 16;
 
 /// Writes a call for an upstream.
 pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
+    numbers::tell(call, losses);
     let at_home = call.dialect == NAME;
     let mut body = if at_home {
         call.own.clone()
