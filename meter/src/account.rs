@@ -1,17 +1,18 @@
 //! The budgets and limits of one tenant under one lock: finding those of a call, checking them all and
 //! only then changing them, and taking up what the ledger knows of them.
 
+mod each;
 mod past;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use each::Each;
 pub use past::ConfigureError;
-use past::remember;
+use past::{Windows, remember};
 use tokio::sync::watch;
 
 use crate::Map;
-use crate::budget::{Amounts, Bucket, Budget, names};
+use crate::budget::{Amounts, Bucket, Budget, Override, names};
 use crate::carried::Rate;
 use crate::entry::{Held, Subject};
 use crate::hold::{Denied, Meter, Posture};
@@ -40,7 +41,9 @@ pub(crate) struct Books {
     /// Those that stand for one budget for each name.
     patterns: Vec<Budget>,
     /// What the ledger knew of windows, for budgets that patterns make later.
-    known: HashMap<Arc<str>, Vec<Bucket>>,
+    known: Windows,
+    /// Dated changes of their limits.
+    overrides: Vec<Override>,
     sweep_at: usize,
 }
 
@@ -125,6 +128,8 @@ impl Books {
                 let mut own = pattern.for_one(subject);
                 own.roll(now_ms);
                 remember(&mut own, &self.known);
+                let changes = self.overrides.iter().filter(|it| *it.budget == *own.id);
+                own.overrides = changes.cloned().collect();
                 made.push(own);
             }
         }

@@ -317,10 +317,25 @@ impl Budget {
         own
     }
 
+    /// The budget of `tenant` alone, made of one that every tenant has.
+    pub(crate) fn for_tenant(&self, tenant: &Arc<str>) -> Self {
+        let mut own = self.clone();
+        own.tenant = Arc::clone(tenant);
+        own.named();
+        own.id = Arc::from(format!("{}/{tenant}", self.id));
+        own
+    }
+
+    /// Whether every tenant has its own of it.
+    pub(crate) fn is_for_each_tenant(&self) -> bool {
+        &*self.tenant == EACH
+    }
+
     /// Whether the budget of this id is one that this pattern has made.
     pub(crate) fn has_made(&self, id: &str) -> bool {
         let rest = id.strip_prefix(&*self.id);
-        self.scope.is_pattern() && rest.is_some_and(|rest| rest.starts_with('/'))
+        let makes = self.scope.is_pattern() || self.is_for_each_tenant();
+        makes && rest.is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// The same limits under the name and scope of `other`, which was made of this pattern.

@@ -105,7 +105,7 @@ pub struct BudgetConfig {
     #[serde(default)]
     pub grace_usd: Option<String>,
     /// The moment, such as 2026-12-01T00:00:00Z, until which there is grace; always if absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "moment")]
     pub grace_until: Option<String>,
     /// Decimal USD that it may borrow of what the budget above it has not given to others.
     #[serde(default)]

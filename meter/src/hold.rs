@@ -6,7 +6,7 @@ mod settled;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dashmap::DashMap;
 pub use denied::Denied;
@@ -15,7 +15,7 @@ pub use settled::Settled;
 use tokio::sync::{Notify, watch};
 use wire::{RequestId, Usage, UsageSource};
 
-use crate::account::{Account, Taken};
+use crate::account::{Account, Each, Taken};
 use crate::budget::Amounts;
 use crate::carried::Carried;
 use crate::entry::{Charge, Entry, Held, Outcome, Record, Subject};
@@ -35,6 +35,8 @@ const CLOCK_SLACK_MS: i64 = 5_000;
 pub struct Meter {
     /// One lock a tenant: all levels of a path lie in one tenant, so a hold is one atomic step.
     pub(crate) accounts: DashMap<Arc<str>, Arc<Account>, RandomState>,
+    /// What tenants get that have no account yet.
+    pub(crate) each: RwLock<Each>,
     pub(crate) journal: Arc<dyn Journal>,
     /// Holds of calls that an earlier process still serves.
     pub(crate) carried: Mutex<HashMap<(RequestId, u16), Carried>>,
@@ -134,6 +136,7 @@ impl Meter {
     pub fn new(journal: Arc<dyn Journal>) -> Self {
         Self {
             accounts: DashMap::default(),
+            each: RwLock::default(),
             journal,
             carried: Mutex::default(),
             leased: false,
@@ -386,12 +389,6 @@ impl Meter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         )
-    }
-
-    pub(crate) fn account(&self, tenant: &str) -> Option<Arc<Account>> {
-        self.accounts
-            .get(tenant)
-            .map(|account| Arc::clone(account.value()))
     }
 }
 

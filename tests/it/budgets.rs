@@ -63,6 +63,31 @@ async fn each_user_of_a_pattern_has_a_budget_of_its_own() {
     assert_eq!(again.status, 429, "{}", again.text());
 }
 
+/// What `*` stands for: hard limits of nothing, so that each that covers a call refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_limited_for_each_one_is_limited_for_whoever_comes() {
+    let user = [("x-pareto-user", "ann")];
+    for (names, headers) in [
+        ("tenant = \"*\"\n", &[][..]),
+        ("tenant = \"*\"\nteam = \"*\"\n", &[]),
+        ("tenant = \"*\"\nteam = \"search\"\n", &[]),
+        ("tenant = \"*\"\nkey = \"*\"\n", &[]),
+        ("tenant = \"*\"\nuser = \"*\"\n", &user),
+        ("tenant = \"*\"\nmodels = [\"fast-chat\"]\n", &[]),
+        ("tenant = \"acme\"\nproject = \"*\"\n", &[]),
+    ] {
+        for limit in [
+            "[[budget]]\nlimit_usd = \"0\"\nwindow = \"month\"\n",
+            "[[rate_limit]]\nrequests_per_minute = 0\n",
+        ] {
+            let tail = format!("{limit}{names}");
+            let world = World::start("meter.hold_wait_ms = 50", &tail).await;
+            let reply = call(&world, "fast-chat", headers, "").await;
+            assert_eq!(reply.status, 429, "{tail}: {}", reply.text());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nearly_spent_budget_tells_then_goes_fast_then_takes_only_what_is_free() {
     let world = World::start(

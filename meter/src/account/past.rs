@@ -1,11 +1,9 @@
 //! Taking up a configuration: its budgets, with what the ledger knows of their windows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError};
 
-use tokio::sync::watch;
-
-use super::{Account, Books};
+use super::{Account, Each};
 use crate::budget::{Bucket, Budget, BudgetError, Override};
 use crate::config::{BudgetConfig, LimitConfig};
 use crate::entry::Subject;
@@ -13,6 +11,9 @@ use crate::hold::Meter;
 use crate::ledger::{Known, LedgerError, Past};
 use crate::standing::Unit;
 use crate::window::Period;
+
+/// What the ledger knows of windows, by budget.
+pub(super) type Windows = HashMap<Arc<str>, Vec<Bucket>>;
 
 /// The new configuration of budgets can not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,19 @@ impl Meter {
             wanted.append(&mut Budget::limits(config, now_ms)?);
         }
         let known = take_up(&mut wanted, node, past)?;
+        let mut each = self.each.write().unwrap_or_else(PoisonError::into_inner);
+        let (budgets, wanted) = wanted.into_iter().partition(Budget::is_for_each_tenant);
+        *each = Each {
+            budgets,
+            known,
+            overrides: std::mem::take(&mut each.overrides),
+        };
+        self.share_out(&each, wanted);
+        Ok(())
+    }
+
+    /// Gives each tenant that is known its budgets. Others get theirs with their first call.
+    fn share_out(&self, each: &Each, wanted: Vec<Budget>) {
         let mut by_tenant: HashMap<Arc<str>, Vec<Budget>> = HashMap::new();
         for budget in wanted {
             by_tenant
@@ -54,36 +68,30 @@ impl Meter {
                 .or_default()
                 .push(budget);
         }
-        for account in &self.accounts {
-            let wanted = by_tenant.remove(account.key()).unwrap_or_default();
-            let mut books = account.value().lock();
-            books.known.clone_from(&known);
-            books.merge(wanted);
+        if !each.budgets.is_empty() {
+            for tenant in each.known.keys() {
+                by_tenant.entry(Arc::clone(tenant)).or_default();
+            }
         }
-        for (tenant, budgets) in by_tenant {
-            let mut books = Books {
-                known: known.clone(),
-                ..Books::default()
-            };
-            books.merge(budgets);
-            let account = Account {
-                books: Mutex::new(books),
-                released: watch::Sender::new(0),
-            };
+        let known = |tenant: &Arc<str>| each.known.get(tenant).cloned().unwrap_or_default();
+        for account in &self.accounts {
+            let own = by_tenant.remove(account.key()).unwrap_or_default();
+            let mut books = account.value().lock();
+            books.known = known(account.key());
+            books.merge(each.with_own(account.key(), own));
+        }
+        for (tenant, own) in by_tenant {
+            let account = Account::new(each.with_own(&tenant, own), known(&tenant));
             self.accounts.insert(tenant, Arc::new(account));
         }
-        Ok(())
     }
 
     /// Takes dated changes of limits; those that were there before and are not now are gone.
     pub fn set_overrides(&self, overrides: &[Override]) {
+        let mut each = self.each.write().unwrap_or_else(PoisonError::into_inner);
+        overrides.clone_into(&mut each.overrides);
         for account in &self.accounts {
-            let mut books = account.value().lock();
-            for budget in books.budgets.values_mut() {
-                let own = overrides.iter().filter(|it| *it.budget == *budget.id);
-                budget.overrides = own.cloned().collect();
-            }
-            drop(books);
+            account.value().set_overrides(overrides);
             account.value().wake();
         }
     }
@@ -111,12 +119,12 @@ impl Meter {
 }
 
 /// Sets what was spent before, from the windows that the ledger knows, or, for a budget that it does
-/// not know, from what was spent by anybody it covers. Returns what patterns will need.
+/// not know, from what was spent by anybody it covers. Returns what patterns will need, by tenant.
 fn take_up(
     wanted: &mut [Budget],
     node: &str,
     past: &dyn Past,
-) -> Result<HashMap<Arc<str>, Vec<Bucket>>, LedgerError> {
+) -> Result<HashMap<Arc<str>, Windows>, LedgerError> {
     let money = || wanted.iter().filter(|it| it.unit == Unit::Usd);
     let Some(from_ms) = money()
         .filter(|it| it.span.end_ms.is_some())
@@ -126,9 +134,10 @@ fn take_up(
     else {
         return Ok(HashMap::new());
     };
-    let mut known: HashMap<Arc<str>, Vec<Bucket>> = HashMap::new();
+    let mut known: HashMap<Arc<str>, Windows> = HashMap::new();
     for row in past.windows(from_ms)? {
-        let buckets = known.entry(Arc::clone(&row.budget)).or_default();
+        let windows = known.entry(Arc::clone(&row.tenant)).or_default();
+        let buckets = windows.entry(Arc::clone(&row.budget)).or_default();
         let place = buckets.iter().position(|it| it.start_ms == row.start_ms);
         let place = place.unwrap_or_else(|| {
             buckets.push(Bucket {
@@ -153,31 +162,35 @@ fn take_up(
     let mut begun = Vec::new();
     for budget in wanted.iter_mut().filter(|it| it.unit == Unit::Usd) {
         let seen = |id: &Arc<str>| *id == budget.id || budget.has_made(id);
-        if !known.keys().any(seen) {
+        if !known.values().flat_map(Windows::keys).any(seen) {
             begun.append(&mut before(budget, past)?);
         }
     }
     past.begin_windows(&begun)?;
     for row in begun {
-        known.entry(row.budget).or_default().push(Bucket {
+        let windows = known.entry(row.tenant).or_default();
+        windows.entry(row.budget).or_default().push(Bucket {
             start_ms: row.start_ms,
             base: row.settled,
             ..Bucket::default()
         });
     }
     for budget in wanted.iter_mut() {
-        remember(budget, &known);
+        if let Some(windows) = known.get(&budget.tenant) {
+            remember(budget, windows);
+        }
     }
     Ok(known)
 }
 
 /// What was spent in the present window by whom a new budget covers.
 fn before(budget: &Budget, past: &dyn Past) -> Result<Vec<Known>, LedgerError> {
-    let mut found: HashMap<(Arc<str>, i64), i64> = HashMap::new();
+    let mut found: HashMap<(Arc<str>, Arc<str>, i64), i64> = HashMap::new();
     for row in past.spent(budget.span.from_ms)? {
         let mut subject = Subject::of_key(&row.tenant, &row.team, &row.project, &row.key);
         subject.user = Arc::clone(&row.user);
-        if row.tenant != budget.tenant || !budget.scope.covers(&subject, &row.model) {
+        let is_its = budget.is_for_each_tenant() || row.tenant == budget.tenant;
+        if !is_its || !budget.scope.covers(&subject, &row.model) {
             continue;
         }
         // An hour counts in the bucket of its end: it leaves a rolling window late, never early.
@@ -188,19 +201,23 @@ fn before(budget: &Budget, past: &dyn Past) -> Result<Vec<Known>, LedgerError> {
             }
             _ => budget.span.start_ms,
         };
-        let id = if budget.scope.is_pattern() {
-            budget.for_one(&subject).id
+        let own = budget
+            .is_for_each_tenant()
+            .then(|| budget.for_tenant(&row.tenant));
+        let own = own.as_ref().unwrap_or(budget);
+        let id = if own.scope.is_pattern() {
+            own.for_one(&subject).id
         } else {
-            Arc::clone(&budget.id)
+            Arc::clone(&own.id)
         };
-        let sum = found.entry((id, start_ms)).or_default();
+        let sum = found.entry((id, row.tenant, start_ms)).or_default();
         *sum = sum.saturating_add(row.cost.0);
     }
-    let known = |((id, start_ms), settled)| Known {
+    let known = |((id, tenant, start_ms), settled)| Known {
         budget: id,
         start_ms,
         node: Arc::from(""),
-        tenant: Arc::clone(&budget.tenant),
+        tenant,
         granted: 0,
         settled,
     };
@@ -208,7 +225,7 @@ fn before(budget: &Budget, past: &dyn Past) -> Result<Vec<Known>, LedgerError> {
 }
 
 /// Gives a budget what is known of its windows.
-pub(super) fn remember(budget: &mut Budget, known: &HashMap<Arc<str>, Vec<Bucket>>) {
+pub(super) fn remember(budget: &mut Budget, known: &Windows) {
     let Some(past) = known.get(&budget.id) else {
         return;
     };

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::scope::EACH;
 use super::{Budget, BudgetError};
-use crate::config::{BudgetConfig, LimitConfig};
+use crate::config::{BudgetConfig, Degrade, LimitConfig};
 use crate::window::WindowError;
 
 /// What is wrong with budgets or limits, and where.
@@ -15,9 +16,18 @@ pub struct Wrong {
     pub message: String,
 }
 
-/// Everything wrong with budgets and limits that read well.
-pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig]) -> Vec<Wrong> {
+/// Everything wrong with budgets and limits that read well, where `models` are those that there are.
+pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig], models: &[&str]) -> Vec<Wrong> {
     let mut found = Vec::new();
+    for (index, config) in budgets.iter().enumerate() {
+        let place = format!("budget[{index}]");
+        applies(&place, &covered(config), &config.models, models, &mut found);
+        shares(&place, config, &mut found);
+    }
+    for (index, config) in limits.iter().enumerate() {
+        let place = format!("rate_limit[{index}]");
+        applies(&place, &limited(config), &config.models, models, &mut found);
+    }
     let mut ids = HashSet::new();
     let mut once = |budget: &Budget, place: String, found: &mut Vec<Wrong>| {
         if !ids.insert(Arc::clone(&budget.id)) {
@@ -65,4 +75,94 @@ pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig]) -> Vec<Wrong> {
         }
     }
     found
+}
+
+/// What is named, by key; the tenant first.
+type Named<'a> = [(&'static str, Option<&'a str>); 6];
+
+fn covered(config: &BudgetConfig) -> Named<'_> {
+    [
+        ("tenant", Some(&config.tenant)),
+        ("team", config.team.as_deref()),
+        ("project", config.project.as_deref()),
+        ("key", config.key.as_deref()),
+        ("user", config.user.as_deref()),
+        ("task", config.task.as_deref()),
+    ]
+}
+
+fn limited(config: &LimitConfig) -> Named<'_> {
+    [
+        ("tenant", Some(&config.tenant)),
+        ("team", config.team.as_deref()),
+        ("project", config.project.as_deref()),
+        ("key", config.key.as_deref()),
+        ("user", config.user.as_deref()),
+        ("task", config.task.as_deref()),
+    ]
+}
+
+/// Names that no call has: what covers no call limits nothing, and nobody would see it.
+fn applies(
+    place: &str,
+    named: &Named<'_>,
+    own: &[String],
+    models: &[&str],
+    found: &mut Vec<Wrong>,
+) {
+    let mut say = |key: &str, message: String| {
+        found.push(Wrong {
+            place: format!("{place}.{key}"),
+            message,
+        });
+    };
+    for (key, name) in named {
+        match name {
+            Some("") => say(
+                key,
+                "is empty; name one, or write \"*\" for each one".to_owned(),
+            ),
+            Some(name) if name.contains('*') && *name != EACH => {
+                let message =
+                    format!("`{name}` is no pattern; name one, or write \"*\" for each one");
+                say(key, message);
+            }
+            _ => {}
+        }
+    }
+    for (index, model) in own.iter().enumerate() {
+        if models.contains(&model.as_str()) {
+            continue;
+        }
+        let known = models.join(", ");
+        let message = match model.as_str() {
+            EACH => "leave `models` out for all of them".to_owned(),
+            "auto" | "fast" | "deep" => {
+                format!(
+                    "`{model}` is what callers write; name models that their calls go to: {known}"
+                )
+            }
+            _ => format!("no model `{model}`; write one of {known}"),
+        };
+        say(&format!("models[{index}]"), message);
+    }
+}
+
+/// Parts of the limit that nothing ever reaches.
+fn shares(place: &str, config: &BudgetConfig, found: &mut Vec<Wrong>) {
+    if config.thresholds.iter().any(|it| !(1..=200).contains(it)) {
+        found.push(Wrong {
+            place: format!("{place}.thresholds"),
+            message: "per cent of the limit are from 1 to 200".to_owned(),
+        });
+    }
+    let Degrade { tell, fast, free } = config.degrade;
+    for (key, share) in [("tell", tell), ("fast", fast), ("free", free)] {
+        if config.hard && share > 100 {
+            found.push(Wrong {
+                place: format!("{place}.degrade.{key}"),
+                message: "a hard budget ends at 100 per cent; write 0 for never".to_owned(),
+            });
+        }
+    }
 }

@@ -259,6 +259,64 @@ fn a_new_configuration_keeps_what_is_known() {
     );
 }
 
+#[test]
+fn each_tenant_has_its_own_of_what_every_tenant_has() {
+    let (meter, _) = meter(&[]);
+    let each = |limit: &str| BudgetConfig::of_tenant("*", limit, Period::Day);
+    let of = |tenant: &str, tokens: u64| {
+        let mut estimate = estimate(tokens, "");
+        estimate.held.subject = Subject::of_key(tenant, "", "", "k");
+        estimate
+    };
+    let spent = Spent {
+        tenant: Arc::from("old"),
+        team: Arc::from(""),
+        project: Arc::from(""),
+        key: Arc::from("k"),
+        user: Arc::from(""),
+        model: Arc::from("x"),
+        cost: NanoUsd(6_000),
+        start_ms: NOW,
+    };
+    let own = BudgetConfig::of_tenant("large", "0.000100", Period::Day);
+    let budgets = [each("0.000010"), own];
+    let past = Before(vec![spent]);
+    meter
+        .configure(&budgets, &[], "here", NOW, &past)
+        .expect("good budgets");
+    for (tenant, tokens, fits) in [
+        ("acme", 11, false),
+        ("acme", 9, true),
+        ("acme", 2, false),
+        ("globex", 9, true),
+        ("old", 5, false),
+        ("old", 4, true),
+        ("large", 90, true),
+    ] {
+        let held = meter.hold(of(tenant, tokens), NOW);
+        assert_eq!(held.is_ok(), fits, "{tenant} {tokens}: {held:?}");
+        if let Ok(held) = held {
+            held.post(&used(tokens)).expect("settles once");
+        }
+    }
+    let ids: Vec<String> = meter.standings(NOW).into_iter().map(|it| it.id).collect();
+    assert_eq!(
+        ids,
+        ["*/day/acme", "*/day/globex", "large/day", "*/day/old"]
+    );
+    // A new limit is everybody's, with what each has spent; without one there is none.
+    meter
+        .configure(&[each("0.000012")], &[], "here", NOW, &NOTHING)
+        .expect("good budgets");
+    assert!(meter.hold(of("acme", 4), NOW).is_err(), "9 are spent");
+    assert!(meter.hold(of("acme", 3), NOW).is_ok());
+    assert!(meter.hold(of("new", 13), NOW).is_err());
+    meter
+        .configure(&[], &[], "here", NOW, &NOTHING)
+        .expect("good budgets");
+    assert!(meter.hold(of("acme", 99), NOW).is_ok());
+}
+
 proptest! {
     /// Against a naive reference: a list of open holds and a sum.
     #[test]

@@ -27,7 +27,8 @@ pub(super) fn all(config: &Config) -> Findings {
     for (index, one) in config.models.iter().enumerate() {
         model(index, one, config, &mut names, &mut found);
     }
-    for wrong in meter::budget::check(&config.budgets, &config.rate_limits) {
+    let names: Vec<&str> = config.models.iter().map(|it| it.name.as_str()).collect();
+    for wrong in meter::budget::check(&config.budgets, &config.rate_limits, &names) {
         found.push((wrong.place, wrong.message));
     }
     policy(config, &mut found);
