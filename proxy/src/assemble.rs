@@ -28,6 +28,7 @@ use crate::guessing::Guesses;
 use crate::handover::{Estate, MovingJournal};
 use crate::idempotency::Once;
 use crate::identify::{Keys, Pepper};
+use crate::kept;
 use crate::learning::{self, Learned};
 use crate::leasing;
 use crate::pages::{self, Shown};
@@ -48,6 +49,8 @@ pub(crate) use orchestrator::tool::guard::run as guard;
 pub struct Parts {
     pub shared: Arc<Shared>,
     pub store: Arc<store::Store>,
+    /// The store's folder.
+    dir: PathBuf,
     pub admin_token: ArcSwap<Secret>,
     pub(crate) desk: ArcSwap<Desk>,
     pub(crate) webhooks: watch::Sender<Told>,
@@ -68,19 +71,6 @@ fn told(config: &Config) -> Told {
     Arc::new((config.webhooks.clone(), config.upstream.clone()))
 }
 
-/// The tokens of the operators and of finance people; made at the first start where there are none.
-fn tokens(config: &Config) -> anyhow::Result<[Secret; 2]> {
-    let (own, dir) = (&config.admin, &config.store.dir);
-    let token = |token: &Option<Secret>, name: &str| match token {
-        Some(token) => Ok(token.clone()),
-        None => kept_secret(&dir.join(name)),
-    };
-    Ok([
-        token(&own.token, "admin.token")?,
-        token(&own.finance_token, "finance.token")?,
-    ])
-}
-
 /// Opens the store, settles what an earlier process left open, and builds the rest upon it.
 ///
 /// `guard` is a program that guards servers of tools.
@@ -91,6 +81,7 @@ pub(crate) fn parts(
     guard: Option<PathBuf>,
     estate: Option<&Estate>,
 ) -> anyhow::Result<Parts> {
+    kept::make_folder(&config.store.dir)?;
     let store = Arc::new(store::open(&config.store).context("opening the store")?);
     let file = Arc::clone(&store.journal) as Arc<dyn Journal>;
     let journal = Arc::new(MovingJournal::new(Arc::clone(&file)));
@@ -110,7 +101,7 @@ pub(crate) fn parts(
     if shared.meter.is_shared() {
         leasing::round(&shared, Duration::from_secs(1))?;
     }
-    let [admin_token, finance_token] = tokens(config)?;
+    let [admin_token, finance_token] = kept::tokens(&config.admin, &config.store.dir)?;
     let desk = Desk {
         books: Arc::clone(&store.ledger) as Arc<dyn Books>,
         prices: Arc::new(Prices::of(config)?),
@@ -125,6 +116,7 @@ pub(crate) fn parts(
         shared,
         tasks,
         store,
+        dir: config.store.dir.clone(),
         admin_token: ArcSwap::from_pointee(admin_token),
         desk: ArcSwap::from_pointee(desk),
         webhooks: watch::Sender::new(told(config)),
@@ -154,7 +146,7 @@ pub(crate) fn shared(
     telemetry::models(runtime.everywhere());
     let ledger = ports.ledger;
     let splits = splits(&*ledger, &runtime)?;
-    let keys = Keys::new(pepper(config)?);
+    let keys = Keys::new(kept::pepper(config, || Ok(ledger.keys()?))?);
     keys.load(ledger.keys()?);
     let memory = Memory::open(ports.archive, own.is_alone).context("reading the archive")?;
     let shared = Arc::new(Shared {
@@ -270,18 +262,24 @@ fn learned(ledger: &dyn Ledger) -> anyhow::Result<Learned> {
 /// Takes the budgets and limits of `config`, with what the ledger knows of them.
 pub(crate) fn configure(meter: &Meter, ledger: &dyn Ledger, config: &Config) -> anyhow::Result<()> {
     let (budgets, limits) = (&config.budgets, &config.rate_limits);
+    // Read first: whoever fails has changed nothing.
+    let overrides = ledger.overrides()?;
     meter.configure(budgets, limits, ledger.node(), now_ms(), ledger)?;
-    meter.set_overrides(&ledger.overrides()?);
+    meter.set_overrides(&overrides);
     Ok(())
 }
 
 impl Parts {
     /// Puts a checked configuration in force. Calls under way keep the one they began with;
     /// listeners, storage and the pepper stay as they are until a restart.
+    ///
+    /// # Errors
+    /// When it can not be put in force; nothing has changed then.
     pub fn reload(&self, config: &Config) -> anyhow::Result<()> {
         let before = self.shared.runtime.load_full();
         let runtime = Runtime::build(config, Some(&before))?;
-        let [admin_token, finance_token] = tokens(config)?;
+        // Those of the store in use: another folder is taken with the next start, and its tokens with it.
+        let [admin_token, finance_token] = kept::tokens(&config.admin, &self.dir)?;
         let prices = Arc::new(Prices::of(config)?);
         let patience = Duration::from_secs(10);
         anyhow::ensure!(
@@ -372,8 +370,7 @@ fn learn(runtime: &Runtime, state: &[(String, String)]) {
 
 /// The ledger alone, for commands that look at it while the gateway runs.
 pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
-    std::fs::create_dir_all(&config.store.dir)
-        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    kept::make_folder(&config.store.dir)?;
     Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
 }
 
@@ -414,8 +411,7 @@ pub fn offline_meter(config: &Config, ledger: &dyn Ledger) -> anyhow::Result<Met
 
 /// The books alone, with the prices in force.
 pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
-    std::fs::create_dir_all(&config.store.dir)
-        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    kept::make_folder(&config.store.dir)?;
     Ok(Desk {
         books: Arc::new(store::recorder::open_ledger(&config.store)?),
         prices: Arc::new(Prices::of(config)?),
@@ -424,8 +420,7 @@ pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
 
 /// Who tells what routing is worth, from the ledger alone.
 pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
-    std::fs::create_dir_all(&config.store.dir)
-        .with_context(|| format!("making folder {}", config.store.dir.display()))?;
+    kept::make_folder(&config.store.dir)?;
     let ledger = Arc::new(store::recorder::open_ledger(&config.store)?);
     Ok(Appraisal {
         finance: Arc::clone(&ledger) as Arc<dyn Finance>,
@@ -434,43 +429,9 @@ pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
     })
 }
 
-/// The pepper of key hashes.
+/// The pepper of key hashes, for who makes keys.
 pub fn pepper(config: &Config) -> anyhow::Result<Pepper> {
-    let secret = match &config.keys.pepper {
-        Some(pepper) => pepper.clone(),
-        None => kept_secret(&config.store.dir.join("keys.pepper"))?,
-    };
-    Ok(Pepper::new(secret.expose().as_bytes()))
-}
-
-/// The secret in the file at `path`, made at the first call and readable by its owner alone.
-pub(crate) fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
-    use std::io::{ErrorKind, Write};
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let mut random = [0; 32];
-            getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("randomness: {error}"))?;
-            let text: String = random
-                .iter()
-                .flat_map(|byte| [byte >> 4, byte & 15])
-                .map(hex)
-                .collect();
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            Ok(Secret::new(text))
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::read_to_string(path)
-            .map(|text| Secret::new(text.trim().to_owned()))
-            .with_context(|| format!("reading {}", path.display())),
-        Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
-    }
-}
-
-/// The letter of half a byte.
-fn hex(half: u8) -> char {
-    char::from_digit(u32::from(half), 16).unwrap_or('0')
+    kept::pepper(config, || Ok(ledger(config)?.keys()?))
 }
 
 impl Parts {

@@ -29,6 +29,7 @@ mod idempotency;
 pub mod identify;
 mod intake;
 mod joined;
+mod kept;
 mod learning;
 mod leasing;
 pub mod machine;

@@ -44,6 +44,8 @@ impl Signals {
 pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     descriptors::raise();
+    // What is kept of conversations is for this user alone, in a folder as wide as somebody has made it.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // Before somebody puts another program in its place.
     let program = program();
     let is_take_over = origin.take_over;

@@ -28,11 +28,11 @@ use tower::Service;
 use tower::util::BoxCloneSyncService;
 use wire::RequestId;
 
-use crate::assemble::kept_secret;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::gateway::{self, Body, Gateway, Shared};
 use crate::identify::{Stranger, Vouched};
+use crate::kept;
 use crate::outbound;
 use crate::refusal;
 
@@ -106,7 +106,7 @@ pub(crate) fn tasks(
     let secret = if let Some(secret) = &own.secret {
         secret.expose().as_bytes().to_vec()
     } else {
-        let kept = kept_secret(&config.store.dir.join("tasks.secret"))?;
+        let kept = kept::secret(&config.store.dir.join("tasks.secret"))?;
         kept.expose().as_bytes().to_vec()
     };
     let ports = Arc::new(Ports {
