@@ -92,7 +92,8 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<Runn
 /// The same from elsewhere.
 pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Running> {
     let metrics = telemetry::install();
-    request_log::configure(&config.request_log).context("request_log")?;
+    let log = request_log::open(&config.request_log).context("request_log")?;
+    log.put();
     let settings = Both::new(&config).map_err(anyhow::Error::msg)?;
     let Origin {
         path,
@@ -104,8 +105,9 @@ pub(crate) async fn begin(config: Config, origin: Origin) -> anyhow::Result<Runn
     let opening = move || open(&opened, guard, take_over);
     let (parts, taking) = tokio::task::spawn_blocking(opening).await??;
     let parts = Arc::new(parts);
-    let collector = parts.shared.otlp.configure(&config);
-    collector.map_err(anyhow::Error::msg).context("otlp")?;
+    let collector = parts.shared.otlp.open(&config);
+    let collector = collector.map_err(anyhow::Error::msg).context("otlp")?;
+    parts.shared.otlp.put(collector);
     let (sockets, taking) = match taking {
         Some((sockets, taking)) => (sockets.map(Some), Some(taking)),
         None => (sockets, None),

@@ -61,6 +61,17 @@ pub(crate) struct Exporter {
     queue: SyncSender<Record>,
 }
 
+/// What a configuration asks for, made and not in force yet.
+#[must_use]
+pub(crate) struct Opened(Change);
+
+enum Change {
+    /// What is in force already is asked for.
+    None,
+    Off,
+    On(Box<(Exporter, Worker)>),
+}
+
 impl Exporter {
     fn put(&self, record: Record) {
         match self.queue.try_send(record) {
@@ -73,36 +84,49 @@ impl Exporter {
 }
 
 impl Otlp {
-    /// Puts a configuration in force, from within a runtime.
+    /// Makes what a configuration asks for; what is in force stays.
     ///
     /// # Errors
-    /// What is wrong with the TLS of this machine; what was in force stays.
-    pub(crate) fn configure(&self, config: &Config) -> Result<(), String> {
+    /// What is wrong with the TLS of this machine.
+    pub(crate) fn open(&self, config: &Config) -> Result<Opened, String> {
         let (own, redact) = (&config.otlp, &config.request_log.redact);
         let present = self.exporter.load();
         if present
             .as_ref()
             .is_some_and(|it| it.config == *own && it.redact == *redact)
         {
-            return Ok(());
+            return Ok(Opened(Change::None));
         }
         if own.url.is_none() {
-            self.is_on.store(false, Ordering::Relaxed);
-            self.exporter.store(None);
-            return Ok(());
+            return Ok(Opened(Change::Off));
         }
         let (queue, records) = sync_channel(own.queue);
         let redaction = Redaction::new(&config.request_log);
         let worker = Worker::new(own, &config.upstream, redaction, records)?;
-        self.tasks.spawn(worker.run(self.stop.clone()));
-        self.exporter.store(Some(Arc::new(Exporter {
+        let exporter = Exporter {
             config: own.clone(),
             redact: redact.clone(),
             least_lot: least_lot(own.sample_ratio),
             queue,
-        })));
-        self.is_on.store(true, Ordering::Relaxed);
-        Ok(())
+        };
+        Ok(Opened(Change::On(Box::new((exporter, worker)))))
+    }
+
+    /// Puts in force what was made, from within a runtime.
+    pub(crate) fn put(&self, opened: Opened) {
+        match opened.0 {
+            Change::None => {}
+            Change::Off => {
+                self.is_on.store(false, Ordering::Relaxed);
+                self.exporter.store(None);
+            }
+            Change::On(made) => {
+                let (exporter, worker) = *made;
+                self.tasks.spawn(worker.run(self.stop.clone()));
+                self.exporter.store(Some(Arc::new(exporter)));
+                self.is_on.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether anything is to be noted.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -102,29 +103,38 @@ struct Sink {
     queue: SyncSender<Record>,
 }
 
-/// Puts a configuration in force.
+/// A request log that is open, and not in force yet.
+#[must_use]
+pub(crate) struct Opened(Option<Arc<Sink>>);
+
+impl Opened {
+    /// Puts it in force.
+    pub(crate) fn put(self) {
+        SINK.store(self.0);
+    }
+}
+
+/// Opens what a configuration asks for; what is in force stays.
 ///
 /// # Errors
-/// When the file can not be opened; what was in force stays.
-pub(crate) fn configure(config: &RequestLog) -> io::Result<()> {
-    let present = SINK.load();
+/// When the file can not be opened.
+pub(crate) fn open(config: &RequestLog) -> io::Result<Opened> {
+    let present = SINK.load_full();
     if present.as_ref().is_some_and(|it| it.config == *config) {
-        return Ok(());
+        return Ok(Opened(present));
     }
     let Some(path) = &config.path else {
-        SINK.store(None);
-        return Ok(());
+        return Ok(Opened(None));
     };
     let mut writer = Writer::open(path, config)?;
     let (queue, waiting) = sync_channel(WAITING);
     std::thread::Builder::new()
         .name("request-log".to_owned())
         .spawn(move || writer.run(&waiting))?;
-    SINK.store(Some(Arc::new(Sink {
+    Ok(Opened(Some(Arc::new(Sink {
         config: config.clone(),
         queue,
-    })));
-    Ok(())
+    }))))
 }
 
 /// Writes down how an attempt ended, at an endpoint of the dialect `spoken`.
@@ -219,7 +229,9 @@ impl Writer {
 
     fn reopen(&mut self) -> io::Result<()> {
         if let Some(path) = &self.path {
-            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            let mut options = OpenOptions::new();
+            // It says who calls what: none of everybody's business.
+            let file: File = options.create(true).append(true).mode(0o600).open(path)?;
             self.bytes = file.metadata()?.len();
             self.out = Box::new(file);
         }

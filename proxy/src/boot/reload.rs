@@ -104,14 +104,18 @@ impl Reloads {
             .as_ref()
             .ok_or("this gateway was started without a file")?;
         let config = Config::load(path).map_err(|invalid| invalid.to_string())?;
+        // All that can fail comes first, so that what is refused changes nothing.
         let tls = tls(&config)?;
-        request_log::configure(&config.request_log)
-            .map_err(|error| format!("request_log: {error}"))?;
-        self.parts
-            .reload(&config)
-            .map_err(|error| format!("{error:#}"))?;
-        let collector = self.parts.shared.otlp.configure(&config);
-        collector.map_err(|error| format!("otlp: {error}"))?;
+        let log = request_log::open(&config.request_log);
+        let log = log.map_err(|error| format!("request_log: {error}"))?;
+        let otlp = &self.parts.shared.otlp;
+        let collector = otlp
+            .open(&config)
+            .map_err(|error| format!("otlp: {error}"))?;
+        let taken = self.parts.reload(&config);
+        taken.map_err(|error| format!("{error:#}"))?;
+        log.put();
+        otlp.put(collector);
         self.settings.take(&config, tls);
         self.server.store(Arc::new(config.server.clone()));
         set_log(&config.log);
@@ -148,7 +152,12 @@ fn left(started: &Config, config: &Config) -> Vec<&'static str> {
         let own = &it.orchestrator;
         (own.enabled, own.workers, own.lease_s, own.tool_call_s)
     };
-    let tools = |it: &Config| format!("{:?}", it.mcps);
+    let acts = |it: &Config| {
+        let own = it.orchestrator.clone();
+        (own.secret, own.workspace, own.skills, own.fetch)
+    };
+    let tools = |it: &Config| it.mcps.clone();
+    let memory = |it: &Config| (it.overload.memory_mb, it.overload.bodies_mb);
     let crowd = |it: &Config| (it.limits.connections, it.limits.connections_per_ip);
     let differ = [
         (
@@ -170,7 +179,15 @@ fn left(started: &Config, config: &Config) -> Vec<&'static str> {
             "orchestrator.enabled, workers, lease_s, tool_call_s",
             tasks(started) != tasks(config),
         ),
+        (
+            "orchestrator.secret, workspace, skills, fetch",
+            acts(started) != acts(config),
+        ),
         ("mcp", tools(started) != tools(config)),
+        (
+            "overload.memory_mb, overload.bodies_mb",
+            memory(started) != memory(config),
+        ),
     ];
     let differ = differ.into_iter().filter(|(_, differs)| *differs);
     differ.map(|(key, _)| key).collect()
