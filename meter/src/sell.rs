@@ -291,6 +291,7 @@ impl Rule {
     fn read(config: &SellConfig) -> Result<Self, ReadSellError> {
         let lacks = |what| ReadSellError::Shape(config.plan.clone(), what);
         let wrong = |error| ReadSellError::Amount(config.plan.clone(), error);
+        unused(config).map_or(Ok(()), |what| Err(lacks(what)))?;
         Ok(match config.rule {
             SellRule::Markup => {
                 let pct = config
@@ -415,6 +416,40 @@ fn steps(config: &SellConfig) -> Result<Vec<Step>, ReadSellError> {
 }
 
 /// An amount that is not below zero.
+/// What is said and would change nothing: who wrote it takes it for what tenants pay.
+fn unused(config: &SellConfig) -> Option<&'static str> {
+    let goes_with = |rules: &[SellRule]| rules.contains(&config.rule);
+    let steps = goes_with(&[SellRule::Graduated, SellRule::Volume]);
+    let package = goes_with(&[SellRule::Package]);
+    let measured = steps || package || config.measure == SellMeasure::default();
+    let size = package || (config.package_size.is_none() && config.package_price.is_none());
+    let all = [
+        (
+            goes_with(&[SellRule::Markup]) || config.pct.is_none(),
+            "`pct` goes with the rule `markup` alone; leave it out",
+        ),
+        (
+            goes_with(&[SellRule::Fixed]) || config.prices.is_empty(),
+            "`prices` go with the rule `fixed` alone; leave them out",
+        ),
+        (
+            steps || config.tiers.is_empty(),
+            "`tiers` go with the rules `graduated` and `volume` alone; leave them out",
+        ),
+        (
+            measured,
+            "`measure` goes with the rules `graduated`, `volume` and `package` alone; leave it out",
+        ),
+        (
+            size,
+            "`package_size` and `package_price` go with the rule `package` alone; leave them out",
+        ),
+    ];
+    all.into_iter()
+        .find(|(is_used, _)| !is_used)
+        .map(|(_, what)| what)
+}
+
 fn positive(text: &str) -> Result<NanoUsd, ParseMoneyError> {
     NanoUsd::from_usd(text)
         .ok()

@@ -1,5 +1,7 @@
 //! The whole configuration: the sum of what each part owns, read as one and checked as one.
 
+mod bounds;
+mod files;
 mod otlp;
 mod overload;
 mod problem;
@@ -475,6 +477,13 @@ impl Config {
             )
         })?;
         let mut config = Self::parse(&text).map_err(|problems| Invalid::new(path, problems))?;
+        let missing = files::problems(&config).into_iter();
+        let missing: Vec<_> = missing
+            .map(|(place, message)| problem::at(&text, &place, message))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Invalid::new(path, missing));
+        }
         // A server's own files stand beside the file that names them, wherever the program is started.
         let home = path.parent().unwrap_or(Path::new(""));
         for cwd in config.mcps.iter_mut().filter_map(|it| it.cwd.as_mut()) {

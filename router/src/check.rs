@@ -45,15 +45,14 @@ pub fn check(policy: &PolicyConfig, routing: &Config, names: Names<'_>) -> Vec<W
             say(place, message);
         }
     }
-    for (place, share) in [
-        ("routing.deep_per_thousand", routing.deep_per_thousand),
-        ("routing.control_per_thousand", routing.control_per_thousand),
-    ] {
-        if share > 1_000 {
-            say(
-                place.to_owned(),
-                "is a share of a thousand, 0 to 1000".to_owned(),
-            );
+    for (place, message) in figures(routing) {
+        say(place, message);
+    }
+    let mut seen = HashSet::new();
+    for (index, label) in policy.labels.iter().enumerate() {
+        if label.is_empty() || !seen.insert(label) {
+            let message = format!("label `{label}` is empty or stands twice; leave it out");
+            say(format!("policy.labels[{index}]"), message);
         }
     }
     for (index, label) in names.labels.iter().enumerate() {
@@ -79,6 +78,47 @@ pub fn check(policy: &PolicyConfig, routing: &Config, names: Names<'_>) -> Vec<W
     wrong
 }
 
+/// Shares and weights that are none.
+fn figures(routing: &Config) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let classes = routing.classes.iter().enumerate();
+    let classes = classes.map(|(index, class)| {
+        let place = format!("routing.class[{index}].deep_per_thousand");
+        (place, class.deep_per_thousand)
+    });
+    for (place, share) in classes.chain([
+        (
+            "routing.deep_per_thousand".to_owned(),
+            routing.deep_per_thousand,
+        ),
+        (
+            "routing.control_per_thousand".to_owned(),
+            routing.control_per_thousand,
+        ),
+    ]) {
+        if share > 1_000 {
+            found.push((place, "is a share of a thousand, 0 to 1000".to_owned()));
+        }
+    }
+    for (place, weight) in [
+        ("routing.terms.price", routing.terms.price),
+        ("routing.terms.latency", routing.terms.latency),
+        ("routing.switch.hysteresis", routing.switch.hysteresis),
+    ] {
+        if !(0.0..=1_000_000.0).contains(&weight) {
+            let message = format!("`{weight}` is no weight; write 0.0 or more");
+            found.push((place.to_owned(), message));
+        }
+    }
+    found
+}
+
+/// Whether a header can be called so.
+fn is_header(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
 fn unknown(what: &str, name: &str, known: &[String]) -> String {
     if known.is_empty() {
         return format!("no {what} `{name}`: none is configured");
@@ -99,6 +139,8 @@ fn named(
         if SECRET.contains(&header.to_ascii_lowercase().as_str()) {
             let message = format!("rules can not look at `{header}`; name teams or users instead");
             found.push(("headers", message));
+        } else if !is_header(header) {
+            found.push(("headers", format!("`{header}` is no name of a header")));
         } else if header.chars().any(char::is_uppercase) {
             found.push((
                 "headers",
@@ -118,6 +160,14 @@ fn named(
                 found.push((key, unknown(what, pattern, &known)));
             }
         }
+    }
+    if rule
+        .refuse
+        .as_ref()
+        .is_some_and(|words| words.trim().is_empty())
+    {
+        let message = "is empty; write what the caller is told, or leave it out";
+        found.push(("refuse", message.to_owned()));
     }
     let labels = rule.labels.iter().map(|label| ("labels", label));
     for (key, label) in labels.chain(rule.label.iter().map(|label| ("label", label))) {

@@ -114,6 +114,9 @@ impl Own {
         }
         let per_hour = price.fixed_per_hour.as_deref().map(NanoUsd::from_usd);
         let per_hour = per_hour.transpose().map_err(amount)?;
+        if per_hour.is_some_and(|amount| amount < NanoUsd::ZERO) {
+            return Err(wrong("`fixed_per_hour` is negative; write 0 or more"));
+        }
         if price.input.is_some() != price.output.is_some() {
             return Err(wrong("`input` and `output` go together"));
         }

@@ -1,11 +1,12 @@
 //! What must hold between the parts of a configuration. Each finding is a path and a message.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 
 use super::problem::nearest;
-use super::{Breaker, Concurrency, Config, Endpoint, Model, Upstream};
+use super::{Breaker, Concurrency, Config, Endpoint, Model, Secret, Upstream, Webhook, bounds};
 
 type Findings = Vec<(String, String)>;
 
@@ -13,6 +14,8 @@ type Findings = Vec<(String, String)>;
 pub(super) fn all(config: &Config) -> Findings {
     let mut found = Findings::new();
     server(config, &mut found);
+    found.extend(bounds::problems(config));
+    secrets(config, &mut found);
     found.extend(config.request_log.check());
     found.extend(config.otlp.problems());
     let mut names = HashSet::new();
@@ -26,20 +29,15 @@ pub(super) fn all(config: &Config) -> Findings {
     let mut names = HashSet::new();
     for (index, one) in config.models.iter().enumerate() {
         model(index, one, config, &mut names, &mut found);
+        figures(index, one, &mut found);
     }
     let names: Vec<&str> = config.models.iter().map(|it| it.name.as_str()).collect();
     for wrong in meter::budget::check(&config.budgets, &config.rate_limits, &names) {
         found.push((wrong.place, wrong.message));
     }
     policy(config, &mut found);
-    for (index, webhook) in config.webhooks.iter().enumerate() {
-        let is_http = webhook.url.parse::<Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
-        });
-        if !is_http {
-            let message = format!("`{}` is no http address", webhook.url);
-            found.push((format!("webhook[{index}].url"), message));
-        }
+    for (index, one) in config.webhooks.iter().enumerate() {
+        webhook(index, one, &mut found);
     }
     tasks(config, &mut found);
     found.extend(config.overload.problems());
@@ -97,9 +95,7 @@ fn policy(config: &Config, found: &mut Findings) {
 
 /// Prices are read now, so that a model never turns out unpriced only when it is called.
 fn prices(config: &Config, found: &mut Findings) {
-    if let Err(error) = meter::SellBook::read(&config.sells) {
-        found.push(("sell[0]".to_owned(), error.to_string()));
-    }
+    sells(&config.sells, found);
     let listed = crate::runtime::listed_prices(config);
     let listed = listed.and_then(|document| Ok(meter::PriceBook::of(&document)?));
     let mut book = match listed {
@@ -131,13 +127,33 @@ fn prices(config: &Config, found: &mut Findings) {
     }
 }
 
+/// Each plan by itself, and then what it takes from those before it.
+fn sells(plans: &[meter::config::SellConfig], found: &mut Findings) {
+    let before = found.len();
+    for (index, plan) in plans.iter().enumerate() {
+        if let Err(error) = meter::SellBook::read(std::slice::from_ref(plan)) {
+            found.push((format!("sell[{index}]"), error.to_string()));
+        }
+    }
+    if found.len() > before {
+        return;
+    }
+    let read = |count: usize| meter::SellBook::read(plans.get(..count).unwrap_or_default()).err();
+    if let Some((count, error)) = (1..=plans.len()).find_map(|count| Some((count, read(count)?))) {
+        found.push((
+            format!("sell[{}]", count.saturating_sub(1)),
+            error.to_string(),
+        ));
+    }
+}
+
 fn server(config: &Config, found: &mut Findings) {
     let server = &config.server;
     if server.tls_cert.is_some() != server.tls_key.is_some() {
         let message = "TLS needs both tls_cert and tls_key; give the other file too".to_owned();
         found.push(("server".to_owned(), message));
     }
-    if server.listen == config.admin.listen && server.listen.port() != 0 {
+    if clash(server.listen, config.admin.listen) {
         let message = "callers and operators need two addresses; give admin another port";
         found.push(("admin.listen".to_owned(), message.to_owned()));
     }
@@ -145,34 +161,87 @@ fn server(config: &Config, found: &mut Findings) {
         let message = "beyond loopback the admin listener needs `token`; set one";
         found.push(("admin.listen".to_owned(), message.to_owned()));
     }
-    for (key, value) in [
-        ("limits.body_bytes", config.limits.body_bytes),
-        ("limits.headers", config.limits.headers),
-        ("limits.connections", config.limits.connections),
-        ("limits.requests", config.limits.requests),
-        ("limits.in_flight", config.limits.in_flight),
-        ("upstream.reply_bytes", config.upstream.reply_bytes),
+    upstream(&config.upstream, found);
+    level(&config.log.level, found);
+    let store = &config.store;
+    if store.dir.as_os_str().is_empty() {
+        let message = "is empty; write the path of a folder of its own".to_owned();
+        found.push(("store.dir".to_owned(), message));
+    }
+    if store.postgres.as_ref().is_some_and(|it| it.0.is_empty()) {
+        let message = "is empty; write postgres://USER@HOST/DATABASE, or leave it out for a file in store.dir";
+        found.push(("store.postgres".to_owned(), message.to_owned()));
+    }
+}
+
+/// Whether listening at one address leaves no room for the other.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |it: IpAddr| match it {
+        IpAddr::V4(it) => it.is_unspecified() && other.is_ipv4() && one.is_ipv4(),
+        // It is listened to for both families.
+        IpAddr::V6(it) => it.is_unspecified(),
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || all(one.ip()) || all(other.ip()))
+}
+
+/// What is logged. The library takes a word that is no level for the name of a part of the program, of which there is
+/// none, and nothing would be logged at all.
+fn level(level: &str, found: &mut Findings) {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |word: &str| LEVELS.iter().any(|it| it.eq_ignore_ascii_case(word));
+    let is_known = |directive: &str| match directive.rsplit_once('=') {
+        Some((part, word)) => !part.is_empty() && is_level(word),
+        None => is_level(directive),
+    };
+    let wrong = level.split(',').map(str::trim).find(|it| !is_known(it));
+    let filter = level.parse::<tracing_subscriber::filter::EnvFilter>();
+    if wrong.is_none() && filter.is_ok() {
+        return;
+    }
+    let wrong = wrong.unwrap_or(level);
+    let word = wrong.rsplit_once('=').map_or(wrong, |(_, word)| word);
+    let meant = nearest(&word.to_ascii_lowercase(), LEVELS.into_iter());
+    let meant = meant.map_or_else(String::new, |it| format!("; did you mean {it}?"));
+    let message = format!(
+        "`{wrong}` is not a level; write {}, or directives such as info,proxy=debug{meant}",
+        LEVELS.join(", ")
+    );
+    found.push(("log.level".to_owned(), message));
+}
+
+/// Secrets that are empty: they keep nobody out, and sign for anybody.
+fn secrets(config: &Config, found: &mut Findings) {
+    let admin = &config.admin;
+    let own = |it: &Option<Secret>| it.as_ref().map(|it| it.expose().trim().is_empty());
+    let tasks = config.orchestrator.secret.as_ref();
+    for (key, is_empty) in [
+        ("admin.token", own(&admin.token)),
+        ("admin.finance_token", own(&admin.finance_token)),
+        ("keys.pepper", own(&config.keys.pepper)),
+        (
+            "orchestrator.secret",
+            tasks.map(|it| it.expose().trim().is_empty()),
+        ),
     ] {
-        if value == 0 {
-            found.push((key.to_owned(), "must be above 0".to_owned()));
+        if is_empty == Some(true) {
+            let message = "is empty; give it a value, or leave it out to have one made".to_owned();
+            found.push((key.to_owned(), message));
         }
     }
-    upstream(&config.upstream, found);
-    if config.limits.head_bytes < 8_192 {
-        let message = "must be at least 8192; real clients send heads of some kilobytes";
-        found.push(("limits.head_bytes".to_owned(), message.to_owned()));
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        if webhook.secret.expose().trim().is_empty() {
+            let message = "is empty: anybody could sign with it; give it a value".to_owned();
+            found.push((format!("webhook[{index}].secret"), message));
+        }
     }
-    if config
-        .log
-        .level
-        .parse::<tracing_subscriber::filter::EnvFilter>()
-        .is_err()
+    let tokens = (admin.token.as_ref(), admin.finance_token.as_ref());
+    if let (Some(operator), Some(finance)) = tokens
+        && operator.expose() == finance.expose()
     {
-        let message = format!(
-            "`{}` is not a level; write error, warn, info or debug",
-            config.log.level
-        );
-        found.push(("log.level".to_owned(), message));
+        let message = "is the operators' token too, so who may only read could change everything; give it another value";
+        found.push(("admin.finance_token".to_owned(), message.to_owned()));
     }
 }
 
@@ -245,8 +314,14 @@ fn endpoint<'a>(
         };
         say("dialect", message);
     }
-    if endpoint.concurrency == Some(Concurrency::Count(0)) {
-        say("concurrency", "must be above 0".to_owned());
+    if let Some(Concurrency::Count(count)) = endpoint.concurrency
+        && !(1..=1_000_000).contains(&count)
+    {
+        let message = format!("{count} is out of bounds; write 1 to 1000000");
+        say("concurrency", message);
+    }
+    if let Some(message) = endpoint.cap_field.as_deref().and_then(uncapped) {
+        say("cap_field", message);
     }
     if let Some(name) = &endpoint.deadline_header
         && http::HeaderName::from_bytes(name.as_bytes()).is_err()
@@ -254,22 +329,11 @@ fn endpoint<'a>(
         let message = format!("`{name}` is no name of a header; write x-request-timeout-ms");
         say("deadline_header", message);
     }
-    let mut secrets = HashSet::new();
-    for key in endpoint.key.iter().chain(&endpoint.keys) {
-        if key.expose().is_empty() || !secrets.insert(key.expose()) {
-            let message = "a key is empty or stands twice; leave it out".to_owned();
-            say("keys", message);
-        }
+    for (place, message) in keys(endpoint) {
+        say(place, message.to_owned());
     }
-    let url = endpoint.url.parse::<Uri>().ok();
-    let sound = url.as_ref().is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https"))
-            && url.host().is_some_and(|host| !host.is_empty())
-            && url.query().is_none()
-            && !url
-                .authority()
-                .is_some_and(|authority| authority.as_str().contains('@'))
-    });
+    let sound = address(&endpoint.url)
+        .is_some_and(|url| url.query().is_none() && !url.authority().is_some_and(has_user));
     if !sound {
         say(
             "url",
@@ -278,6 +342,104 @@ fn endpoint<'a>(
                 endpoint.url
             ),
         );
+    }
+}
+
+/// Keys that no call could be sent with.
+fn keys(endpoint: &Endpoint) -> Vec<(&'static str, &'static str)> {
+    let mut seen = HashSet::new();
+    let own = endpoint.key.iter().map(|key| ("key", key.expose()));
+    let more = endpoint.keys.iter().map(|key| ("keys", key.expose()));
+    own.chain(more)
+        .filter_map(|(place, key)| {
+            if key.trim().is_empty() || !seen.insert(key) {
+                Some((place, "a key is empty or stands twice; leave it out"))
+            } else if HeaderValue::from_str(key).is_err() {
+                let what =
+                    "a key has characters that no header can carry; look for a line break in it";
+                Some((place, what))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+fn has_user(authority: &http::uri::Authority) -> bool {
+    authority.as_str().contains('@')
+}
+
+/// An address that can be connected to, and that says nothing which would be left out.
+fn address(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let (authority, host) = (uri.authority()?.as_str(), uri.host()?);
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let named = host.strip_suffix('.').unwrap_or(host);
+    let is_host = named.split('.').all(|label| !label.is_empty());
+    // What is behind the host's colon; those of an address of numbers stand in brackets.
+    let says_port = authority.rsplit([']', '@']).next()?.contains(':');
+    let has_port = !says_port || uri.port_u16().is_some_and(|port| port > 0);
+    (is_http && is_host && has_port && !text.contains('#')).then_some(uri)
+}
+
+/// Why no cap can be written to a field.
+fn uncapped(field: &str) -> Option<String> {
+    const OTHERS: [&str; 26] = [
+        "model",
+        "messages",
+        "input",
+        "prompt",
+        "stream",
+        "stream_options",
+        "system",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "temperature",
+        "top_p",
+        "top_k",
+        "n",
+        "stop",
+        "stop_sequences",
+        "user",
+        "metadata",
+        "response_format",
+        "text",
+        "reasoning",
+        "reasoning_effort",
+        "thinking",
+        "store",
+        "seed",
+        "logprobs",
+    ];
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if field.is_empty() || !field.bytes().all(is_word) {
+        return Some(format!("`{field}` is no name of a field; write max_tokens"));
+    }
+    let is_other = OTHERS.contains(&field);
+    is_other.then(|| format!("`{field}` of a call means something else; write max_tokens"))
+}
+
+/// What webhooks can be told of, beside tasks that name them.
+const TOPICS: [&str; 3] = ["budget.threshold", "budget.forecast", "usage"];
+
+fn webhook(index: usize, webhook: &Webhook, found: &mut Findings) {
+    if address(&webhook.url).is_none() {
+        let message = format!("`{}` is no http address", webhook.url);
+        found.push((format!("webhook[{index}].url"), message));
+    }
+    for (place, topic) in webhook.topics.iter().enumerate() {
+        let is_told = |told: &&str| match topic.strip_suffix('*') {
+            Some(start) => told.starts_with(start),
+            None => told == topic,
+        };
+        if !TOPICS.iter().any(is_told) {
+            let message = format!(
+                "nothing is told of `{topic}`; write {}, or budget.*",
+                TOPICS.join(", ")
+            );
+            found.push((format!("webhook[{index}].topics[{place}]"), message));
+        }
     }
 }
 
@@ -341,5 +503,27 @@ fn model<'a>(
             say("endpoint", message);
         }
         regions.push(one);
+    }
+}
+
+/// What a model is said to take and give.
+fn figures(index: usize, model: &Model, found: &mut Findings) {
+    let mut say =
+        |key: &str, message: String| found.push((format!("model[{index}].{key}"), message));
+    // More than any model has, and little enough to be multiplied by any price.
+    let most = 1_000_000_000;
+    for (key, tokens) in [("max_output", model.max_output), ("context", model.context)] {
+        if tokens.is_some_and(|tokens| !(1..=most).contains(&tokens)) {
+            say(
+                key,
+                format!("must be 1 to {most} tokens; leave it out where it is not known"),
+            );
+        }
+    }
+    if model.upstream_model.as_ref().is_some_and(String::is_empty) {
+        say(
+            "upstream_model",
+            "is empty; leave it out where it is the name".to_owned(),
+        );
     }
 }

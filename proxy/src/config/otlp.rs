@@ -99,15 +99,6 @@ impl Otlp {
         if !(1..=MOST_QUEUED).contains(&self.queue) {
             say("queue", format!("must be from 1 to {MOST_QUEUED}"));
         }
-        for (key, value) in [
-            ("interval_ms", self.interval_ms),
-            ("metrics_interval_ms", self.metrics_interval_ms),
-            ("timeout_ms", self.timeout_ms),
-        ] {
-            if value == 0 {
-                say(key, "must be above 0".to_owned());
-            }
-        }
         found
     }
 

@@ -98,13 +98,9 @@ impl Overload {
                 found.push((format!("overload.{key}"), message));
             }
         }
-        if self.lag_ms == 0 {
-            let message = "must be above 0".to_owned();
-            found.push(("overload.lag_ms".to_owned(), message));
-        }
         for (index, share) in self.shares.iter().enumerate() {
-            if share.weight == 0 {
-                let message = "must be above 0; a tenant without a part gets nothing".to_owned();
+            if !(1..=1_000_000).contains(&share.weight) {
+                let message = "is no part; write 1 to 1000000".to_owned();
                 found.push((format!("overload.share[{index}].weight"), message));
             }
         }

@@ -16,6 +16,12 @@ pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerCo
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| told(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(told(
+            certificate,
+            "has no certificate; give a PEM file with one".to_owned(),
+        ));
+    }
     let key_der =
         PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, error.to_string()))?;
     let mut config = rustls::ServerConfig::builder_with_provider(crypto())
@@ -23,7 +29,16 @@ pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerCo
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(chain, key_der)
-        .map_err(|error| told(certificate, error.to_string()))?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => told(
+                key,
+                format!(
+                    "is not the key of {}; give the one that belongs to it",
+                    certificate.display()
+                ),
+            ),
+            error => told(certificate, error.to_string()),
+        })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
