@@ -2,6 +2,7 @@
 //! calls. The invariant: for a hard one, settled + held <= limit at every instant, over all nodes.
 
 mod check;
+mod dated;
 mod scope;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use crate::window::{Period, Span, Window, WindowError};
 use crate::{Held, Subject};
 
 pub use check::{Wrong, check};
+pub use dated::BadOverride;
 use scope::EACH;
 pub(crate) use scope::{Scope, names};
 

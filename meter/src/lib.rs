@@ -35,7 +35,7 @@ pub mod tokens;
 pub mod window;
 
 pub use account::ConfigureError;
-pub use budget::Override;
+pub use budget::{BadOverride, Override};
 pub use carried::Rate;
 pub use config::Config;
 pub use entry::{Charge, Entry, Held, Outcome, Record, Subject};

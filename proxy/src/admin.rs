@@ -308,9 +308,6 @@ async fn add_override(
     let Json(asked) = asked?;
     let wrong = |detail: String| Problem(StatusCode::BAD_REQUEST, detail);
     let amount = meter::NanoUsd::from_usd(&asked.usd).map_err(|error| wrong(error.to_string()))?;
-    if asked.author.trim().is_empty() || asked.reason.trim().is_empty() {
-        return Err(wrong("`author` and `reason` must say something".to_owned()));
-    }
     let number = identify::random().map_err(|error| wrong(error.to_string()))?;
     let change = meter::Override {
         id: format!("{number:016x}"),
@@ -322,6 +319,9 @@ async fn add_override(
         reason: asked.reason,
         created_at_ms: now_ms(),
     };
+    let standings = admin.parts.shared.meter.standings(now_ms());
+    let checked = change.check(&standings, now_ms());
+    checked.map_err(|error| wrong(error.to_string()))?;
     let id = change.id.clone();
     let changes = ask(&admin, move |ledger| {
         ledger.add_override(&change)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use meter::books::Books;
@@ -374,6 +374,31 @@ pub fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     Ok(Arc::new(store::recorder::open_ledger(&config.store)?))
 }
 
+/// The ledger of a store that is there: who asks of one that is not has named the wrong one, and would take
+/// its silence for an answer.
+///
+/// # Errors
+/// As [`ledger`], and where there is none.
+pub(crate) fn kept_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+    is_there(config)?;
+    ledger(config)
+}
+
+/// Holds that the store is there.
+///
+/// # Errors
+/// Where it is not.
+pub(crate) fn is_there(config: &Config) -> anyhow::Result<()> {
+    let dir = &config.store.dir;
+    ensure!(
+        config.store.postgres.is_some() || store::recorder::ledger_path(dir).exists(),
+        "there is no store in {}; name the configuration of the one you mean with --config, or start \
+         `pareto serve` first",
+        dir.display()
+    );
+    Ok(())
+}
+
 /// What is seen of a journal from outside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inspected {
@@ -411,7 +436,7 @@ pub fn offline_meter(config: &Config, ledger: &dyn Ledger) -> anyhow::Result<Met
 
 /// The books alone, with the prices in force.
 pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
-    kept::make_folder(&config.store.dir)?;
+    is_there(config)?;
     Ok(Desk {
         books: Arc::new(store::recorder::open_ledger(&config.store)?),
         prices: Arc::new(Prices::of(config)?),
@@ -420,7 +445,7 @@ pub(crate) fn desk(config: &Config) -> anyhow::Result<Desk> {
 
 /// Who tells what routing is worth, from the ledger alone.
 pub(crate) fn appraiser(config: &Config) -> anyhow::Result<Appraisal> {
-    kept::make_folder(&config.store.dir)?;
+    is_there(config)?;
     let ledger = Arc::new(store::recorder::open_ledger(&config.store)?);
     Ok(Appraisal {
         finance: Arc::clone(&ledger) as Arc<dyn Finance>,

@@ -42,12 +42,17 @@ pub(crate) struct Effect {
     pub(crate) after: NanoUsd,
 }
 
+/// The counts of a usage, as refusals name them.
+const COUNTS: &str = "write what the attempt used in all, of input, cache_read, cache_write_5m, cache_write_1h, output, \
+                      reasoning, audio_input, audio_output and web_searches";
+
 /// Usage that became known late, as a person or a program tells it.
 #[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Late {
     pub(crate) attempt: u16,
     /// What the attempt used in all, not the difference.
-    pub(crate) usage: Usage,
+    pub(crate) usage: Stated,
     pub(crate) reason: String,
     #[serde(default)]
     pub(crate) reference: String,
@@ -56,6 +61,44 @@ pub(crate) struct Late {
     /// The same for the same fact; made from the rest if absent.
     #[serde(default)]
     pub(crate) id: Option<String>,
+}
+
+/// A usage as somebody states it: a slip of the pen must not make a call free.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(try_from = "BTreeMap<String, u64>")]
+pub(crate) struct Stated(pub(crate) Usage);
+
+impl TryFrom<BTreeMap<String, u64>> for Stated {
+    type Error = String;
+
+    fn try_from(counts: BTreeMap<String, u64>) -> Result<Self, String> {
+        let mut usage = Usage::default();
+        for (name, count) in &counts {
+            let place = match name.as_str() {
+                "input" => &mut usage.input,
+                "cache_read" => &mut usage.cache_read,
+                "cache_write_5m" => &mut usage.cache_write_5m,
+                "cache_write_1h" => &mut usage.cache_write_1h,
+                "output" => &mut usage.output,
+                "reasoning" => &mut usage.reasoning,
+                "audio_input" => &mut usage.audio_input,
+                "audio_output" => &mut usage.audio_output,
+                "web_searches" => &mut usage.web_searches,
+                _ => return Err(format!("`{name}` is no count of a usage; {COUNTS}")),
+            };
+            if *count > wire::usage::MOST {
+                let most = wire::usage::MOST;
+                return Err(format!(
+                    "`{name}` is {count}, and no call uses more than {most}"
+                ));
+            }
+            *place = *count;
+        }
+        if counts.is_empty() {
+            return Err(format!("the usage is empty; {COUNTS}"));
+        }
+        Ok(Self(usage))
+    }
 }
 
 impl Desk {
@@ -177,7 +220,7 @@ impl Desk {
         now_ms: i64,
     ) -> anyhow::Result<bool> {
         ensure!(!late.reason.is_empty(), "`reason` is empty; say why");
-        let text = serde_json::to_string(&late.usage)?;
+        let text = serde_json::to_string(&late.usage.0)?;
         let id = late.id.clone().unwrap_or_else(|| {
             let all = format!(
                 "{request}/{}/{text}/{}/{}",
@@ -196,10 +239,10 @@ impl Desk {
                 return Vec::new();
             };
             let mut usage = it.now;
-            usage.counts = meter::books::change::counts(&late.usage);
+            usage.counts = meter::books::change::counts(&late.usage.0);
             let cost = match it.price.as_str() {
                 "" => Some(NanoUsd::ZERO),
-                price => self.prices.cost(price, &late.usage),
+                price => self.prices.cost(price, &late.usage.0),
             };
             let Some(cost) = cost else {
                 refusal.set(Some("its price is in no book; give it a [[price]]"));

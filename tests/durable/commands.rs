@@ -135,6 +135,32 @@ fn check_prints_file_line_and_column_and_fails() {
 }
 
 #[test]
+fn who_asks_a_store_that_is_not_there_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    let store = folder.path().join("store");
+    let example = include_str!("../../config/examples/local.toml");
+    let text = format!("store.dir = {store:?}\n{example}");
+    std::fs::write(&path, text).unwrap();
+    for asked in [
+        &["usage"][..],
+        &["keys", "list"],
+        &["budgets", "list"],
+        &["export", "--format", "csv"],
+        &["audit", "verify"],
+        &["statements", "list"],
+        &["report", "routing"],
+    ] {
+        let (ok, told, error) = command(asked, &path);
+        assert!(
+            !ok && error.contains("there is no store in"),
+            "{asked:?}: {told}{error}"
+        );
+        assert!(!store.exists(), "{asked:?} made one");
+    }
+}
+
+#[test]
 fn the_demo_holds_its_split_and_its_ledger_equals_the_endpoints_bills() {
     let output = std::process::Command::new(PROGRAM)
         .args(["demo", "--exit", "--calls", "1600", "--speed", "12"])

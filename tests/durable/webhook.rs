@@ -119,4 +119,24 @@ async fn a_listener_that_fails_at_first_is_told_all_of_it() {
         .post(&url, late.replace("\"attempt\":0", "\"attempt\":9"))
         .await;
     assert_eq!(missing.status, 422, "{}", missing.text());
+    // A slip of the pen makes no call free, and no sum leave its type.
+    for (from, to, named) in [
+        (
+            "\"input\":3,\"output\":4",
+            "\"prompt_tokens\":3",
+            "`prompt_tokens`",
+        ),
+        ("\"input\":3,\"output\":4", "", "empty"),
+        ("\"input\":3", "\"input\":100000001", "100000000"),
+        (
+            "\"attempt\":0",
+            "\"attempt\":0,\"resaon\":\"x\"",
+            "`resaon`",
+        ),
+    ] {
+        let bad = admin.post(&url, late.replace(from, to)).await;
+        assert_eq!(bad.status, 422, "{to}: {}", bad.text());
+        assert!(bad.text().contains(named), "{to}: {}", bad.text());
+    }
+    assert_eq!(admin.get(&url).await.json().as_array().unwrap().len(), 1);
 }

@@ -258,6 +258,23 @@ async fn a_person_raises_a_limit_for_some_time_and_alarms_are_told_once() {
     }
     let change = json!({ "budget": "acme/total", "usd": "0.01", "until_ms": 4_000_000_000_000_i64,
         "author": "kim", "reason": "launch week" });
+    for (field, bad) in [
+        ("budget", json!("acme/never")),
+        ("usd", json!("0")),
+        ("until_ms", json!(1)),
+        ("from_ms", json!(4_000_000_000_001_i64)),
+        ("reason", json!(" ")),
+    ] {
+        let mut wrong = change.clone();
+        wrong[field] = bad;
+        let admin = world.admin();
+        let reply = admin.post("/api/overrides", wrong.to_string()).await;
+        assert!(
+            matches!(reply.status, 400 | 422),
+            "{field}: {}",
+            reply.text()
+        );
+    }
     let made = world
         .admin()
         .post("/api/overrides", change.to_string())

@@ -111,7 +111,7 @@ fn canary(key: &str, text: &str) -> String {
 
 /// A call that is a change of a budget's limit as well, so that either listener takes it.
 fn body() -> String {
-    let rest = ",\"budget\":\"none\",\"usd\":\"1\",\"until_ms\":1,\"author\":\"THE TEXT\",\"reason\":\"a case\"";
+    let rest = ",\"budget\":\"acme/month\",\"usd\":\"1\",\"until_ms\":9999999999999,\"author\":\"THE TEXT\",\"reason\":\"a case\"";
     chat("fast", "THE TEXT", rest)
 }
 
@@ -246,7 +246,10 @@ impl Case {
 async fn check(side: Side, cases: Vec<Case>) {
     let head = "limits.body_timeout_ms = 2000\nlimits.head_timeout_ms = 2000\nlimits.connections_per_ip = 1000\n\
         limits.wrong_keys = 0";
-    let world = Arc::new(World::start(head, "").await);
+    // What operators change; nothing keeps to it.
+    let budget =
+        "[[budget]]\ntenant = \"acme\"\nlimit_usd = \"1\"\nwindow = \"month\"\nhard = false\n";
+    let world = Arc::new(World::start(head, budget).await);
     let mut wrong = Vec::new();
     for (group, some) in cases.chunks(AT_ONCE).enumerate() {
         let running = some.iter().enumerate().map(|(at, case)| {

@@ -58,7 +58,7 @@ impl Budgets {
         match self.act {
             Act::List { file } => {
                 let config = load(&file.config)?;
-                let ledger = assemble::ledger(&config)?;
+                let ledger = assemble::kept_ledger(&config)?;
                 let meter = assemble::offline_meter(&config, &*ledger)?;
                 say(&table(&meter.standings(now_ms())))
             }
@@ -72,14 +72,9 @@ impl Budgets {
                 reason,
             } => {
                 let config = load(&file.config)?;
-                let ledger = assemble::ledger(&config)?;
+                let ledger = assemble::kept_ledger(&config)?;
                 let now = now_ms();
                 let meter = assemble::offline_meter(&config, &*ledger)?;
-                let known = meter.standings(now).iter().any(|it| it.id == budget);
-                anyhow::ensure!(
-                    known || budget.contains('/'),
-                    "no budget `{budget}`; `pareto budgets list` shows their ids"
-                );
                 let change = Override {
                     id: format!("{:016x}", crate::identify::random()?),
                     budget,
@@ -90,10 +85,7 @@ impl Budgets {
                     reason,
                     created_at_ms: now,
                 };
-                anyhow::ensure!(
-                    change.until_ms > change.from_ms,
-                    "it would end before it begins; give a later --until"
-                );
+                change.check(&meter.standings(now), now)?;
                 ledger.add_override(&change).context("writing the change")?;
                 say(&format!(
                     "{}: {usd} USD for {} until {until}; gateways take it up within a second",
@@ -101,7 +93,7 @@ impl Budgets {
                 ))
             }
             Act::Overrides { file } => {
-                let ledger = assemble::ledger(&load(&file.config)?)?;
+                let ledger = assemble::kept_ledger(&load(&file.config)?)?;
                 say(&overrides(&ledger.overrides()?))
             }
         }

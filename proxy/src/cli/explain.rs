@@ -29,7 +29,7 @@ impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
         quiet();
         let config = load(&self.file.config)?;
-        let (entries, open) = assemble::ledger(&config)?.call(self.request)?;
+        let (entries, open) = assemble::kept_ledger(&config)?.call(self.request)?;
         let corrections = assemble::desk(&config)?.books.corrections(self.request)?;
         ensure!(
             !entries.is_empty() || !open.is_empty() || !corrections.is_empty(),

@@ -52,7 +52,7 @@ impl Keys {
                 say(created.key.expose())
             }
             Act::List { file } => {
-                let keys = assemble::ledger(&load(&file.config)?)?.keys()?;
+                let keys = assemble::kept_ledger(&load(&file.config)?)?.keys()?;
                 let mut table = Table::new();
                 table.set_header([
                     "id",
@@ -84,7 +84,8 @@ impl Keys {
                 say(&table.to_string())
             }
             Act::Revoke { file, id } => {
-                let revoked = assemble::ledger(&load(&file.config)?)?.revoke_key(&id, now_ms())?;
+                let revoked =
+                    assemble::kept_ledger(&load(&file.config)?)?.revoke_key(&id, now_ms())?;
                 ensure!(
                     revoked,
                     "no key `{id}` that is in force; `pareto keys list` shows them"

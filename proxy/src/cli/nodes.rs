@@ -36,7 +36,7 @@ impl Nodes {
         quiet();
         match self.act {
             Act::List { file } => {
-                let ledger = assemble::ledger(&load(&file.config)?)?;
+                let ledger = assemble::kept_ledger(&load(&file.config)?)?;
                 let mut table = Table::new();
                 table.set_header([
                     "node",
@@ -57,7 +57,7 @@ impl Nodes {
                 say(&table.to_string())
             }
             Act::Retire { file, node } => {
-                let ledger = assemble::ledger(&load(&file.config)?)?;
+                let ledger = assemble::kept_ledger(&load(&file.config)?)?;
                 let known = ledger.nodes()?;
                 anyhow::ensure!(
                     known.iter().any(|it| it.name == node),

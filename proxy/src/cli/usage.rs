@@ -54,7 +54,7 @@ impl Usage {
             tenant: self.tenant,
             by,
         };
-        let rows = assemble::ledger(&load(&self.file.config)?)?.usage(&query)?;
+        let rows = assemble::kept_ledger(&load(&self.file.config)?)?.usage(&query)?;
         let names: Vec<&str> = self
             .by
             .split(',')

@@ -28,6 +28,7 @@ use tower::Service;
 use tower::util::BoxCloneSyncService;
 use wire::RequestId;
 
+use crate::assemble::is_there;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::gateway::{self, Body, Gateway, Shared};
@@ -326,6 +327,7 @@ pub(crate) fn audit(config: &Config, head: Option<&str>) -> anyhow::Result<Value
         })?),
         None => None,
     };
+    is_there(config)?;
     let log = store::open_task_log(&config.store).context("opening the log of tasks")?;
     let mut reports = Vec::new();
     let mut is_known = false;

@@ -1,5 +1,6 @@
 //! `pareto rerate` and `pareto correct`: what calls cost, told anew.
 
+use anyhow::Context;
 use clap::Args;
 use comfy_table::{CellAlignment, Table};
 use meter::NanoUsd;
@@ -105,7 +106,7 @@ impl Correct {
         let desk = desk(&self.file)?;
         let late = Late {
             attempt: self.attempt,
-            usage: serde_json::from_str(&self.usage)?,
+            usage: serde_json::from_str(&self.usage).context("--usage")?,
             reason: self.reason,
             reference: self.reference,
             author: author(),
