@@ -415,7 +415,6 @@ fn steps(config: &SellConfig) -> Result<Vec<Step>, ReadSellError> {
     Ok(steps)
 }
 
-/// An amount that is not below zero.
 /// What is said and would change nothing: who wrote it takes it for what tenants pay.
 fn unused(config: &SellConfig) -> Option<&'static str> {
     let goes_with = |rules: &[SellRule]| rules.contains(&config.rule);
@@ -450,6 +449,7 @@ fn unused(config: &SellConfig) -> Option<&'static str> {
         .map(|(_, what)| what)
 }
 
+/// An amount that is not below zero.
 fn positive(text: &str) -> Result<NanoUsd, ParseMoneyError> {
     NanoUsd::from_usd(text)
         .ok()
