@@ -345,8 +345,8 @@ impl Question<'_> {
             let message = "`items` must be a list of objects, as in the input of a response";
             return Err(refusal::invalid(message.to_owned()));
         }
-        // What no call could be made with is not kept to spoil all that come.
-        let call = json!({ "model": "auto", "input": sent }).to_string();
+        // What no call could be made with is not kept to spoil all that come. Nothing needs to be said yet.
+        let call = json!({ "model": "auto", "conversation": owner, "input": sent }).to_string();
         let read = wire::dialect::OPENAI_RESPONSES.decode(call.as_bytes());
         read.map_err(|error| refusal::undecodable(&error.to_string()))?;
         let items = input_items(sent).into_iter().enumerate();

@@ -121,6 +121,8 @@ async fn what_came_before_is_said_once_and_can_be_said_again() {
         let reply = world.client.post(&items, body).await;
         assert_eq!(reply.status, 400, "{}", reply.text());
     }
+    let silent = world.client.post(&items, "{\"items\":[]}").await;
+    assert_eq!(silent.status, 200, "{}", silent.text());
     assert_eq!(world.bill().len(), 1);
 }
 
