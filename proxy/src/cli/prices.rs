@@ -234,7 +234,7 @@ fn replayed(
         by: vec![Dimension::Model, Dimension::Day],
         ..UsageQuery::default()
     };
-    let usage = assemble::kept_ledger(config)?.usage(&query)?;
+    let usage = assemble::ledger(config)?.usage(&query)?;
     let rows: Vec<ReplayRow> = usage
         .into_iter()
         .filter_map(|row| replay_row(config, row))
