@@ -439,11 +439,11 @@ impl Hold {
     ///
     /// # Errors
     /// When it can not be written. Then there is no hold, and nothing to settle.
-    pub async fn written(mut self) -> Result<Self, JournalError> {
+    pub async fn written(&mut self) -> Result<(), JournalError> {
         match written(&*self.meter.journal, self.position).await {
             Ok(()) => {
                 point::at("hold.written");
-                Ok(self)
+                Ok(())
             }
             Err(error) => {
                 if self.held.take().is_some() {

@@ -114,7 +114,7 @@ pub(crate) fn set(value: &mut Value, key: &str, to: Value) {
 pub(crate) async fn begin(
     shared: &Arc<Shared>,
     subject: &Subject,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     if inbound.scan.is_unstored {
@@ -166,23 +166,17 @@ pub(crate) async fn begin(
 }
 
 /// The call as one that is answered at once, as upstreams have it.
-fn in_foreground(inbound: Inbound) -> Result<Inbound, Refusal> {
+fn in_foreground(mut inbound: Box<Inbound>) -> Result<Box<Inbound>, Refusal> {
     let undecodable = |error: String| refusal::undecodable(&error);
     let mut body: Value =
         serde_json::from_slice(&inbound.body).map_err(|error| undecodable(error.to_string()))?;
     if let Some(fields) = body.as_object_mut() {
         fields.shift_remove("background");
     }
-    let body = Bytes::from(body.to_string());
-    let scan = inbound
-        .dialect
-        .scan(&body)
-        .map_err(|error| undecodable(error.to_string()))?;
-    Ok(Inbound {
-        body,
-        scan,
-        ..inbound
-    })
+    inbound.body = Bytes::from(body.to_string());
+    let scan = inbound.dialect.scan(&inbound.body);
+    inbound.scan = scan.map_err(|error| undecodable(error.to_string()))?;
+    Ok(inbound)
 }
 
 /// How a stream began, for the caller who waits for it.
@@ -220,7 +214,7 @@ impl Job {
     }
 
     /// Makes the response, unless it is stopped.
-    async fn work(self, inbound: Inbound, trace: Trace, begun: Begun) {
+    async fn work(self, inbound: Box<Inbound>, trace: Trace, begun: Begun) {
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let making = Arc::clone(&self.making);
         let _under_way = UnderWay(Arc::clone(&making));
@@ -240,7 +234,7 @@ impl Job {
     }
 
     /// Makes the response; `false` where a stream was refused, and nobody has anything to listen to.
-    async fn run(mut self, inbound: Inbound, mut trace: Trace, begun: Begun) -> bool {
+    async fn run(mut self, inbound: Box<Inbound>, mut trace: Trace, begun: Begun) -> bool {
         set(&mut self.kept.response, "status", "in_progress".into());
         self.keep().await;
         let runtime = self.shared.runtime.load_full();

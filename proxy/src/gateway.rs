@@ -223,7 +223,10 @@ async fn dispatch(
     }
     let is_post = *request.method() == Method::POST;
     match dialect::of_path(path) {
-        Some(dialect) if is_post => return exchange(shared, request, dialect, trace).await,
+        Some(dialect) if is_post => {
+            // Moved once, and not again in each of the futures around it.
+            return Box::pin(exchange(shared, request, dialect, trace)).await;
+        }
         Some(_) if *request.method() == Method::GET && request.headers().contains_key(UPGRADE) => {
             return Err(refusal::no_web_socket());
         }
@@ -301,7 +304,7 @@ pub(crate) async fn make(
     shared: &Arc<Shared>,
     runtime: &Runtime,
     subject: &Subject,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {
     if inbound.scan.background {

@@ -79,7 +79,7 @@ pub(crate) async fn answer(
     shared: &Arc<Shared>,
     runtime: Arc<Runtime>,
     key: Box<str>,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     trace: &Trace,
     subject: &Subject,
 ) -> Result<Response<Body>, Refusal> {
@@ -153,7 +153,7 @@ impl UnderWay {
     async fn make(
         mut self,
         runtime: Arc<Runtime>,
-        inbound: Inbound,
+        inbound: Box<Inbound>,
         subject: Subject,
         mut trace: Trace,
     ) {

@@ -70,7 +70,7 @@ pub(crate) async fn read_call(
     dialect: &'static dyn Dialect,
     limits: &Limits,
     room: &Room,
-) -> Result<Inbound, ReadCallError> {
+) -> Result<Box<Inbound>, ReadCallError> {
     let (head, body) = request.into_parts();
     let declared = head
         .headers
@@ -80,7 +80,7 @@ pub(crate) async fn read_call(
     let scan = dialect.scan(&body)?;
     let hint = hints::read(&head.headers, &scan)?;
     let (body, scan) = hints::taken_out(body, scan, dialect)?;
-    Ok(Inbound {
+    Ok(Box::new(Inbound {
         dialect,
         headers: head.headers,
         is_beta: head.uri.query() == Some("beta=true"),
@@ -88,7 +88,7 @@ pub(crate) async fn read_call(
         scan,
         hint,
         room,
-    })
+    }))
 }
 
 /// Reads a body that is no call, within `limits`.

@@ -80,7 +80,7 @@ pub(crate) async fn answer(
 pub(crate) async fn respond(
     shared: &Arc<Shared>,
     subject: &Subject,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
 ) -> Result<Response<Body>, Refusal> {
     let path = "/v1/responses";
     let api = api(shared, path)?;

@@ -86,16 +86,19 @@ impl Dispatch<'_> {
             let releases = meter.releases(&self.subject.tenant);
             let now = now_ms();
             let estimate = self.estimate(target, leg, trace, prepared, bounds, now);
-            let denied = match self.held(estimate, now, trace).await {
-                Ok(hold) => return Ok((hold, bounds.cap)),
-                // Another process may be taking over.
-                Err(TooMuch::Meter(Denied::Journal(_))) if tries > 0 => {
-                    tries -= 1;
-                    self.shared.journal.moved().await;
-                    continue;
-                }
+            let denied = match self.held(estimate, now, trace) {
+                Ok(mut hold) => match put_down(&mut hold, trace).await {
+                    Ok(()) => return Ok((hold, bounds.cap)),
+                    Err(unwritten) => unwritten,
+                },
                 Err(denied) => denied,
             };
+            // Another process may be taking over.
+            if tries > 0 && matches!(denied, TooMuch::Meter(Denied::Journal(_))) {
+                tries -= 1;
+                self.shared.journal.moved().await;
+                continue;
+            }
             // Bytes are a bound that costs nothing; where it is too wide, tokens are counted.
             let may_fit = matches!(
                 denied,
@@ -162,8 +165,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Holds, unless the caller's own limit is below the bound, and writes that down.
-    async fn held(&self, estimate: Estimate, now: i64, trace: &mut Trace) -> Result<Hold, TooMuch> {
+    /// Holds, unless the caller's own limit is below the bound; what is held is still to be written.
+    fn held(&self, estimate: Estimate, now: i64, trace: &mut Trace) -> Result<Hold, TooMuch> {
         if let Some(most) = self.thrift.most {
             let needed = estimate.bound();
             if needed.is_none_or(|needed| needed > most) {
@@ -173,9 +176,7 @@ impl Dispatch<'_> {
         let meter = &self.shared.meter;
         let hold = meter.hold(estimate, now).map_err(TooMuch::Meter)?;
         trace.lap(Phase::Hold);
-        let written = hold.written().await;
-        trace.lap(Phase::Journal);
-        written.map_err(|error| TooMuch::Meter(error.into()))
+        Ok(hold)
     }
 
     /// The output cap to hold for: the caller's, or the default under a hard budget. Where there is neither, this is
@@ -312,6 +313,13 @@ impl Dispatch<'_> {
             admits_unpriced: self.runtime.meter.on_unpriced == OnUnpriced::Meter,
         }
     }
+}
+
+/// Waits until the hold is written; the upstream sees nothing before.
+async fn put_down(hold: &mut Hold, trace: &mut Trace) -> Result<(), TooMuch> {
+    let written = hold.written().await;
+    trace.lap(Phase::Journal);
+    written.map_err(|error| TooMuch::Meter(error.into()))
 }
 
 /// Why a better answer is not to be had.
