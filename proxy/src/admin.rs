@@ -34,7 +34,7 @@ use crate::clock::now_ms;
 use crate::guessing::Whom;
 use crate::identify::{self, Owner};
 use crate::serve::Doors;
-use crate::{pages, telemetry};
+use crate::{openapi, pages, telemetry};
 
 pub(crate) use edge::{application, limits, refuse};
 
@@ -108,6 +108,7 @@ pub(crate) fn router(admin: Admin) -> Router {
     sums.merge(operators)
         .layer(from_fn(not_from_elsewhere))
         .layer(from_fn_with_state(admin.clone(), authorised))
+        .route("/openapi.json", get(described))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
@@ -203,6 +204,12 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ready")
     }
+}
+
+/// What this listener answers.
+async fn described() -> impl IntoResponse {
+    let kind = HeaderValue::from_static("application/json");
+    ([(CONTENT_TYPE, kind)], openapi::OPERATORS.as_str())
 }
 
 async fn metrics(State(admin): State<Admin>) -> String {

@@ -151,7 +151,7 @@ fn is_target<B>(request: &Request<B>) -> bool {
 
 /// Whether the method is one the gateway knows at all; names are case-sensitive.
 fn is_known(method: &Method) -> bool {
-    matches!(
+    let is_common = matches!(
         *method,
         Method::GET
             | Method::HEAD
@@ -160,7 +160,8 @@ fn is_known(method: &Method) -> bool {
             | Method::PATCH
             | Method::DELETE
             | Method::OPTIONS
-    )
+    );
+    is_common || method.as_str() == "QUERY"
 }
 
 /// A host with an optional port: no user, path or white space, and a port that is a number.

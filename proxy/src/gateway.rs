@@ -43,7 +43,8 @@ use crate::runtime::Runtime;
 use crate::thrift::{self, Thrift};
 use crate::trace::{Phase, Trace};
 use crate::{
-    calls, count, edge, machine, names, panics, refusal, request_log, responses, tasks, telemetry,
+    calls, count, edge, machine, names, openapi, panics, refusal, request_log, responses, tasks,
+    telemetry,
 };
 
 /// Why a body broke off.
@@ -256,7 +257,7 @@ async fn dispatch(
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     if *request.method() != Method::GET {
         return match segments.as_slice() {
-            ["*" | ""] | ["v1", "models", ..] | ["v1", "calls", _] => {
+            ["*" | ""] | ["v1", "openapi.json"] | ["v1", "models", ..] | ["v1", "calls", _] => {
                 Err(refusal::wrong_method(path, "GET, HEAD"))
             }
             _ => Err(refusal::no_such_path(path)),
@@ -265,6 +266,7 @@ async fn dispatch(
     match segments.as_slice() {
         // Clients look here to see whether anybody is at home.
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
+        ["v1", "openapi.json"] => Ok(refusal::json(200, openapi::CALLERS.clone())),
         ["v1", "models"] => models(shared, &request, None, trace),
         ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
         ["v1", "calls", id] => {

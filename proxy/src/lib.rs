@@ -34,6 +34,7 @@ mod learning;
 mod leasing;
 pub mod machine;
 mod names;
+mod openapi;
 mod otlp;
 pub mod outbound;
 mod pages;

@@ -228,7 +228,7 @@ pub(crate) fn wrong_method(path: &str, allow: &'static str) -> Refusal {
 
 /// A method that nothing here takes.
 pub(crate) fn unknown_method(method: &Method) -> Refusal {
-    let known = "GET, HEAD, POST and DELETE are taken; methods are written in capitals";
+    let known = "GET, HEAD, POST, PATCH and DELETE are taken; methods are written in capitals";
     // As long as the request's line may be, and of whatever bytes a name may have.
     let shown: String = method.as_str().chars().take(32).collect();
     let message = format!("the method {shown} is not taken anywhere here; {known}");

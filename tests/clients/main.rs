@@ -9,6 +9,7 @@
 //! fail, unless `PARETO_SKIP` names `sdks`.
 
 mod office;
+mod schema;
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -22,6 +22,7 @@ mod json_suite;
 mod keys;
 mod load;
 mod money;
+mod openapi;
 mod operators;
 mod otlp;
 mod overload;

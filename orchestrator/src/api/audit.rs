@@ -31,7 +31,10 @@ const MOST_SHOWN: u32 = 200;
 /// The skills that a brief may name.
 pub(super) fn skills(desk: &Desk, it: &Question) -> Response<Body> {
     let skills = desk.toolbox().skill_list(&it.caller.tenant);
-    answer::json(200, &json!({ "object": "list", "data": skills }))
+    answer::json(
+        200,
+        &json!({ "object": "list", "data": skills, "has_more": false }),
+    )
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +63,10 @@ pub(super) async fn tools(
                 })
             });
             let all: Vec<Value> = own.chain(known.iter().map(|tool| json!(tool))).collect();
-            Ok(answer::json(200, &json!({ "object": "list", "data": all })))
+            Ok(answer::json(
+                200,
+                &json!({ "object": "list", "data": all, "has_more": false }),
+            ))
         }
         [name, "accept"] => {
             it.only(&[Method::POST])?;

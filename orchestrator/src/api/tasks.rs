@@ -48,9 +48,18 @@ pub(super) async fn route(
             it.only(&[Method::GET])?;
             artifact(desk, it, task(id)?, &name.join("/")).await
         }
-        [id, part] if it.method == Method::GET => projected(desk, it, task(id)?, part).await,
-        [id, verb] => {
-            it.only(&[Method::GET, Method::POST])?;
+        [
+            id,
+            part @ ("plan" | "effects" | "usage" | "explain" | "artifacts"),
+        ] => {
+            it.only(&[Method::GET])?;
+            projected(desk, it, task(id)?, part).await
+        }
+        [
+            id,
+            verb @ ("pause" | "resume" | "cancel" | "steer" | "raise" | "retry"),
+        ] => {
+            it.only(&[Method::POST])?;
             act(desk, it, task(id)?, verb).await
         }
         _ => Err(it.no_such_path()),

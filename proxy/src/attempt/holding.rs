@@ -73,14 +73,7 @@ impl Dispatch<'_> {
         if capped && prepared.scan(self.inbound).shape.server_tools > 0 {
             return Err(Failed::Last(refusal::unbounded()));
         }
-        let prompt = self.prompt_bound(target, prepared);
-        // A dialect may have a least cap, above the one that was asked for.
-        let written = prepared
-            .made
-            .as_ref()
-            .and(prepared.scan(self.inbound).max_output);
-        let cap = written.map_or(cap, |written| written.max(cap));
-        let mut bounds = Bounds { prompt, cap };
+        let mut bounds = self.bounds(target, prepared, cap);
         let (mut is_counted, mut has_waited, mut tries) = (false, false, JOURNAL_TRIES);
         loop {
             let releases = meter.releases(&self.subject.tenant);
@@ -131,6 +124,17 @@ impl Dispatch<'_> {
                 continue;
             }
             return Err(self.too_much(target, &denied));
+        }
+    }
+
+    /// What the call is held at first.
+    fn bounds(&self, target: &Target, prepared: &Prepared, cap: u64) -> Bounds {
+        let made = prepared.made.as_ref();
+        // A dialect may have a least cap, above the one that was asked for.
+        let written = made.and(prepared.scan(self.inbound).max_output);
+        Bounds {
+            prompt: self.prompt_bound(target, prepared),
+            cap: written.map_or(cap, |written| written.max(cap)),
         }
     }
 
