@@ -9,6 +9,7 @@
 //! in the buffer by whoever comes first ([`FileJournal::write_to`]). One thread syncs (`syncs.rs`). What
 //! was written is handed to the batcher in memory (`inbox.rs`).
 
+mod damage;
 mod inbox;
 mod nowhere;
 mod reader;

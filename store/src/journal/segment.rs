@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 
+use super::damage;
+
 const MAGIC: [u8; 4] = *b"PARJ";
 /// The version with JSON payloads, checksums of the payload alone, and nothing allocated ahead.
 const JSON: u32 = 1;
@@ -24,6 +26,8 @@ pub(crate) const FRAME: usize = 8;
 pub(super) const END: [u8; FRAME] = [0; FRAME];
 /// No record comes near this; a longer length is a torn or foreign file.
 pub(super) const LONGEST: usize = 1 << 20;
+/// Records near a kilobyte: longer ones are not looked for behind damage, where each byte might begin one.
+pub(super) const LOOKED_FOR: usize = 64 << 10;
 /// Files that wait for their turn are named so, with a number of their own.
 const SPARE: &str = "spare-";
 static SPARES: AtomicU64 = AtomicU64::new(0);
@@ -107,6 +111,9 @@ impl Segment {
             }
             let (whole, torn) = header.whole(&bytes);
             let end = start.saturating_add(whole);
+            if torn > 0 {
+                damage::tell((&path, &bytes), &header, whole, floor)?;
+            }
             if header.version == JSON {
                 file.set_len(HEADER + whole).map_err(io)?;
                 file.sync_all().map_err(io)?;
@@ -306,19 +313,35 @@ impl Header {
         })
     }
 
+    /// The position of the first record.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
     /// The first payload of `bytes`, which begin at `position`, if it is whole.
     pub(super) fn decode<'a>(&self, bytes: &'a [u8], position: u64) -> Option<&'a [u8]> {
+        self.decode_up_to(bytes, position, LONGEST)
+    }
+
+    /// The same for a payload of at most `longest` bytes.
+    pub(super) fn decode_up_to<'a>(
+        &self,
+        bytes: &'a [u8],
+        position: u64,
+        longest: usize,
+    ) -> Option<&'a [u8]> {
         let (head, rest) = bytes.split_first_chunk::<FRAME>()?;
         let head = u64::from_le_bytes(*head);
         let length = usize::try_from(head & u64::from(u32::MAX)).ok()?;
-        let payload = rest.get(..length)?;
+        let payload = rest
+            .get(..length)
+            .filter(|_| (1..=longest).contains(&length))?;
         let place = if self.version == JSON {
             0
         } else {
             place(position)
         };
-        let is_sound = (1..=LONGEST).contains(&length)
-            && u64::from(crc32fast::hash(payload) ^ place) == head >> 32;
+        let is_sound = u64::from(crc32fast::hash(payload) ^ place) == head >> 32;
         is_sound.then_some(payload)
     }
 

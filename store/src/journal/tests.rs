@@ -196,6 +196,57 @@ fn a_damaged_record_with_sound_ones_behind_it_is_an_error_not_a_gap() {
 }
 
 #[test]
+fn damage_in_the_middle_of_the_last_file_is_told_apart_from_a_torn_tail() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut ends = Vec::new();
+    {
+        let (journal, _) = open(dir.path(), 1 << 16);
+        for n in 0..5 {
+            let record = Record::Hold(Box::new(held(n, 10)));
+            ends.push(journal.append(&record).expect("appends").0);
+        }
+    }
+    let file = segments(dir.path()).remove(0);
+    let whole = std::fs::read(&file).expect("reads");
+    let at = |place: usize| usize::try_from(ends[place]).expect("small") + 16;
+    let kept = |offset: u64| {
+        let name = format!("damaged-journal-{:020}-{offset}.log", 0);
+        std::fs::read(dir.path().join(name)).ok()
+    };
+    // One flipped bit of the third record's length, checksum or payload; the ledger may have some of those behind.
+    for (place, floor, lost) in [
+        (0, 0, true),
+        (5, 0, true),
+        (30, ends[3], true),
+        (30, ends[4], false),
+    ] {
+        let mut flipped = whole.clone();
+        flipped[at(1) + place] ^= 2;
+        std::fs::write(&file, &flipped).expect("writes");
+        let opened = FileJournal::open(dir.path(), keeping(1 << 16), Position(floor));
+        let (journal, _) = opened.expect("it opens all the same");
+        assert_eq!(journal.written().0, floor.max(ends[1]));
+        drop(journal);
+        let copy = kept(ends[1] + 16);
+        assert_eq!(
+            copy,
+            lost.then_some(flipped),
+            "bit {place}, ledger at {floor}"
+        );
+        for one in segments(dir.path()) {
+            std::fs::remove_file(one).expect("removes");
+        }
+    }
+    // A tail that is torn has nothing behind it.
+    let mut torn = whole;
+    torn[at(3) + 20..].fill(0);
+    std::fs::write(&file, &torn).expect("writes");
+    let (journal, cut) = open(dir.path(), 1 << 16);
+    assert!(cut > 0 && all(&journal).len() == 4);
+    assert_eq!(kept(ends[3] + 16), None);
+}
+
+#[test]
 fn many_threads_append_and_each_record_stands_once() {
     let dir = tempfile::tempdir().expect("a folder");
     let (journal, _) = open(dir.path(), 4_096);
