@@ -168,6 +168,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(code) => code,
+        // As `head` does it: whoever reads has seen enough.
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when even standard error is gone.
             let _written = writeln!(std::io::stderr(), "pareto: {error:#}");
@@ -235,9 +237,31 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Refuses a stretch of time that ends before it begins.
+fn in_order(from_ms: i64, until_ms: i64) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        from_ms <= until_ms,
+        "--until is before --from; give a later --until, or an earlier --from"
+    );
+    Ok(())
+}
+
+/// Nobody reads what is printed any more.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+struct NobodyReads;
+
 /// Prints a line for the person at the terminal.
 fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("standard output")
+    printed(writeln!(std::io::stdout(), "{line}"))
+}
+
+/// What writing to standard output came to.
+fn printed<T>(written: std::io::Result<T>) -> anyhow::Result<T> {
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
+        _ => anyhow::Error::new(error).context("standard output"),
+    })
 }
 
 /// Commands that only look are quiet about everything but failures.

@@ -32,8 +32,10 @@ impl SqliteArchive {
             migrate(&mut connection, MIGRATIONS)?;
             Ok(connection)
         };
-        let connection =
-            open().map_err(|error: rusqlite::Error| OpenLedgerError::file(path, &error))?;
+        let connection = open().map_err(|error: rusqlite::Error| OpenLedgerError::Archive {
+            path: path.to_owned(),
+            error: error.to_string(),
+        })?;
         Ok(Self {
             connection: Mutex::new(connection),
         })

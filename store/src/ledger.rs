@@ -64,6 +64,11 @@ pub enum OpenLedgerError {
         "ledger {path}: {error}; check that the folder can be written and the file is no other's"
     )]
     File { path: PathBuf, error: String },
+    #[error(
+        "conversations kept in {path}: {error}; check that the folder can be written; where the file is damaged, \
+         move it away, and conversations begin anew"
+    )]
+    Archive { path: PathBuf, error: String },
     #[error("shared ledger: {0}; check store.postgres and that its server runs")]
     Server(SqlError),
 }

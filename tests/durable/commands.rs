@@ -278,3 +278,151 @@ async fn explain_shows_both_attempts_of_an_escalation_and_its_cause() {
         assert!(told.contains(words), "{words} is missing\n{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slips_of_the_hand_are_refused_and_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let budget = "[[budget]]\ntenant = \"acme\"\nlimit_usd = \"1\"\nwindow = \"month\"\n";
+    let path = config(folder.path(), &fast, &deep, budget);
+    key(&path, "acme");
+    let bill = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let good = bill(
+        "good.csv",
+        "\u{feff}day,model,cost_usd\r\n2026-11-22,fast-chat,4\r\n",
+    );
+    let short = bill("short.csv", "day,model,cost_usd\n2026-11-22,fast-chat\n");
+    let import = "reconcile import --format csv --endpoint";
+    let change = "budgets override --until 2099-01-01 --budget";
+    let grant = "credits grant --usd 1 --from 2026-01-01 --until 2099-01-01";
+    let reversed = "--from 2026-11-22 --until 2026-11-01";
+    for (line, words) in [
+        (format!("usage {reversed}"), "--until is before --from"),
+        (
+            format!("export --format csv {reversed}"),
+            "--until is before --from",
+        ),
+        (
+            format!("report routing {reversed}"),
+            "--until is before --from",
+        ),
+        (
+            format!("{import} fast-chat {reversed} {good}"),
+            "--until is before --from",
+        ),
+        (
+            format!("{import} nope {good}"),
+            "no endpoint `nope` in the configuration; --endpoint takes ",
+        ),
+        (
+            format!("{import} fast-chat {short}"),
+            "line 2 has 2 cells, and the header has 3",
+        ),
+        (
+            format!("{change} acme/month --usd 1 --author= --reason r"),
+            "the author and the reason",
+        ),
+        (
+            format!("{change} acme/month --usd 1 --author a --reason="),
+            "the author and the reason",
+        ),
+        (format!("{grant} --tenant= --reason r"), "--tenant is empty"),
+        (
+            format!("{grant} --tenant acme --reason="),
+            "--reason is empty",
+        ),
+        (
+            "statements close --tenant nosuch --month 2026-10".to_owned(),
+            "tenant `nosuch` has no entry",
+        ),
+        (
+            "keys create --tenant a\u{1b}b".to_owned(),
+            "can not be seen",
+        ),
+    ] {
+        let (ok, told, error) = command(&line.split(' ').collect::<Vec<_>>(), &path);
+        assert!(!ok && error.contains(words), "{line}: {told}{error}");
+    }
+    for line in [
+        "budgets overrides",
+        "credits list",
+        "statements list",
+        "reconcile report",
+    ] {
+        let (ok, told, error) = command(&line.split(' ').collect::<Vec<_>>(), &path);
+        assert!(
+            ok && !told.contains("acme") && !told.contains("fast-chat"),
+            "{line}: {told}{error}"
+        );
+    }
+    let line = format!("{import} fast-chat {good}");
+    let (ok, told, error) = command(&line.split(' ').collect::<Vec<_>>(), &path);
+    assert!(ok && told.contains("1 days and models"), "{told}{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_left_is_no_failure_and_a_key_that_nobody_saw_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    key(&path, "acme");
+    let run = |args: &str, out: std::process::Stdio| {
+        let output = std::process::Command::new(PROGRAM)
+            .args(args.split(' '))
+            .arg("--config")
+            .arg(&path)
+            .stdout(out)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), error)
+    };
+    let left = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer.into()
+    };
+    for args in ["usage", "keys list", "budgets list", "export --format csv"] {
+        assert_eq!(run(args, left()), (true, String::new()), "{args}");
+    }
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    for out in [left(), full.into()] {
+        let (ok, error) = run("keys create --tenant unseen", out);
+        assert!(!ok && error.contains("keys revoke "), "{error}");
+        let id = error
+            .split("keys revoke ")
+            .nth(1)
+            .unwrap()
+            .split('`')
+            .next()
+            .unwrap();
+        let (ok, _, error) = command(&["keys", "revoke", id], &path);
+        assert!(ok, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversations_that_can_not_be_read_are_called_by_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    key(&path, "acme");
+    let file = folder.path().join("data/context.sqlite3");
+    std::fs::write(&file, [7; 4096]).unwrap();
+    let (ok, _, error) = command(&["serve"], &path);
+    let says = format!("conversations kept in {}", file.display());
+    assert!(
+        !ok && error.contains(&says) && error.contains("move it away"),
+        "{error}"
+    );
+}

@@ -219,7 +219,9 @@ fn cause(
     let apart = |key: &Key| {
         let tokens = |side: &BTreeMap<Key, BillDay>| {
             let line = side.get(key).and_then(|line| line.tokens);
-            line.unwrap_or_default().iter().sum::<i64>()
+            line.unwrap_or_default()
+                .iter()
+                .fold(0, |sum: i64, more| sum.saturating_add(*more))
         };
         tokens(there).saturating_sub(tokens(here))
     };

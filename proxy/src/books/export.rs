@@ -185,7 +185,7 @@ fn line(row: &[Cell]) -> String {
 
 /// A cell that a spreadsheet neither splits nor takes for a formula.
 pub(crate) fn quoted(cell: &str) -> String {
-    let risky = cell.starts_with(['=', '+', '@', '\t', '\r'])
+    let risky = cell.starts_with(['=', '+', '@', '\t', '\r', '\n'])
         || (cell.starts_with('-') && cell.parse::<f64>().is_err());
     let cell = if risky {
         format!("'{cell}")

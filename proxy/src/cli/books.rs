@@ -4,7 +4,7 @@ mod money;
 mod reconcile;
 mod statements;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use meter::books::Span;
 use meter::books::statement::Month;
 
 use super::usage::moment;
-use super::{File, load, quiet, say};
+use super::{File, NobodyReads, in_order, load, quiet, say};
 use crate::assemble;
 use crate::books::{Desk, export};
 use crate::clock::now_ms;
@@ -31,9 +31,12 @@ fn desk(file: &File) -> anyhow::Result<Desk> {
 /// A span of time; from this month's first day to now if nothing is said.
 fn span(from: Option<&str>, until: Option<&str>) -> anyhow::Result<Span> {
     let now = now_ms();
+    let from_ms = from.map_or_else(|| Ok(Month::of(now).start_ms()), moment)?;
+    let until_ms = until.map_or(Ok(now + 1), moment)?;
+    in_order(from_ms, until_ms)?;
     Ok(Span {
-        from_ms: from.map_or_else(|| Ok(Month::of(now).start_ms()), moment)?,
-        until_ms: until.map_or(Ok(now + 1), moment)?,
+        from_ms,
+        until_ms,
         ..Span::default()
     })
 }
@@ -80,7 +83,11 @@ impl Export {
                     .with_context(|| format!("making {}", path.display()))?,
             )),
         };
-        let rows = export::write(&desk, self.format, self.focus_version, &span, &mut *out)?;
+        let rows = export::write(&desk, self.format, self.focus_version, &span, &mut *out);
+        let rows = rows.map_err(|error| match error.downcast_ref::<std::io::Error>() {
+            Some(io) if io.kind() == ErrorKind::BrokenPipe => NobodyReads.into(),
+            _ => error,
+        })?;
         match self.out {
             Some(path) => say(&format!("{rows} rows in {}", path.display())),
             None => Ok(()),

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table};
 use meter::{NanoUsd, Override, Standing, Unit};
 
-use super::{File, load, quiet, say, usage::moment};
+use super::{File, load, plain, quiet, say, usage::moment};
 use crate::assemble;
 use crate::clock::now_ms;
 
@@ -125,7 +125,7 @@ fn table(standings: &[Standing]) -> String {
     for column in table.column_iter_mut().skip(3).take(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 fn overrides(changes: &[Override]) -> String {
@@ -142,7 +142,7 @@ fn overrides(changes: &[Override]) -> String {
             it.reason.clone(),
         ]);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 /// A moment in UTC, for people.

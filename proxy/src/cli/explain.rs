@@ -11,7 +11,7 @@ use meter::{Entry, Held, NanoUsd, Routing};
 use router::Reason;
 use wire::RequestId;
 
-use super::{File, load, quiet, say};
+use super::{File, load, plain, quiet, say};
 use crate::assemble;
 use crate::config::Config;
 use crate::learning;
@@ -96,7 +96,7 @@ fn corrected(corrections: &[Correction]) -> String {
             it.reference.clone(),
         ]);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 fn caller(held: &Held, routing: &router::Config) -> String {
@@ -136,7 +136,7 @@ fn caller(held: &Held, routing: &router::Config) -> String {
             ),
         ]);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 /// What was known when it was decided.
@@ -185,7 +185,7 @@ fn decision(routing: &Routing) -> String {
             table.add_row([name.to_owned(), value]);
         }
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 /// What the same usage would have cost at each model.
@@ -205,7 +205,7 @@ fn alternatives(entry: &Entry, config: &Config) -> anyhow::Result<String> {
             cost.map_or_else(|| "unpriced".to_owned(), NanoUsd::to_usd),
         ]);
     }
-    Ok(table.to_string())
+    Ok(plain::table(&mut table))
 }
 
 fn attempt(entry: &Entry) -> String {
@@ -257,5 +257,5 @@ fn attempt(entry: &Entry) -> String {
     if let Some(ms) = entry.first_byte_ms {
         table.add_row(["first content after".to_owned(), format!("{ms} ms")]);
     }
-    table.to_string()
+    plain::table(&mut table)
 }

@@ -1,11 +1,11 @@
 //! `pareto keys`: works on the ledger's file, beside a running gateway, which sees the change within
 //! a second.
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 
-use super::{File, load, quiet, say};
+use super::{File, load, plain, quiet, say};
 use crate::assemble;
 use crate::clock::now_ms;
 use crate::identify::{self, Owner};
@@ -44,12 +44,15 @@ impl Keys {
         quiet();
         match self.act {
             Act::Create { file, owner } => {
-                ensure!(!owner.tenant.is_empty(), "--tenant is empty; name one");
+                owner.check()?;
                 let config = load(&file.config)?;
                 let ledger = assemble::ledger(&config)?;
                 let created = identify::create(owner, &assemble::pepper(&config)?)?;
                 ledger.add_key(&created.row)?;
-                say(created.key.expose())
+                let id = &created.row.id;
+                say(created.key.expose()).map_err(|error| {
+                    anyhow!("{error:#}: nobody has seen key {id}, which is in force; `pareto keys revoke {id}` ends that")
+                })
             }
             Act::List { file } => {
                 let keys = assemble::kept_ledger(&load(&file.config)?)?.keys()?;
@@ -81,7 +84,7 @@ impl Keys {
                         state,
                     ]);
                 }
-                say(&table.to_string())
+                say(&plain::table(&mut table))
             }
             Act::Revoke { file, id } => {
                 let revoked =

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use comfy_table::Table;
 
 use super::budgets::shown;
-use super::{File, load, quiet, say};
+use super::{File, load, plain, quiet, say};
 use crate::assemble;
 use crate::clock::now_ms;
 
@@ -54,7 +54,7 @@ impl Nodes {
                         node.unsettled.to_usd(),
                     ]);
                 }
-                say(&table.to_string())
+                say(&plain::table(&mut table))
             }
             Act::Retire { file, node } => {
                 let ledger = assemble::kept_ledger(&load(&file.config)?)?;

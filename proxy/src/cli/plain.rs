@@ -1,7 +1,30 @@
 //! Texts of models, tools and callers, made fit for a terminal: whoever wrote them can not move the cursor,
 //! paint over what stands there, or turn the order of letters round.
 
+use comfy_table::{Row, Table};
 use wire::letters::is_hidden;
+
+/// A table whose cells keep to their places: what is not seen in them is written out, line ends too.
+pub(super) fn table(table: &mut Table) -> String {
+    for row in table.row_iter_mut() {
+        let cells = row.cell_iter().map(|it| cell(&it.content()));
+        let plain = Row::from(cells.collect::<Vec<_>>());
+        *row = plain;
+    }
+    table.to_string()
+}
+
+fn cell(written: &str) -> String {
+    let mut safe = String::with_capacity(written.len());
+    for letter in written.chars() {
+        if is_hidden(letter) {
+            safe.extend(letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
 
 /// The text with line ends kept and every other character that is not seen written out.
 pub(super) fn text(text: &str) -> String {
@@ -41,6 +64,16 @@ pub(super) fn line_kept(written: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_of_a_table_stays_in_its_line() {
+        let mut written = Table::new();
+        written.add_row(["a\u{1b}[2Kb\nc", "\u{202e}evil", "Größe"]);
+        let shown = table(&mut written);
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+        let line = "| a\\u{1b}[2Kb\\nc | \\u{202e}evil | Größe |";
+        assert_eq!(shown.lines().nth(1), Some(line));
+    }
 
     #[test]
     fn nobody_paints_over_what_is_shown() {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::usage::moment;
-use super::{File, load, quiet, say};
+use super::{File, load, plain, quiet, say};
 use crate::books::export::quoted;
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -345,6 +345,6 @@ impl Shape {
         for row in rows {
             table.add_row(row);
         }
-        table.to_string()
+        plain::table(&mut table)
     }
 }

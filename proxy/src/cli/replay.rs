@@ -18,7 +18,7 @@ use serde::Serialize;
 use wire::{RequestId, Shape, Tier};
 
 use super::report::{Meant, percent};
-use super::{load, quiet, say};
+use super::{load, plain, quiet, say};
 use crate::assemble;
 use crate::config::Config;
 use crate::runtime::Runtime;
@@ -293,7 +293,7 @@ fn totals(outcome: &Outcome) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut lines = vec![table.to_string()];
+    let mut lines = vec![plain::table(&mut table)];
     if outcome.unpriced > 0 {
         lines.push(format!("{} calls would have no price", outcome.unpriced));
     }
@@ -327,5 +327,5 @@ fn moves(outcome: &Outcome) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }

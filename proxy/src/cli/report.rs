@@ -12,7 +12,7 @@ use meter::routing::{Appraiser, Interval};
 use meter::{NanoUsd, Worth};
 
 use super::usage::moment;
-use super::{File, load, quiet, say};
+use super::{File, in_order, load, plain, quiet, say};
 use crate::assemble;
 use crate::clock::now_ms;
 
@@ -67,9 +67,12 @@ impl Meant {
         let now = now_ms();
         // Sums are kept by day in UTC, so that the first day is a whole one.
         let week = (now - 7 * DAY_MS).div_euclid(DAY_MS) * DAY_MS;
+        let from_ms = self.from.as_deref().map_or(Ok(week), moment)?;
+        let until_ms = self.until.as_deref().map_or(Ok(now + 1), moment)?;
+        in_order(from_ms, until_ms)?;
         Ok(Filter {
-            from_ms: self.from.as_deref().map_or(Ok(week), moment)?,
-            until_ms: self.until.as_deref().map_or(Ok(now + 1), moment)?,
+            from_ms,
+            until_ms,
             tenant: self.tenant.clone(),
             ..Filter::default()
         })
@@ -167,7 +170,7 @@ fn shares(
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 pub(super) fn percent(part: i64, whole: i64) -> String {
@@ -234,7 +237,7 @@ fn quality(worth: &Worth) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 /// What tenants' verdicts have taught.
@@ -264,7 +267,7 @@ fn learning(worth: &Worth) -> String {
             format!("{} +- {}", share(it.gain_ppm), share(it.deviation_ppm)),
         ]);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 /// Millionths as per cent.

@@ -6,7 +6,7 @@ use meter::NanoUsd;
 use meter::ledger::{UsageQuery, UsageRow};
 use wire::Usage as Tokens;
 
-use super::{File, load, quiet, say};
+use super::{File, in_order, load, plain, quiet, say};
 use crate::books::export::quoted;
 use crate::{admin, assemble};
 
@@ -54,6 +54,9 @@ impl Usage {
             tenant: self.tenant,
             by,
         };
+        if let (Some(from), Some(until)) = (query.from_ms, query.until_ms) {
+            in_order(from, until)?;
+        }
         let rows = assemble::kept_ledger(&load(&self.file.config)?)?.usage(&query)?;
         let names: Vec<&str> = self
             .by
@@ -130,7 +133,7 @@ fn table(names: &[&str], rows: &[UsageRow]) -> String {
     for column in table.column_iter_mut().skip(names.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
 
 fn csv(names: &[&str], rows: &[UsageRow]) -> String {

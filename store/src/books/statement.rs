@@ -192,6 +192,20 @@ fn notes<'a>(groups: impl Iterator<Item = &'a Group>, before: &[Kept]) -> Vec<No
     notes.into_values().collect()
 }
 
+/// A month of a name that was never charged is a slip of the hand, and a number that was given is given for good.
+fn is_charged(sql: &mut dyn Sql, tenant: &str) -> Result<(), SqlError> {
+    let found = sql.query(
+        "SELECT 1 FROM usage_event WHERE tenant = $1 LIMIT 1",
+        &[tenant.into()],
+    )?;
+    if found.is_empty() {
+        return Err(SqlError(format!(
+            "tenant `{tenant}` has no entry in the ledger; see how it is written with `pareto usage --by tenant`"
+        )));
+    }
+    Ok(())
+}
+
 /// Closes a month, after the proof that its lines are its entries.
 pub(super) fn close(
     sql: &mut dyn Sql,
@@ -201,6 +215,7 @@ pub(super) fn close(
     units: Units<'_>,
 ) -> Result<Statement, SqlError> {
     sql.lock("ledger")?;
+    is_charged(sql, tenant)?;
     let facts = facts(sql, tenant, month)?;
     let mut statement = draft(tenant, month, &facts, units);
     statement.closed_at_ms = Some(at_ms);

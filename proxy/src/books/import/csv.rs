@@ -11,6 +11,8 @@ use super::{Lines, decimal};
 
 /// Reads lines into `lines`.
 pub(super) fn read(text: &str, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    // Spreadsheets put a mark of the encoding in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rows = text.lines().filter(|line| !line.trim().is_empty());
     let header = cells(rows.next().context("the file is empty")?);
     let by_request = header.iter().any(|name| name == "request");
@@ -20,8 +22,15 @@ pub(super) fn read(text: &str, lines: &mut Lines<'_>) -> anyhow::Result<()> {
          prompt_tokens, cached_tokens, output_tokens, requests, cost_usd or cost_pico"
     );
     for (number, line) in rows.enumerate() {
-        let row: HashMap<&str, String> =
-            header.iter().map(String::as_str).zip(cells(line)).collect();
+        let cells = cells(line);
+        ensure!(
+            cells.len() == header.len(),
+            "line {} has {} cells, and the header has {}",
+            number + 2,
+            cells.len(),
+            header.len()
+        );
+        let row: HashMap<&str, String> = header.iter().map(String::as_str).zip(cells).collect();
         one(&row, by_request, lines).with_context(|| format!("line {}", number + 2))?;
     }
     Ok(())
@@ -53,7 +62,7 @@ fn one(row: &HashMap<&str, String>, by_request: bool, lines: &mut Lines<'_>) -> 
         lines.rows.push(BillRow {
             request: request.parse().with_context(|| format!("`{request}`"))?,
             attempt: u16::try_from(number("attempt")?.unwrap_or(0))?,
-            tokens,
+            tokens: tokens.map(possible).transpose()?,
             cost: cost.context("it has no cost")?,
             model,
         });
@@ -73,6 +82,16 @@ fn one(row: &HashMap<&str, String>, by_request: bool, lines: &mut Lines<'_>) -> 
     let calls = number("requests")?.unwrap_or(0);
     lines.add(at.as_millisecond(), text("model"), tokens, calls, cost);
     Ok(())
+}
+
+/// Tokens that one attempt can have used.
+fn possible(tokens: [i64; 3]) -> anyhow::Result<[i64; 3]> {
+    let most = i64::try_from(wire::usage::MOST)?;
+    ensure!(
+        tokens.iter().all(|count| (0..=most).contains(count)),
+        "it has less than no tokens, or more than any call uses"
+    );
+    Ok(tokens)
 }
 
 fn cost(usd: &str, pico: &str) -> anyhow::Result<Option<NanoUsd>> {

@@ -9,7 +9,7 @@ use wire::RequestId;
 
 use super::{author, desk, span};
 use crate::books::{Effect, Late};
-use crate::cli::{File, say};
+use crate::cli::{File, plain, say};
 use crate::clock::now_ms;
 
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ impl Rerate {
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        say(&table.to_string())?;
+        say(&plain::table(&mut table))?;
         say(if self.dry_run {
             "nothing was written"
         } else {

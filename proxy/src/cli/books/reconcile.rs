@@ -11,7 +11,7 @@ use meter::books::bill::{Cause, Imported};
 use super::{desk, span};
 use crate::books::import::{self, DAY_MS, Format};
 use crate::cli::usage::moment;
-use crate::cli::{File, say};
+use crate::cli::{File, in_order, load, plain, say};
 use crate::clock::now_ms;
 
 #[derive(Debug, Args)]
@@ -86,6 +86,15 @@ impl Reconcile {
 
 impl Import {
     fn run(self) -> anyhow::Result<()> {
+        let config = load(&self.file.config)?;
+        let known: Vec<&str> = config.endpoints.iter().map(|it| it.name.as_str()).collect();
+        for endpoint in &self.endpoints {
+            ensure!(
+                known.contains(&endpoint.as_str()),
+                "there is no endpoint `{endpoint}` in the configuration; --endpoint takes {}",
+                known.join(", ")
+            );
+        }
         let desk = desk(&self.file)?;
         let text = std::fs::read_to_string(&self.bill)
             .with_context(|| format!("reading {}", self.bill.display()))?;
@@ -100,6 +109,7 @@ impl Import {
         if let Some(until) = &self.until {
             bill.until_ms = moment(until)?;
         }
+        in_order(bill.from_ms, bill.until_ms)?;
         desk.books.import(&bill)?;
         say(&format!(
             "bill {}: {} days and models, {} lines by request",
@@ -177,7 +187,7 @@ impl Report {
         for column in table.column_iter_mut().skip(4) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        say(&table.to_string())?;
+        say(&plain::table(&mut table))?;
         for capture in &verdict.captures {
             let ppm = capture.ratio_ppm;
             say(&format!(

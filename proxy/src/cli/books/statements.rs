@@ -10,7 +10,7 @@ use super::{author, desk};
 use crate::books::digest;
 use crate::books::render::{self, Format};
 use crate::cli::usage::moment;
-use crate::cli::{File, say};
+use crate::cli::{File, plain, say};
 use crate::clock::now_ms;
 
 #[derive(Debug, Args)]
@@ -142,7 +142,7 @@ impl List {
         for column in table.column_iter_mut().skip(2).take(6) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        say(&table.to_string())
+        say(&plain::table(&mut table))
     }
 
     fn verify(self) -> anyhow::Result<()> {
@@ -213,7 +213,7 @@ impl Credits {
                         it.reason,
                     ]);
                 }
-                say(&table.to_string())
+                say(&plain::table(&mut table))
             }
         }
     }
@@ -222,6 +222,11 @@ impl Credits {
 impl GrantArgs {
     fn run(self) -> anyhow::Result<()> {
         let amount = NanoUsd::from_usd(&self.usd)?;
+        ensure!(
+            !self.tenant.trim().is_empty(),
+            "--tenant is empty; name one"
+        );
+        ensure!(!self.reason.trim().is_empty(), "--reason is empty; say why");
         ensure!(amount > NanoUsd::ZERO, "a credit of {} is none", self.usd);
         let now = now_ms();
         let id = format!("{}/{now}/{}/{}", self.tenant, self.usd, self.reason);

@@ -10,7 +10,7 @@ use meter::{NanoUsd, Outcome};
 use serde::Serialize;
 use wire::Usage;
 
-use super::super::{load, say};
+use super::super::{load, plain, say};
 use super::{Meant, percent};
 use crate::assemble;
 use crate::books::Desk;
@@ -181,5 +181,5 @@ fn table(all: &[Conversation], limit: usize) -> String {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.to_string()
+    plain::table(&mut table)
 }
