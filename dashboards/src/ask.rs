@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use meter::finance::{FILTERED, Filter, Grain, View};
 use meter::ledger::Dimension;
 
-use crate::period::{Period, Span};
+use crate::period::{self, Period, Span};
 
 /// A request for a page.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +29,15 @@ pub(crate) struct Ask {
     pub(crate) period: Period,
     pub(crate) view: View,
     pub(crate) now_ms: i64,
+    /// What was asked for and is not what is shown.
+    pub(crate) notices: Vec<String>,
 }
 
 /// How a filter's value for "names none" is written.
 pub(crate) const NONE: &str = "(none)";
 
 impl Ask {
-    /// Reads a request; what is no period, zone or view is taken as the default.
+    /// Reads a request; what is no period, zone or view is taken as the default, and told where it changes sums.
     pub(crate) fn read(asked: Asked<'_>) -> Self {
         let params = decode(asked.query);
         let find = |name: &str| param(&params, name);
@@ -53,6 +55,7 @@ impl Ask {
         let fiscal = find("fiscal_start").and_then(|text| text.parse().ok());
         let fiscal = fiscal.filter(|month| (1..=12).contains(month)).unwrap_or(1);
         let period = Period::read(preset, dates, (zone, zone_name), fiscal, asked.now_ms);
+        let notices = notices(&params, &period);
         let mut filter = Filter::default().over(period.span.from_ms, period.span.until_ms);
         for dimension in FILTERED {
             let named = find(word(dimension));
@@ -72,6 +75,7 @@ impl Ask {
             filter,
             period,
             params,
+            notices,
         }
     }
 
@@ -130,6 +134,29 @@ impl Ask {
         }
         text
     }
+}
+
+/// What of the time that was asked for is shown otherwise.
+fn notices(params: &[(String, String)], period: &Period) -> Vec<String> {
+    let find = |name: &str| param(params, name);
+    let shown = format!("What is shown is {}.", period.title());
+    let mut notices = Vec::new();
+    if let Some(word) = find("period").filter(|word| *word != period.preset) {
+        notices.push(format!(
+            "There is no period \u{201c}{word}\u{201d}. {shown}"
+        ));
+    }
+    if let Some(name) = find("zone").filter(|name| *name != period.zone_name) {
+        notices.push(format!(
+            "There is no time zone \u{201c}{name}\u{201d}. Days are those of {}.",
+            period.zone_name
+        ));
+    }
+    let amiss = || period::amiss((find("from"), find("until")), period.today);
+    if let Some(why) = (period.preset == "custom").then(amiss).flatten() {
+        notices.push(format!("The custom period is another one. {why} {shown}"));
+    }
+    notices
 }
 
 /// Whether a parameter means the same on every page.

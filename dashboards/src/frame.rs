@@ -129,7 +129,10 @@ fn inside(ask: &Ask, page: &Page, choices: &Choices) -> Markup {
                     p.period { (ask.period.title()) " \u{b7} " (ask.period.zone_name) }
                 }
             }
-            @if !page.unfiltered { (filters(ask, page, choices)) }
+            @if !page.unfiltered {
+                @for notice in &ask.notices { p.alert role="status" { (notice) } }
+                (filters(ask, page, choices))
+            }
             (page.body)
         }
         footer {

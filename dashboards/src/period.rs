@@ -190,11 +190,32 @@ pub(crate) fn title(first: Date, last: Date) -> String {
 }
 
 fn custom((from, until): (Option<&str>, Option<&str>), today: Date) -> (Date, Date) {
-    let read = |text: Option<&str>| text.and_then(|text| text.parse::<Date>().ok());
-    let sound = |date: &Date| (2000..=2100).contains(&date.year());
-    let last = read(until).filter(sound).unwrap_or(today);
-    let first = read(from).filter(sound).unwrap_or(last).min(last);
+    let last = until.and_then(day).unwrap_or(today);
+    let first = from.and_then(day).unwrap_or(last).min(last);
     (first.max(shift(last, -MOST_DAYS)), shift(last, 1))
+}
+
+/// A day that a custom period may have.
+fn day(text: &str) -> Option<Date> {
+    let date = text.parse::<Date>().ok();
+    date.filter(|date| (2000..=2100).contains(&date.year()))
+}
+
+/// Why a custom period is not the one that was asked for; nothing where it is.
+pub(crate) fn amiss(
+    (from, until): (Option<&str>, Option<&str>),
+    today: Date,
+) -> Option<&'static str> {
+    let is_unread = |text: &str| day(text).is_none();
+    if from.is_some_and(is_unread) || until.is_some_and(is_unread) {
+        return Some("A day of it is no date of the years 2000 to 2100.");
+    }
+    let last = until.and_then(day).unwrap_or(today);
+    let first = from.and_then(day).unwrap_or(last);
+    if last < first {
+        return Some("It ends before it begins.");
+    }
+    (first < shift(last, -MOST_DAYS)).then_some("It is longer than 1,100 days.")
 }
 
 /// `date` so many days later; itself at the end of time.
@@ -278,6 +299,24 @@ mod tests {
             "2026-02-01..2026-02-04 2026-01-29..2026-02-01"
         );
         assert_eq!(read("month").title(), "1 \u{2013} 21 November 2026");
+    }
+
+    #[test]
+    fn a_custom_period_that_is_not_the_one_asked_for_says_why() {
+        let today = jiff::civil::date(2026, 11, 21);
+        for (from, until, why) in [
+            ("2026-11-01", "2026-11-21", ""),
+            ("2026-11-01", "2026-11-01", ""),
+            ("2026-11-22", "2026-11-01", "ends before"),
+            ("0001-01-01", "9999-12-31", "no date of the years"),
+            ("2026-11-31", "2026-12-01", "no date"),
+            ("2020-01-01", "2026-11-01", "longer than 1,100 days"),
+        ] {
+            let told = amiss((Some(from), Some(until)), today).unwrap_or_default();
+            assert_eq!(told.is_empty(), why.is_empty(), "{from} {until}: {told}");
+            assert!(told.contains(why), "{from} {until}: {told}");
+        }
+        assert_eq!(amiss((None, None), today), None);
     }
 
     #[test]

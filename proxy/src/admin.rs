@@ -4,15 +4,18 @@
 
 mod books;
 mod edge;
+mod read;
 mod tasks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -32,11 +35,12 @@ use crate::assemble::Parts;
 use crate::boot::Reloads;
 use crate::clock::now_ms;
 use crate::guessing::Whom;
-use crate::identify::{self, Owner};
+use crate::identify::{self, Owner, WrongOwner};
 use crate::serve::Doors;
 use crate::{openapi, pages, telemetry};
 
 pub(crate) use edge::{application, limits, refuse};
+use read::{Params, Told, in_order};
 
 /// What the admin API works on.
 #[derive(Clone)]
@@ -59,12 +63,6 @@ impl IntoResponse for Problem {
         let mut response = (self.0, Json(body)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, kind);
         response
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
     }
 }
 
@@ -112,7 +110,30 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(unkept))
         .with_state(admin)
+}
+
+/// The router says beside it which methods are taken.
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!(
+        "{} does not take {method}; `allow` says what it takes",
+        uri.path()
+    );
+    Problem(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+/// Has nobody keep what the API says, keys among it, nor take it for anything else.
+async fn unkept(request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    if is_api {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
 }
 
 async fn authorised(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
@@ -227,12 +248,11 @@ async fn ask<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let ledger = Arc::clone(&admin.parts.shared.ledger);
     let asked = tokio::task::spawn_blocking(move || question(&*ledger)).await;
-    asked
-        .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
-        .map_err(Into::into)
+    asked?.map_err(Into::into)
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct UsageParams {
     /// Comma-separated dimensions.
     #[serde(default)]
@@ -244,8 +264,9 @@ struct UsageParams {
 
 async fn usage(
     State(admin): State<Admin>,
-    Query(params): Query<UsageParams>,
+    Params(params): Params<UsageParams>,
 ) -> Result<Json<Value>, Problem> {
+    in_order(params.from_ms, params.until_ms)?;
     let by = dimensions(&params.by).map_err(|error| Problem(StatusCode::BAD_REQUEST, error))?;
     let UsageParams {
         tenant,
@@ -299,6 +320,7 @@ async fn overrides(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
 
 /// A dated change of a limit, as the admin API takes it.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NewOverride {
     budget: String,
     usd: String,
@@ -310,9 +332,8 @@ struct NewOverride {
 
 async fn add_override(
     State(admin): State<Admin>,
-    asked: Result<Json<NewOverride>, JsonRejection>,
+    Told(asked): Told<NewOverride>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let Json(asked) = asked?;
     let wrong = |detail: String| Problem(StatusCode::BAD_REQUEST, detail);
     let amount = meter::NanoUsd::from_usd(&asked.usd).map_err(|error| wrong(error.to_string()))?;
     let number = identify::random().map_err(|error| wrong(error.to_string()))?;
@@ -395,15 +416,10 @@ async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
 
 async fn create_key(
     State(admin): State<Admin>,
-    owner: Result<Json<Owner>, JsonRejection>,
+    Told(owner): Told<Owner>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let Json(owner) = owner?;
-    if owner.tenant.is_empty() {
-        return Err(Problem(
-            StatusCode::BAD_REQUEST,
-            "`tenant` is empty; name one".to_owned(),
-        ));
-    }
+    let wrong = |error: WrongOwner| Problem(StatusCode::BAD_REQUEST, error.to_string());
+    owner.check().map_err(wrong)?;
     let created = identify::create(owner, admin.parts.shared.keys.pepper())
         .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let row = created.row.clone();
@@ -454,9 +470,6 @@ async fn reload(State(admin): State<Admin>) -> Result<Response, Problem> {
         Ok(Ok(left)) if left.is_empty() => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Ok(left)) => Ok(Json(json!({ "needs_restart": left })).into_response()),
         Ok(Err(error)) => Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, error)),
-        Err(error) => Err(Problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-        )),
+        Err(error) => Err(error.into()),
     }
 }

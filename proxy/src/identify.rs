@@ -110,6 +110,51 @@ pub struct Owner {
     pub label: String,
 }
 
+/// The longest name, in characters.
+const MOST_NAME: usize = 128;
+
+/// A name that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WrongOwner {
+    #[error("`tenant` is empty; name one")]
+    NoTenant,
+    #[error("`{0}` is longer than {MOST_NAME} characters; shorten it")]
+    TooLong(&'static str),
+    #[error("`{0}` has a character that can not be seen; leave it out")]
+    Hidden(&'static str),
+    #[error("`{0}` is only spaces; name something or leave it out")]
+    Blank(&'static str),
+}
+
+impl Owner {
+    /// Whether its names can be kept and shown: they are columns of tables, and everybody reads them.
+    ///
+    /// # Errors
+    /// The first name that can not.
+    pub fn check(&self) -> Result<(), WrongOwner> {
+        if self.tenant.is_empty() {
+            return Err(WrongOwner::NoTenant);
+        }
+        for (what, name) in [
+            ("tenant", &self.tenant),
+            ("team", &self.team),
+            ("project", &self.project),
+            ("label", &self.label),
+        ] {
+            if name.chars().nth(MOST_NAME).is_some() {
+                return Err(WrongOwner::TooLong(what));
+            }
+            if name.chars().any(wire::letters::is_hidden) {
+                return Err(WrongOwner::Hidden(what));
+            }
+            if !name.is_empty() && name.trim().is_empty() {
+                return Err(WrongOwner::Blank(what));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Makes a key.
 ///
 /// # Errors

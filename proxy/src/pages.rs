@@ -55,9 +55,7 @@ async fn page(
         let query = wanted.query().unwrap_or_default();
         parts.page(wanted.path(), query, role == Role::Operator)
     });
-    let shown = asked
-        .await
-        .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    let shown = asked.await??;
     let nothing = || Problem(StatusCode::NOT_FOUND, format!("no page {}", uri.path()));
     Ok(dressed(shown.ok_or_else(nothing)?, began))
 }

@@ -125,7 +125,7 @@ enum Side {
 /// What operators say where callers list models and make calls. The first is as long as what it stands for, since
 /// it stands in bodies as well.
 const OF_OPERATORS: [(&str, &str); 5] = [
-    ("/v1/models", "/api/usage"),
+    ("/v1/models", "/approvals"),
     (
         "/v1/chat/completions HTTP/1.1\r\n",
         "/api/overrides HTTP/1.1\r\ncontent-type: application/json\r\n",
@@ -138,10 +138,26 @@ const OF_OPERATORS: [(&str, &str); 5] = [
     ("KEY", "admin-secret"),
 ];
 
+/// What only callers say in bodies.
+const OF_CALLERS: &str =
+    "\"model\":\"fast\",\"messages\":[{\"role\":\"user\",\"content\":\"THE TEXT\"}],";
+
+/// A text in chunks of a byte.
+fn one_by_one(text: &str) -> String {
+    text.chars().map(|c| format!("1\r\n{c}\r\n")).collect()
+}
+
 impl Side {
     /// What is said: the case, and a canary behind it.
     fn bytes(self, world: &World, number: usize, case: &Case) -> Vec<u8> {
-        let mut bytes = replaced(&case.bytes, "THE TEXT", &mark(number));
+        let mut bytes = case.bytes.clone();
+        if self == Self::Operators {
+            // They take no fields that they do not know; JSON is as long with spaces in it.
+            let nothing = " ".repeat(OF_CALLERS.len());
+            bytes = replaced(&bytes, OF_CALLERS, &nothing);
+            bytes = replaced(&bytes, &one_by_one(OF_CALLERS), &one_by_one(&nothing));
+        }
+        bytes = replaced(&bytes, "THE TEXT", &mark(number));
         let canary = match self {
             Self::Callers => {
                 bytes = replaced(&bytes, "KEY", &world.client.key);

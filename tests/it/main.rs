@@ -28,6 +28,7 @@ mod otlp;
 mod overload;
 mod policy;
 mod proof;
+mod slips;
 mod steps;
 mod switch;
 mod tasks;

@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, extract::rejection::JsonRejection};
+use axum::{Json, Router};
 use bytes::Bytes;
 use meter::books::Span;
 use meter::books::statement::Month;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use wire::RequestId;
 
+use super::read::{Params, Told, in_order};
 use super::{Admin, Problem};
 use crate::books::export::{self, Format, Version};
 use crate::books::{Desk, Late, render};
@@ -41,6 +41,7 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ExportParams {
     format: Format,
     from_ms: Option<i64>,
@@ -67,7 +68,10 @@ impl Write for Pipe {
     }
 }
 
-async fn export(State(admin): State<Admin>, Query(params): Query<ExportParams>) -> Response {
+async fn export(
+    State(admin): State<Admin>,
+    Params(params): Params<ExportParams>,
+) -> Result<Response, Problem> {
     let now = now_ms();
     let span = Span {
         from_ms: params.from_ms.unwrap_or_else(|| Month::of(now).start_ms()),
@@ -75,6 +79,7 @@ async fn export(State(admin): State<Admin>, Query(params): Query<ExportParams>) 
         tenant: params.tenant,
         ..Span::default()
     };
+    in_order(Some(span.from_ms), Some(span.until_ms))?;
     let (format, version) = (params.format, params.focus_version);
     let desk = admin.parts.desk.load_full();
     let (to, mut from) = mpsc::channel(WAITING);
@@ -95,11 +100,8 @@ async fn export(State(admin): State<Admin>, Query(params): Query<ExportParams>) 
         Format::Jsonl => "attachment; filename=\"pareto.jsonl\"",
         Format::Parquet => "attachment; filename=\"pareto.parquet\"",
     };
-    (
-        [(CONTENT_TYPE, format.media()), (CONTENT_DISPOSITION, name)],
-        body,
-    )
-        .into_response()
+    let headers = [(CONTENT_TYPE, format.media()), (CONTENT_DISPOSITION, name)];
+    Ok((headers, body).into_response())
 }
 
 /// Works at the desk, which blocks, off the reactor.
@@ -109,8 +111,7 @@ async fn at_desk<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let desk = admin.parts.desk.load_full();
     let done = tokio::task::spawn_blocking(move || work(&desk)).await;
-    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
-        .map_err(|error| Problem(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))
+    done?.map_err(|error| Problem(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))
 }
 
 fn id(text: &str) -> Result<RequestId, Problem> {
@@ -131,10 +132,9 @@ async fn corrections(
 async fn correct(
     State(admin): State<Admin>,
     Path(request): Path<String>,
-    late: Result<Json<Late>, JsonRejection>,
+    Told(mut late): Told<Late>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let request = id(&request)?;
-    let Json(mut late) = late?;
     if late.author.is_empty() {
         "admin".clone_into(&mut late.author);
     }
@@ -148,13 +148,14 @@ async fn correct(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TenantParams {
     tenant: Option<String>,
 }
 
 async fn statements(
     State(admin): State<Admin>,
-    Query(params): Query<TenantParams>,
+    Params(params): Params<TenantParams>,
 ) -> Result<Json<Value>, Problem> {
     let all = at_desk(&admin, move |desk| {
         Ok(desk.books.statements(params.tenant.as_deref())?)
@@ -171,6 +172,7 @@ async fn statements(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FormatParams {
     format: Option<render::Format>,
 }
@@ -179,7 +181,7 @@ struct FormatParams {
 async fn statement(
     State(admin): State<Admin>,
     Path((tenant, month)): Path<(String, String)>,
-    Query(params): Query<FormatParams>,
+    Params(params): Params<FormatParams>,
 ) -> Result<Response, Problem> {
     let format = params.format.unwrap_or(render::Format::Json);
     let text = at_desk(&admin, move |desk| {
@@ -195,6 +197,7 @@ async fn statement(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SpanParams {
     #[serde(default)]
     from_ms: i64,
@@ -203,8 +206,9 @@ struct SpanParams {
 
 async fn reconcile(
     State(admin): State<Admin>,
-    Query(params): Query<SpanParams>,
+    Params(params): Params<SpanParams>,
 ) -> Result<Json<Value>, Problem> {
+    in_order(Some(params.from_ms), params.until_ms)?;
     let until = params.until_ms.unwrap_or(i64::MAX);
     let found = at_desk(&admin, move |desk| {
         let drifts = desk.books.drifts(params.from_ms, until)?;

@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -35,7 +35,12 @@ async fn answer(
         is_operator: true,
     };
     let asked = Asked {
-        method,
+        // What a head is asked of is answered as ever; its connection leaves the body out.
+        method: if method == Method::HEAD {
+            Method::GET
+        } else {
+            method
+        },
         uri,
         headers: &headers,
         body,
@@ -47,10 +52,11 @@ async fn answer(
 /// The operator, for a tenant where one is named.
 fn operator(headers: &HeaderMap, uri: &Uri) -> Subject {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let pairs = uri.query().unwrap_or_default().split('&');
-    let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
-    let asked = pairs.find(|(name, _)| *name == "tenant");
-    let tenant = header("x-pareto-tenant").or(asked.map(|(_, tenant)| tenant));
+    // Signs of the query that stand for others are read here; the API itself refuses what can not be read.
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let pairs = pairs.map_or_else(|_| Vec::new(), |Query(pairs)| pairs);
+    let asked = pairs.iter().find(|(name, _)| name == "tenant");
+    let tenant = header("x-pareto-tenant").or(asked.map(|(_, tenant)| tenant.as_str()));
     let mut subject = Subject::of_key(tenant.unwrap_or_default(), "", "", "");
     subject.user = header("x-pareto-user").unwrap_or_default().into();
     subject

@@ -43,9 +43,7 @@ async fn page(State(admin): State<Admin>, uri: Uri) -> Result<Response, Problem>
         let read = |path: &str| reactor.block_on(read(api.clone(), path));
         assemble::page(wanted.path(), wanted.query().unwrap_or_default(), &read)
     });
-    let made = made
-        .await
-        .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let made = made.await?;
     let nothing = || Problem(StatusCode::NOT_FOUND, format!("no page {}", uri.path()));
     match made.map_err(|refused| Problem(status(&refused), refused.message))? {
         Some(Told::Shown(shown)) => Ok(dressed(shown, began)),
