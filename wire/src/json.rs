@@ -523,7 +523,7 @@ fn mended(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The number in the escape `\uXXXX` that stands at the head of `text`.
-fn utf16_unit(text: &[u8]) -> Option<u32> {
+pub(crate) fn utf16_unit(text: &[u8]) -> Option<u32> {
     let hex = text.strip_prefix(b"\\u")?.get(..4)?;
     u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }

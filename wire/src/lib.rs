@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod call;
 pub mod dialect;
+mod halves;
 pub mod ids;
 pub mod json;
 pub mod letters;

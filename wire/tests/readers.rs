@@ -8,6 +8,8 @@
     reason = "a test stops where traffic must not"
 )]
 
+#[path = "readers/halves.rs"]
+mod halves;
 #[path = "readers/messages.rs"]
 mod messages;
 #[path = "readers/mixed.rs"]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::call::{Citation, Kind, Seal};
 use crate::dialect::fields::{is_object, maybe, object, owned, text};
 use crate::dialect::{Reader, Seen, Watch};
+use crate::halves::Halves;
 use crate::reply::{Event, Opening, Stop};
 use crate::sse;
 
@@ -115,6 +116,7 @@ impl Block {
 pub(super) struct MessagesReader {
     origin: String,
     begun: bool,
+    halves: Halves,
     follow: Follower,
     /// Blocks under way. A server may mix their pieces: the first is given out as it comes, and the
     /// others wait until it is over or gives way.
@@ -131,6 +133,7 @@ impl MessagesReader {
         Self {
             origin: origin.to_owned(),
             begun: false,
+            halves: Halves::default(),
             follow: Follower::default(),
             blocks: VecDeque::new(),
             left: Vec::new(),
@@ -320,7 +323,7 @@ impl Reader for MessagesReader {
             return;
         };
         let data = &*data;
-        let Ok(data) = crate::json::read::<Value>(data) else {
+        let Ok(data) = self.halves.read(data) else {
             out.push(Event::Failed(
                 "the upstream sent an event that is not JSON".to_owned(),
             ));

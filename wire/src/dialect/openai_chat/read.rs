@@ -8,6 +8,7 @@ use crate::call::ToolCall;
 use crate::dialect::Reader;
 use crate::dialect::fields::{is_object, list, maybe, owned};
 use crate::dialect::openai::citation_of;
+use crate::halves::Halves;
 use crate::reply::{Event, Opening, Stop};
 use crate::{Usage, sse};
 
@@ -110,6 +111,7 @@ impl Call {
 pub(super) struct ChatReader {
     origin: String,
     begun: bool,
+    halves: Halves,
     open: Open,
     /// Calls that are not given out yet. A server may mix the pieces of parallel calls: the first is
     /// given out as it comes, and the others wait until it is whole.
@@ -130,6 +132,7 @@ impl ChatReader {
         Self {
             origin: origin.to_owned(),
             begun: false,
+            halves: Halves::default(),
             open: Open::Nothing,
             calls: VecDeque::new(),
             given: Vec::new(),
@@ -316,7 +319,7 @@ impl Reader for ChatReader {
             self.end(out);
             return;
         }
-        let Ok(chunk) = crate::json::read::<Value>(data) else {
+        let Ok(chunk) = self.halves.read(data) else {
             out.push(Event::Failed(
                 "the upstream sent an event that is not JSON".to_owned(),
             ));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::call::{Citation, Kind, Part, Seal, ToolCall};
 use crate::dialect::fields::{json_text, list, maybe, owned, text};
 use crate::dialect::{DecodeError, Reader};
+use crate::halves::Halves;
 use crate::reply::{Event, Opening, Reply, Stop};
 use crate::sse;
 
@@ -142,6 +143,7 @@ fn is_call(part: &Shown) -> bool {
 pub(super) struct ResponsesReader {
     origin: String,
     begun: bool,
+    halves: Halves,
     given: Given,
     /// Events of other items that came while a call was open, which must not be torn apart.
     late: Vec<Value>,
@@ -154,6 +156,7 @@ impl ResponsesReader {
         Self {
             origin: origin.to_owned(),
             begun: false,
+            halves: Halves::default(),
             given: Given::default(),
             late: Vec::new(),
             meant: None,
@@ -475,7 +478,7 @@ impl Reader for ResponsesReader {
             return;
         };
         let bytes = &*bytes;
-        let Ok(data) = crate::json::read::<Value>(bytes) else {
+        let Ok(data) = self.halves.read(bytes) else {
             if bytes != b"[DONE]" {
                 out.push(Event::Failed(
                     "the upstream sent an event that is not JSON".to_owned(),
