@@ -227,20 +227,34 @@ fn own_details(whole: &Value) -> Vec<String> {
         let others = others(tool, TOOL);
         details.extend(others.iter().map(|name| format!("tools.{name}")));
     }
-    let messages = list(whole, "messages").iter();
-    let blocks = messages.flat_map(|message| list(message, "content"));
-    for block in blocks.filter(|block| text(block, "type") == "document") {
-        let cites = block
-            .get("citations")
-            .is_some_and(|switch| flag(switch, "enabled"));
-        let found = [
-            ("citations", cites),
-            ("context", maybe(block, "context").is_some()),
-        ];
-        let found = found.into_iter().filter(|(_, there)| *there);
-        details.extend(found.map(|(name, _)| format!("messages.document.{name}")));
+    for message in list(whole, "messages") {
+        for block in list(message, "content") {
+            block_details(block, &mut details);
+            let inside = list(block, "content").iter();
+            inside.for_each(|block| block_details(block, &mut details));
+        }
     }
     details
+}
+
+/// The same of a document or search result.
+fn block_details(block: &Value, details: &mut Vec<String>) {
+    let kind = text(block, "type");
+    if !matches!(kind, "document" | "search_result") {
+        return;
+    }
+    let cites = block
+        .get("citations")
+        .is_some_and(|switch| flag(switch, "enabled"));
+    let pieces = block.get("source").unwrap_or(&Value::Null);
+    let is_shown = |piece: &Value| text(piece, "type") != "text";
+    let found = [
+        ("citations", cites),
+        ("context", maybe(block, "context").is_some()),
+        ("content", list(pieces, "content").iter().any(is_shown)),
+    ];
+    let found = found.into_iter().filter(|(_, there)| *there);
+    details.extend(found.map(|(name, _)| format!("messages.{kind}.{name}")));
 }
 
 fn turn(message: &Value) -> Turn {
@@ -270,6 +284,7 @@ fn part(block: &Value, system: bool) -> Part {
         "text" if system && text(block, "text").starts_with(BILLING) => own(block, "billing"),
         "image" => media(block).map_or_else(|| own(block, "image"), Kind::Image),
         "document" => media(block).map_or_else(|| own(block, "document"), Kind::File),
+        "search_result" => found(block).map_or_else(|| part_of_block(block), Kind::File),
         "tool_result" => Kind::ToolResult(ToolResult {
             id: owned(block, "tool_use_id"),
             parts: parts_of(block.get("content").unwrap_or(&Value::Null), false),
@@ -305,6 +320,7 @@ fn media(block: &Value) -> Option<Media> {
         "url" => Source::Url(owned(source, "url")),
         "text" => Source::Plain(owned(source, "data")),
         "file" => Source::Id(owned(source, "file_id")),
+        "content" => Source::Plain(texts(source)?),
         _ => return None,
     };
     Some(Media {
@@ -312,6 +328,28 @@ fn media(block: &Value) -> Option<Media> {
         name: maybe(block, "title"),
         detail: None,
     })
+}
+
+/// A search result as a document, which says where it is from.
+fn found(block: &Value) -> Option<Media> {
+    let head = [text(block, "title"), text(block, "source")];
+    let said = texts(block)?;
+    Some(Media {
+        source: Source::Plain(format!("{}\n\n{said}", head.join("\n"))),
+        name: maybe(block, "title"),
+        detail: None,
+    })
+}
+
+/// The texts in the content of `whole`; `None` where there is none.
+fn texts(whole: &Value) -> Option<String> {
+    if let Some(said) = maybe(whole, "content") {
+        return Some(said);
+    }
+    let blocks = list(whole, "content").iter();
+    let blocks = blocks.filter(|block| text(block, "type") == "text");
+    let texts: Vec<&str> = blocks.map(|block| text(block, "text")).collect();
+    Some(texts.join("\n")).filter(|said| !said.trim().is_empty())
 }
 
 fn is_function(tool: &Value) -> bool {
