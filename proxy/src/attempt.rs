@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
 use http::{Response, StatusCode};
+use memchr::memmem;
 use meter::{Subject, point};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::dialect::allowance::RETRY_COUNT;
@@ -400,7 +401,7 @@ impl Dispatch<'_> {
                     back: Back::No,
                 })
             }
-            405 | 407 | 411 | 412 | 416 | 417 | 421 | 426 | 431 => {
+            405 | 407 | 409 | 411 | 412 | 416 | 417 | 421 | 426 | 431 => {
                 billing.passage.answered();
                 // A word to its client, which is the gateway.
                 let what = format!("the endpoint answered with status {status}");
@@ -435,6 +436,14 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Whether what an endpoint did not find is what the operator called it by, and nothing that the caller named
+    /// among what the vendor keeps: files, prompts, stores of tools.
+    fn is_unknown(&self, target: &Target, prepared: &Prepared, told: &[u8]) -> bool {
+        let shape = &prepared.scan(self.inbound).shape;
+        let names = shape.images + shape.files + shape.server_tools > 0;
+        !names || memmem::find(told, target.upstream_model.as_bytes()).is_some()
+    }
+
     /// The endpoint answered with an error: nothing is billed for that.
     async fn turned_away(
         &self,
@@ -461,6 +470,9 @@ impl Dispatch<'_> {
         let read = timeout(Duration::from_secs(10), read).await.ok();
         let is_plain = !head.headers.contains_key(CONTENT_ENCODING);
         let text = read.flatten().filter(|_| is_plain).unwrap_or_default();
+        if status == 404 && self.is_unknown(target, prepared, &text) {
+            return Err(failed(target, "the endpoint does not know its model"));
+        }
         let text = target.endpoint.without_keys(text);
         if !wire::dialect::is_object(&text) && prepared.asked.is_none() {
             let told = wire::dialect::told(&text);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use router::Wanted;
 use wire::call::Call;
-use wire::dialect::{Asked, Change, ThinkingForm};
+use wire::dialect::{Asked, Change, ThinkingForm, carry};
 use wire::{LossKind, Losses, Scan};
 
 use crate::attempt::{Dispatch, Failed};
@@ -92,6 +92,9 @@ impl Dispatch<'_> {
         let translates = target.dialect.name() != self.inbound.dialect.name();
         let at_home = self.is_at_home(target);
         let written = self.canonical()?;
+        if translates {
+            carried(&written, target)?;
+        }
         let mut losses = Losses::default();
         let mut call = Call::clone(&written);
         call.withhold(target.dialect.name(), origin, &mut losses);
@@ -328,5 +331,15 @@ impl Dispatch<'_> {
             headers.insert(hints::LABEL, label);
         }
         headers
+    }
+}
+
+/// Refuses a call that has not what its dialect demands, or of whose question nothing can be put to `target`.
+fn carried(call: &Call, target: &Target) -> Result<(), Failed> {
+    let whole = carry::whole(call);
+    whole.map_err(|error| Failed::Last(refusal::undecodable(&error.to_string())))?;
+    match carry::untold(call, target.dialect) {
+        Some(what) => Err(Failed::Next(refusal::untold(&target.name, &what))),
+        None => Ok(()),
     }
 }

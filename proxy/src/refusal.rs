@@ -281,6 +281,15 @@ pub(crate) fn lossy(model: &str, loss: &Loss) -> Refusal {
     refusal(Fault::Caller, 400, "translation_loss", message)
 }
 
+/// Nothing of what a call asks can be told to the model.
+pub(crate) fn untold(model: &str, what: &str) -> Refusal {
+    let message = format!(
+        "nothing of what this call asks can be told to model `{model}`, but only {what}; say it in words, or name \
+         a model that speaks your dialect"
+    );
+    refusal(Fault::Caller, 400, "translation_loss", message)
+}
+
 /// The prompt does not fit the model's window, whatever is left out.
 pub(crate) fn too_long(error: &DoesNotFit) -> Refusal {
     refusal(

@@ -255,11 +255,12 @@ fn statuses(tongue: Tongue) -> Vec<Row> {
             (401, &[502]),
             (402, &[502]),
             (403, &[502]),
-            (404, &[404]),
-            // What is said to the gateway, as a client or a proxy, is not the caller's.
+            // What is said to the gateway, as a client or a proxy, is not the caller's, nor is the name of a model.
+            (404, &[502]),
             (405, &[502]),
             (407, &[502]),
             (408, &[504]),
+            (409, &[502]),
             (413, &[413]),
             (422, &[422]),
             (426, &[502]),

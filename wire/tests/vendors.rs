@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wire::call::{Kind, Part, Seal, Thinking};
 use wire::dialect::{
     ANTHROPIC_MESSAGES as MESSAGES, Change, OPENAI_CHAT as CHAT, OPENAI_RESPONSES as RESPONSES,
-    ThinkingForm,
+    ThinkingForm, carry,
 };
 use wire::{Call, Dialect, Losses, Usage};
 
@@ -156,12 +156,143 @@ fn results_stand_first_in_a_message_whatever_is_said_between() {
 }
 
 #[test]
-fn a_call_that_ends_with_nothing_said_does_not_become_a_beginning_of_the_answer() {
+fn a_user_is_made_to_speak_only_before_a_first_answer() {
     let say = |role: &str, text: &str| json!({ "role": role, "content": text });
-    let body = json!({ "model": "m", "messages": [say("user", "hi"), say("assistant", "hello"), say("user", " ")] });
-    let (sent, lost) = sent(CHAT, MESSAGES, &body);
-    assert_eq!(roles(&sent["messages"]), ["user", "assistant", "user"]);
+    let body = json!({ "model": "m", "messages": [say("assistant", "hello"), say("user", "hi")] });
+    let (sent_, lost) = sent(CHAT, MESSAGES, &body);
+    assert_eq!(sent_["messages"][0], say("user", "Go on."));
     assert_eq!(lost, "approximated:messages.order");
+    let body = json!({ "model": "m", "messages": [say("system", "A"), say("developer", "B")] });
+    let (sent, lost) = sent(CHAT, MESSAGES, &body);
+    let text = |text: &str| json!([{ "type": "text", "text": text }]);
+    assert_eq!(sent["system"], text("A"));
+    assert_eq!(
+        sent["messages"],
+        json!([{ "role": "user", "content": text("B") }])
+    );
+    assert_eq!(lost, "approximated:messages.system");
+}
+
+/// What is in the way of asking each dialect what a call of `from` asks; empty where it can be asked.
+fn untold(from: &dyn Dialect, body: &Value) -> [String; 3] {
+    let call = from.decode(body.to_string().as_bytes()).unwrap();
+    [CHAT, RESPONSES, MESSAGES].map(|to| carry::untold(&call, to).unwrap_or_default())
+}
+
+#[test]
+fn what_is_asked_can_be_told_or_is_not_answered() {
+    let user = |content: Value| json!({ "role": "user", "content": content });
+    let answer = |text: &str| json!({ "role": "assistant", "content": text });
+    let audio =
+        json!({ "type": "input_audio", "input_audio": { "data": "AAAA", "format": "wav" } });
+    let odd = json!({ "type": "odd", "x": 1 });
+    let file = json!({ "type": "file", "file": { "file_id": "file-1" } });
+    let tiff =
+        json!({ "type": "image_url", "image_url": { "url": "data:image/tiff;base64,AAAA" } });
+    let said = json!({ "type": "text", "text": "Look:" });
+    let blank = json!({ "type": "text", "text": " " });
+    for (messages, lost) in [
+        (
+            json!([user(json!([audio]))]),
+            ["", "input_audio", "input_audio"],
+        ),
+        (
+            json!([user(json!([odd]))]),
+            ["", "messages.odd", "messages.odd"],
+        ),
+        (
+            json!([user(json!([file]))]),
+            ["", "file.file_id", "file.file_id"],
+        ),
+        (json!([user(json!([tiff]))]), ["", "", "image.media_type"]),
+        (
+            json!([user(json!([tiff, blank]))]),
+            ["", "", "image.media_type"],
+        ),
+        (json!([user(json!([file, said]))]), ["", "", ""]),
+        (
+            json!([user(json!([said])), user(json!([file]))]),
+            ["", "", ""],
+        ),
+        (
+            json!([user(json!("Hi")), answer("Yes?"), user(json!([file]))]),
+            ["", "file.file_id", "file.file_id"],
+        ),
+        (
+            json!([user(json!([file])), answer("Yes?"), user(json!("Go"))]),
+            ["", "", ""],
+        ),
+        (
+            json!([user(json!([file])), answer("{")]),
+            ["", "file.file_id", "file.file_id"],
+        ),
+        (
+            json!([user(json!("Hi")), answer("Yes?"), user(json!(" "))]),
+            ["", "", "white space"],
+        ),
+        (
+            json!([user(json!("Hi")), answer("Yes?"), user(json!(""))]),
+            ["white space"; 3],
+        ),
+        (json!([{ "role": "system", "content": "Hi" }]), ["", "", ""]),
+        (json!([answer("Well,")]), ["", "", ""]),
+    ] {
+        let [_, responses, anthropic] =
+            untold(CHAT, &json!({ "model": "m", "messages": messages }));
+        assert_eq!([&responses, &anthropic], [lost[1], lost[2]], "{messages}");
+    }
+    let image = json!({ "type": "input_image", "file_id": "file-1" });
+    let document = json!({ "type": "input_file", "filename": "a.docx",
+        "file_data": "data:application/vnd.openxmlformats;base64,AAAA" });
+    for (fields, lost) in [
+        (json!({ "prompt": { "id": "pmpt_1" } }), ["prompt"; 3]),
+        (
+            json!({ "prompt": { "id": "pmpt_1" }, "instructions": "Be brief." }),
+            ["prompt"; 3],
+        ),
+        (
+            json!({ "prompt": { "id": "pmpt_1" }, "input": "Hi" }),
+            [""; 3],
+        ),
+        (
+            json!({ "instructions": "Be brief.", "input": [user(json!([image]))] }),
+            ["image.file_id"; 3],
+        ),
+        (
+            json!({ "input": [user(json!([document]))] }),
+            ["", "", "file.media_type"],
+        ),
+        (json!({ "input": [{ "type": "odd" }] }), ["input.odd"; 3]),
+    ] {
+        let [chat, _, anthropic] = untold(RESPONSES, &fields);
+        assert_eq!([&chat, &anthropic], [lost[0], lost[2]], "{fields}");
+    }
+    let picture = |source: Value| json!({ "type": "image", "source": source });
+    let id = picture(json!({ "type": "file", "file_id": "f" }));
+    let result = json!({ "type": "tool_result", "tool_use_id": "a", "content": [id] });
+    let used = json!({ "type": "tool_use", "id": "a", "name": "f", "input": {} });
+    for (messages, lost) in [
+        (json!([user(json!([id]))]), "image.file_id"),
+        (
+            json!([user(json!("Hi")), { "role": "assistant", "content": [used] }, user(json!([result]))]),
+            "",
+        ),
+    ] {
+        let call = json!({ "model": "m", "max_tokens": 9, "messages": messages });
+        let [chat, responses, _] = untold(MESSAGES, &call);
+        assert_eq!([&*chat, &*responses], [lost; 2], "{messages}");
+    }
+}
+
+#[test]
+fn a_caller_of_messages_says_how_long_an_answer_may_be() {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let whole = |from: &dyn Dialect, body: &Value| {
+        carry::whole(&from.decode(body.to_string().as_bytes()).unwrap())
+    };
+    let told = whole(MESSAGES, &body).unwrap_err().to_string();
+    assert_eq!(told, "`max_tokens` is missing");
+    assert!(whole(CHAT, &body).is_ok());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Seen, ThinkingForm, Watch, Writer,
     counts, is_json, kind_of, model_and_cap, schemas, strings_behind,
 };
-use crate::call::Call;
+use crate::call::{Call, Part};
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::loss::Losses;
 use crate::reply::Reply;
@@ -89,6 +89,10 @@ impl Dialect for AnthropicMessages {
 
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
         encode::encode(call, change, losses)
+    }
+
+    fn tells(&self, part: &Part, losses: &mut Losses) -> bool {
+        encode::tells(part, losses)
     }
 
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {

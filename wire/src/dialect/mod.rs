@@ -2,6 +2,7 @@
 
 pub mod allowance;
 mod anthropic_messages;
+pub mod carry;
 mod fields;
 mod finish;
 pub mod line;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
-use crate::call::Call;
+use crate::call::{Call, Part};
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::loss::Losses;
 use crate::reply::{Event, Reply};
@@ -123,6 +124,11 @@ pub trait Dialect: Sync + Send + fmt::Debug {
 
     /// Writes a call for an upstream. A call of this very dialect keeps every field it came with.
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value;
+
+    /// Whether a call to an upstream can say this piece as the user's; what it can not is noted.
+    fn tells(&self, _part: &Part, _losses: &mut Losses) -> bool {
+        true
+    }
 
     /// Reads a whole answer, made by `origin`.
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError>;

@@ -17,7 +17,7 @@ use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
     counts, is_json, model_and_cap, openai_chat, schemas, strings_behind,
 };
-use crate::call::Call;
+use crate::call::{Call, Part};
 use crate::json::{JsonError, Kind, Scanner, Str, quote};
 use crate::loss::Losses;
 use crate::reply::Reply;
@@ -111,6 +111,10 @@ impl Dialect for OpenAiResponses {
 
     fn encode(&self, call: &Call, change: &Change<'_>, losses: &mut Losses) -> Value {
         encode::encode(call, change, losses)
+    }
+
+    fn tells(&self, part: &Part, losses: &mut Losses) -> bool {
+        encode::tells(part, losses)
     }
 
     fn decode_reply(&self, body: &[u8], origin: &str) -> Result<Reply, DecodeError> {

@@ -33,7 +33,14 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     let (mut body, turns) = if at_home {
         (call.own.clone(), Cow::Borrowed(call.turns.as_slice()))
     } else {
-        let turns = told_apart(paired(&call.turns));
+        let mut turns = told_apart(paired(&call.turns));
+        if turns.iter().all(|turn| turn.role == Role::System)
+            && let Some(last) = turns.to_mut().last_mut()
+        {
+            // The API demands that the user says something: the last of what there is.
+            losses.approximated("messages.system");
+            last.role = Role::User;
+        }
         (fresh(call, change, losses), turns)
     };
     body.insert("model".to_owned(), change.model.into());
@@ -62,14 +69,6 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
     }
     let mut messages = messages_of(rest, losses);
     if !at_home {
-        let is_begun = messages
-            .last()
-            .is_some_and(|it| text(it, "role") == "assistant");
-        if is_begun && !call.ends_with_answer() {
-            // What the user said at last was white space, which is refused.
-            losses.approximated("messages.order");
-            messages.push(go_on());
-        }
         trim_end(&mut messages);
     }
     body.insert("messages".to_owned(), Value::Array(messages));
@@ -81,6 +80,11 @@ pub(super) fn encode(call: &Call, change: &Change<'_>, losses: &mut Losses) -> V
         body.shift_remove("context_management");
     }
     Value::Object(body)
+}
+
+/// Whether there is a block for it.
+pub(super) fn tells(part: &Part, losses: &mut Losses) -> bool {
+    block(part, losses).is_some()
 }
 
 /// The blocks of system text; it can be nothing else.
@@ -365,17 +369,13 @@ fn messages_of(turns: &[Turn], losses: &mut Losses) -> Vec<Value> {
         messages.push(json!({ "role": role, "content": content }));
         made_role = Some(role);
     }
-    let users = |first: &Value| text(first, "role") == "user";
-    if !messages.first().is_some_and(users) {
+    let answers = |first: &Value| text(first, "role") == "assistant";
+    if messages.first().is_some_and(answers) {
+        // The API demands that the user begins.
         losses.approximated("messages.order");
-        messages.insert(0, go_on());
+        messages.insert(0, json!({ "role": "user", "content": "Go on." }));
     }
     messages
-}
-
-/// What the user says where the API demands that something is said.
-fn go_on() -> Value {
-    json!({ "role": "user", "content": "Go on." })
 }
 
 /// System text in mid-conversation, as the user's: few models take it as what it is, and those only in

@@ -318,6 +318,11 @@ fn call_value(call: &ToolCall, losses: &mut Losses) -> Value {
     json!({ "id": fitted, "type": "function", "function": { "name": name, "arguments": arguments } })
 }
 
+/// Whether there is a part for it.
+pub(super) fn tells(part: &Part, losses: &mut Losses) -> bool {
+    content_value(part, losses).is_some()
+}
+
 fn content_value(part: &Part, losses: &mut Losses) -> Option<Value> {
     if let Some(raw) = &part.raw {
         return Some((**raw).clone());

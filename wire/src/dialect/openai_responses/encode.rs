@@ -310,6 +310,11 @@ fn result_value(result: &ToolResult, raw: Option<&Value>, losses: &mut Losses) -
     json!({ "type": kind, "call_id": id(&result.id, LONGEST_ID), "output": output })
 }
 
+/// Whether there is a piece of content for it.
+pub(super) fn tells(part: &Part, losses: &mut Losses) -> bool {
+    content_value(part, Role::User, losses).is_some()
+}
+
 /// A piece of a message's content; `None` for what is an item of its own.
 fn content_value(part: &Part, role: Role, losses: &mut Losses) -> Option<Value> {
     let in_message = matches!(
