@@ -27,7 +27,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 pub(crate) enum Stranger {
     #[error("no key was sent; put it into `Authorization: Bearer` or `x-api-key`")]
     NoKey,
-    #[error("two keys were sent in the same header; send one")]
+    #[error("two keys were sent; send one")]
     TwoKeys,
     #[error("this key is not known; make one with `pareto keys create`")]
     WrongKey,
@@ -265,8 +265,7 @@ pub(crate) fn claimed(headers: &HeaderMap) -> Option<&str> {
     rest.split_once('-').map(|(id, _)| id)
 }
 
-/// The key that a request bears. Of two in the same header whoever stands before us may have checked the
-/// other one.
+/// The key that a request bears. Of two, whoever stands before us may have checked the other one.
 fn presented(headers: &HeaderMap) -> Result<&str, Stranger> {
     let once = |name: &HeaderName| {
         let mut values = headers.get_all(name).iter();
@@ -280,9 +279,15 @@ fn presented(headers: &HeaderMap) -> Result<&str, Stranger> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let key = once(&X_API_KEY)?;
-    // Claude Code sends both when both are configured; ours is the one with our prefix.
+    // Clients send both when both are configured; ours is the one with our prefix.
+    let ours = |token: &&str| token.starts_with(PREFIX);
+    if let (Some(bearer), Some(key)) = (bearer.filter(ours), key.filter(ours))
+        && bearer != key
+    {
+        return Err(Stranger::TwoKeys);
+    }
     bearer
-        .filter(|token| token.starts_with(PREFIX))
+        .filter(ours)
         .or(key)
         .or(bearer)
         .ok_or(Stranger::NoKey)
@@ -322,6 +327,25 @@ mod tests {
             Ok("acme".into())
         );
         assert_eq!(who(&keys, "authorization", "Basic x"), Err(Stranger::NoKey));
+    }
+
+    #[test]
+    fn two_keys_are_one_or_neither() {
+        let (keys, key) = keys();
+        for (bearer, api_key, told) in [
+            (&*key, &*key, Ok("acme")),
+            (&key, "sk-ant-x", Ok("acme")),
+            ("sk-ant-x", &key, Ok("acme")),
+            (&key, "sk-par-unknown000-x", Err(Stranger::TwoKeys)),
+            ("sk-par-unknown000-x", &key, Err(Stranger::TwoKeys)),
+        ] {
+            let mut headers = HeaderMap::new();
+            let bearer = format!("Bearer {bearer}").parse().expect("a value");
+            headers.insert(AUTHORIZATION, bearer);
+            headers.insert(&X_API_KEY, api_key.parse().expect("a value"));
+            let who = subject(&headers, &keys).map(|subject| subject.tenant.to_string());
+            assert_eq!(who, told.map(str::to_owned));
+        }
     }
 
     #[test]
