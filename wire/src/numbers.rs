@@ -1,6 +1,8 @@
-//! Numbers that become others when they are read: values hold 64 bits of a whole number and 53 of any other,
-//! and an amount or an account may have more digits. Where such a one stands in what a tool is called with, or
-//! in a schema, its loss is told.
+//! What changes when JSON is read: values hold 64 bits of a whole number and 53 of any other, and an amount or an
+//! account may have more digits; and of two fields of one name only the last stays. Where such a one stands in
+//! what a tool is called with, or in a schema, its loss is told.
+
+use std::collections::HashSet;
 
 use serde_json::Number;
 
@@ -11,7 +13,7 @@ use crate::loss::Losses;
 /// What is told of the arguments of tools.
 pub(crate) const ARGUMENTS: &str = "tool_call.arguments";
 
-/// What in the object `body` holds numbers that change, in the words of losses.
+/// What in the object `body` holds what changes, in the words of losses.
 pub(crate) fn changed(body: &[u8]) -> Vec<&'static str> {
     let mut found = Vec::new();
     // What is no JSON is refused by whoever reads it whole.
@@ -20,7 +22,7 @@ pub(crate) fn changed(body: &[u8]) -> Vec<&'static str> {
     found
 }
 
-/// Whether a number in the arguments `text` changes when they are read.
+/// Whether anything in the arguments `text` changes when they are read.
 pub(crate) fn change_in(text: &str) -> bool {
     let mut found = Vec::new();
     let walked = Scanner::new(text.as_bytes())
@@ -42,15 +44,24 @@ fn walk(
     found: &mut Vec<&'static str>,
 ) -> Result<(), JsonError> {
     match scanner.peek()? {
-        Kind::Object => scanner.object(|scanner, key| {
-            let within = within.or(match key.raw {
-                "arguments" | "input" => Some(ARGUMENTS),
-                "parameters" | "input_schema" => Some("tools.schema"),
-                "schema" => Some("response_format.schema"),
-                _ => None,
-            });
-            walk(scanner, within, found)
-        }),
+        Kind::Object => {
+            let mut names = HashSet::new();
+            scanner.object(|scanner, key| {
+                if let Some(what) = within
+                    && !found.contains(&what)
+                    && !names.insert(key.text())
+                {
+                    found.push(what);
+                }
+                let within = within.or(match key.raw {
+                    "arguments" | "input" => Some(ARGUMENTS),
+                    "parameters" | "input_schema" => Some("tools.schema"),
+                    "schema" => Some("response_format.schema"),
+                    _ => None,
+                });
+                walk(scanner, within, found)
+            })
+        }
         Kind::Array => scanner.array(|scanner| walk(scanner, within, found)),
         Kind::Number => {
             let number = scanner.number()?;
@@ -160,6 +171,10 @@ mod tests {
         ] {
             assert_eq!(changed(body.as_bytes()), told, "{body}");
         }
+        let twice = r#"{"input":[{"x":1,"x":2,"arguments":{"y":[{"z":1,"z":1}]}}]}"#;
+        assert_eq!(changed(twice.as_bytes()), [ARGUMENTS]);
+        assert!(change_in(r#"{"n":1,"m":{"n":1},"\u006e":2}"#));
+        assert!(!change_in(r#"{"n":1,"m":[{"n":1},{"n":1}]}"#));
         assert!(change_in(&format!("{{\"n\":{long}}}")));
         assert!(!change_in("{\"n\":1}") && !change_in(&format!("{{\"n\":{long}")));
     }
