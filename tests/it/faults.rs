@@ -24,6 +24,8 @@ async fn faults_before_the_first_content_go_to_the_next_upstream() {
         Fault::Status(429, Some(1)),
         Fault::Status(529, None),
         Fault::Status(401, None),
+        Fault::Status(404, None),
+        Fault::Status(409, None),
         Fault::Refuse,
         Fault::HangBeforeHeaders,
         Fault::HangAfter(0),
@@ -122,6 +124,24 @@ async fn the_callers_own_mistake_comes_back_in_the_endpoints_words() {
         (400, &"scripted fault".into())
     );
     assert_eq!(world.deep.calls(), 0, "another model would say the same");
+}
+
+/// What the caller names among what a vendor keeps, only the caller can name rightly.
+#[tokio::test]
+async fn a_file_that_is_not_found_is_the_callers_mistake_and_a_model_is_not() {
+    let world = world(Fault::Status(404, None)).await;
+    let image = serde_json::json!({ "type": "input_image", "file_id": "file-1" });
+    let call = serde_json::json!({ "model": "fast-responses", "input": [{ "role": "user", "content": [image] }] });
+    let reply = world.client.post("/v1/responses", call.to_string()).await;
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["message"]),
+        (404, &"scripted fault".into())
+    );
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let named = chat("fast-chat", "Hello", STREAM);
+        let reply = world.client.post(path, named).await;
+        assert_eq!(reply.status, 502, "{path}: {}", reply.text());
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! one with roles, content or fields of no known kind before it is written anew for another dialect. Nobody
 //! is asked, and nothing is charged.
 
+use http::Method;
 use serde_json::{Value, json};
 use tests::world::World;
 
@@ -168,6 +169,143 @@ async fn a_call_without_the_context_it_names_is_refused_everywhere() {
     assert_eq!(world.fast.calls(), 3);
 }
 
+/// What a call asks is put to a model that can be told it, or to nobody.
+#[tokio::test]
+async fn a_call_of_which_nothing_can_be_told_goes_to_another_model_or_nowhere() {
+    let world = World::start("", "").await;
+    let user = |part: Value| json!([{ "role": "user", "content": [part] }]);
+    let audio =
+        json!({ "type": "input_audio", "input_audio": { "data": "AAAA", "format": "wav" } });
+    let image = json!({ "type": "input_image", "file_id": "file-1" });
+    for (path, model, call, lost) in [
+        (
+            "/v1/chat/completions",
+            "fast-messages",
+            json!({ "messages": user(audio) }),
+            "input_audio",
+        ),
+        (
+            "/v1/chat/completions",
+            "fast-responses",
+            json!({ "messages": user(json!({ "type": "odd" })) }),
+            "messages.odd",
+        ),
+        (
+            "/v1/responses",
+            "fast-chat",
+            json!({ "input": user(image.clone()) }),
+            "image.file_id",
+        ),
+        (
+            "/v1/responses",
+            "fast-messages",
+            json!({ "prompt": { "id": "pmpt_1" } }),
+            "prompt",
+        ),
+    ] {
+        let mut call = call;
+        call["model"] = model.into();
+        let reply = world.client.post(path, call.to_string()).await;
+        let told = reply.json();
+        assert_eq!(reply.status, 400, "{call}: {told}");
+        assert_eq!(told["error"]["code"], "translation_loss", "{call}: {told}");
+        assert!(
+            told["error"]["message"].as_str().unwrap().contains(lost),
+            "{call}: {told}"
+        );
+    }
+    assert_eq!((world.fast.calls(), world.bill().len()), (0, 0));
+    world.configure(|text| {
+        let at = |tier: &str| format!("name = \"fast-responses\"\ntier = \"{tier}\"");
+        text.replace(&at("fast"), &at("deep"))
+    });
+    let call = json!({ "model": "fast", "input": user(image) });
+    let reply = world.client.post("/v1/responses", call.to_string()).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("x-pareto-model"), "deep-responses");
+    assert_eq!(world.fast.calls(), 0);
+}
+
+#[tokio::test]
+async fn messages_say_how_long_an_answer_may_be_but_where_tokens_are_counted() {
+    let world = World::start("", "").await;
+    let call = json!({ "model": "fast-chat", "messages": [{ "role": "user", "content": "Hi" }] });
+    let reply = world.client.post("/v1/messages", call.to_string()).await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(reply.text().contains("`max_tokens`"), "{}", reply.text());
+    let counted = world
+        .client
+        .post("/v1/messages/count_tokens", call.to_string())
+        .await;
+    assert_eq!(counted.status, 200, "{}", counted.text());
+    assert_eq!(world.fast.calls(), 0);
+}
+
+#[tokio::test]
+async fn errors_name_the_field_that_they_are_about() {
+    let world = World::start("", "").await;
+    for (call, status, param) in [
+        (
+            json!({ "model": "gpt-9", "input": "Hi" }),
+            404,
+            json!("model"),
+        ),
+        (json!({ "model": "fast-chat" }), 400, json!("input")),
+        (
+            json!({ "model": "fast-chat", "input": [{ "role": "zz" }] }),
+            400,
+            json!("input.role"),
+        ),
+        (
+            json!({ "model": "fast-chat", "input": "Hi", "previous_response_id": "resp_1" }),
+            400,
+            json!("previous_response_id"),
+        ),
+        (
+            json!({ "model": "fast-chat", "input": "Hi", "conversation": "conv_1" }),
+            404,
+            Value::Null,
+        ),
+    ] {
+        let reply = world.client.post("/v1/responses", call.to_string()).await;
+        let error = &reply.json()["error"];
+        assert_eq!(
+            (reply.status, &error["param"]),
+            (status, &param),
+            "{call}: {error}"
+        );
+        assert_eq!(error["type"], "invalid_request_error", "{call}: {error}");
+    }
+    let kept = world.client.get("/v1/responses/resp_1").await.json();
+    assert_eq!(kept["error"]["code"], "not_found", "nothing came before");
+    for (path, told) in [("/v1", "at /v1;"), ("/v2/x", "at /v2/x;")] {
+        let reply = world.client.get(path).await;
+        assert_eq!(reply.status, 404);
+        assert!(reply.text().contains(told), "{}", reply.text());
+    }
+    let compact = world.client.post("/v1/responses/compact", "{}").await;
+    assert_eq!(
+        (compact.status, &compact.json()["error"]["code"]),
+        (404, &json!("unknown_path"))
+    );
+    let labelled = [
+        ("x-pareto-label", "secret"),
+        ("content-type", "application/json"),
+    ];
+    let call = json!({ "model": "fast", "input": "Hi" }).to_string();
+    let reply = world
+        .client
+        .send(Method::POST, "/v1/responses", &labelled, call.clone())
+        .await;
+    assert!(reply.text().contains("leave it out"), "{}", reply.text());
+    let tab = [("x-pareto-user", "a\tb")];
+    let reply = world
+        .client
+        .send(Method::POST, "/v1/responses", &tab, call)
+        .await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+}
+
 #[tokio::test]
 async fn what_can_not_be_told_is_refused_and_nobody_asked() {
     let world = World::start("", "").await;
@@ -210,6 +348,25 @@ async fn a_conversation_keeps_only_what_could_be_said_again() {
     }
     let listed = world.client.get(&items).await;
     assert_eq!(listed.json()["data"], json!([]));
-    let odd = world.client.get(&format!("{items}?order=zz")).await;
-    assert_eq!(odd.status, 400);
+    for (odd, status) in [
+        ("order=zz", 400),
+        ("limit=0", 400),
+        ("limit=101", 400),
+        ("limit=-1", 400),
+        ("after=msg_1", 404),
+    ] {
+        let reply = world.client.get(&format!("{items}?{odd}")).await;
+        assert_eq!(reply.status, status, "{odd}: {}", reply.text());
+    }
+    let said = r#"{"items":[{"role":"user","content":"Hi"}]}"#;
+    assert_eq!(world.client.post(&items, said).await.status, 200);
+    let listed = world.client.get(&format!("{items}?limit=100")).await.json();
+    assert_eq!(listed["data"][0]["status"], "completed");
+    let item = listed["data"][0]["id"].as_str().unwrap();
+    let rest = world
+        .client
+        .get(&format!("{items}?after={item}"))
+        .await
+        .json();
+    assert_eq!(rest["data"], json!([]));
 }

@@ -241,6 +241,11 @@ fn what_is_asked_can_be_told_or_is_not_answered() {
             untold(CHAT, &json!({ "model": "m", "messages": messages }));
         assert_eq!([&responses, &anthropic], [lost[1], lost[2]], "{messages}");
     }
+}
+
+#[test]
+fn items_that_ask_can_be_told_or_are_not_answered() {
+    let user = |content: Value| json!({ "role": "user", "content": content });
     let image = json!({ "type": "input_image", "file_id": "file-1" });
     let document = json!({ "type": "input_file", "filename": "a.docx",
         "file_data": "data:application/vnd.openxmlformats;base64,AAAA" });
@@ -267,6 +272,11 @@ fn what_is_asked_can_be_told_or_is_not_answered() {
         let [chat, _, anthropic] = untold(RESPONSES, &fields);
         assert_eq!([&chat, &anthropic], [lost[0], lost[2]], "{fields}");
     }
+}
+
+#[test]
+fn blocks_that_ask_can_be_told_or_are_not_answered() {
+    let user = |content: Value| json!({ "role": "user", "content": content });
     let picture = |source: Value| json!({ "type": "image", "source": source });
     let id = picture(json!({ "type": "file", "file_id": "f" }));
     let result = json!({ "type": "tool_result", "tool_use_id": "a", "content": [id] });
