@@ -60,6 +60,18 @@ impl Making {
         }
     }
 
+    /// The number of the next event.
+    fn next(&self) -> u64 {
+        let mut last = None;
+        if let Some(told) = &self.told {
+            told.place(|event| {
+                last = numbered(event).or(last);
+                false
+            });
+        }
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
     fn told_bytes(&self) -> usize {
         self.told.as_ref().map_or(0, Recording::bytes)
     }
@@ -224,7 +236,7 @@ impl Job {
         if is_heard.is_none() {
             tracing::info!(%request, "a response was stopped while it was made");
             let stopped = refusal::upstream(499, "cancelled", "the response was cancelled".into());
-            let event = OPENAI_RESPONSES.refuse_in_stream(&stopped, request);
+            let event = OPENAI_RESPONSES.refuse_in_stream(&stopped, request, making.next());
             making.tell(Bytes::from(event));
             making.end(Ok(()));
         }

@@ -176,7 +176,12 @@ impl Shared {
         let (mut links, mut next) = (Vec::new(), id.to_owned());
         while !next.is_empty() && links.len() < LONGEST_CHAIN {
             let kept = self.document(Shelf::Response, subject, &next).await;
-            let kept: KeptResponse = kept.map_err(not_the_path)?;
+            let unknown = |error| refusal::no_such_previous(Shelf::Response, error);
+            let kept: KeptResponse = kept.map_err(unknown)?;
+            let status = kept.response.get("status").and_then(Value::as_str);
+            if let Some(status @ ("queued" | "in_progress" | "failed" | "cancelled")) = status {
+                return Err(refusal::unanswered(&next, status));
+            }
             let output = kept.response.get("output").and_then(Value::as_array);
             let items = kept.input.iter().chain(output.into_iter().flatten());
             earlier.bytes += items.map(|item| item.to_string().len()).sum::<usize>();
@@ -218,7 +223,8 @@ impl Shared {
             if !found.contains_key(id) {
                 // An upstream may know what is unknown here, but it may be another tenant's.
                 let known = self.document(Shelf::Item, subject, id).await;
-                found.insert(id.to_owned(), known.map_err(not_the_path)?);
+                let unknown = |error| refusal::no_such_previous(Shelf::Item, error);
+                found.insert(id.to_owned(), known.map_err(unknown)?);
             }
             let mentioned = found
                 .get(id)
@@ -350,18 +356,6 @@ fn given_up(text: &str) -> Option<String> {
     fields.insert("status".to_owned(), "failed".into());
     fields.insert("error".to_owned(), error);
     serde_json::to_string(&kept).ok()
-}
-
-/// What a call names is not there: the call itself is wrong, not its path.
-fn not_the_path(error: Refusal) -> Refusal {
-    Refusal {
-        status: if error.status == 404 {
-            400
-        } else {
-            error.status
-        },
-        ..error
-    }
 }
 
 /// A call that asks for one text, as the gateway itself makes it.

@@ -123,6 +123,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let id = id_of(&request);
     let path = dialect::plain_path(request.uri().path()).into_owned();
+    // No version of that API is demanded, and none is refused: an upstream judges it, where it gets it.
     let anthropic = names::find(request.headers(), "anthropic-version").is_some();
     let shown = dialect::shown_at(&path, anthropic);
     let mut trace = Trace::new(id, shown);
@@ -260,7 +261,7 @@ async fn dispatch(
             ["*" | ""] | ["v1", "openapi.json"] | ["v1", "models", ..] | ["v1", "calls", _] => {
                 Err(refusal::wrong_method(path, "GET, HEAD"))
             }
-            _ => Err(refusal::no_such_path(path)),
+            _ => Err(refusal::no_such_path(request.uri().path())),
         };
     }
     match segments.as_slice() {
@@ -273,7 +274,7 @@ async fn dispatch(
             let subject = shared.caller(&request, trace)?;
             Box::pin(calls::show(shared, &subject, id)).await
         }
-        _ => Err(refusal::no_such_path(path)),
+        _ => Err(refusal::no_such_path(request.uri().path())),
     }
 }
 

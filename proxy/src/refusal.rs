@@ -324,13 +324,32 @@ pub(crate) fn archive_unavailable(error: &ArchiveError) -> Refusal {
 
 pub(crate) fn no_such_document(shelf: Shelf, id: &str) -> Refusal {
     let what = shelf.as_str();
-    let code = match shelf {
-        Shelf::Response => "previous_response_not_found",
-        _ => "not_found",
-    };
     let message =
         format!("{what} `{id}` was not found; it may be another tenant's, deleted or too old");
-    refusal(Fault::Caller, 404, code, message)
+    refusal(Fault::Caller, 404, "not_found", message)
+}
+
+/// What a call goes on from is not there: the call itself is wrong, not its path.
+pub(crate) fn no_such_previous(shelf: Shelf, error: Refusal) -> Refusal {
+    match (error.status, shelf) {
+        (404, Shelf::Response) => Refusal {
+            status: 400,
+            code: "previous_response_not_found",
+            ..error
+        },
+        (404, _) => Refusal {
+            status: 400,
+            ..error
+        },
+        _ => error,
+    }
+}
+
+/// A response that can not be gone on from, because it has no answer.
+pub(crate) fn unanswered(id: &str, status: &str) -> Refusal {
+    invalid(format!(
+        "`previous_response_id` is `{id}`, which is {status}: a call goes on from one that was answered"
+    ))
 }
 
 /// A response has no events to listen to.

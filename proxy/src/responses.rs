@@ -112,6 +112,7 @@ pub(crate) async fn answer(
 /// The methods that what is kept at `segments` takes; `""` where nothing is.
 fn methods(segments: &[&str]) -> &'static str {
     match segments {
+        ["responses", id] if !id.starts_with("resp_") => "",
         ["responses", _] | ["conversations", _, "items", _] => "GET, DELETE",
         ["responses", _, "cancel"] | ["conversations"] => "POST",
         ["responses", _, "input_items"] | ["results", _] => "GET",
@@ -295,6 +296,7 @@ impl Question<'_> {
     async fn item(&self, id: &str, item: &str) -> Result<Value, Refusal> {
         let items = self.conversation(id).await?.items;
         let found = items.into_iter().find(|kept| is_called(kept, item));
+        let found = found.map(written_out);
         found.ok_or_else(|| refusal::no_such_document(Shelf::Item, item))
     }
 
@@ -375,9 +377,13 @@ impl Question<'_> {
     /// One page of a list, as `limit`, `order` and `after` ask for.
     fn page(&self, mut items: Vec<Value>, usual: &str) -> Result<Value, Refusal> {
         let asked = |name: &str| self.asked(name);
-        let limit = asked("limit").map_or(Ok(PAGE), str::parse);
-        let limit = limit.map_err(|_| refusal::invalid("`limit` must be a number".to_owned()))?;
-        let limit = limit.clamp(1, LONGEST_PAGE);
+        let limit = asked("limit").map_or(Ok(PAGE), str::parse).ok();
+        let limit = limit.filter(|limit| (1..=LONGEST_PAGE).contains(limit));
+        let limit = limit.ok_or_else(|| {
+            refusal::invalid(format!(
+                "`limit` must be a whole number from 1 to {LONGEST_PAGE}"
+            ))
+        })?;
         match asked("order").unwrap_or(usual) {
             "desc" => items.reverse(),
             "asc" => {}
@@ -388,10 +394,11 @@ impl Question<'_> {
         }
         if let Some(after) = asked("after") {
             let at = items.iter().position(|item| is_called(item, after));
-            items.drain(..at.map_or(0, |at| at + 1));
+            let at = at.ok_or_else(|| refusal::no_such_document(Shelf::Item, after))?;
+            items.drain(..=at);
         }
         let has_more = items.len() > limit;
-        items.truncate(limit);
+        let items: Vec<Value> = items.into_iter().take(limit).map(written_out).collect();
         Ok(list(&items, has_more))
     }
 }

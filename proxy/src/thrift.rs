@@ -45,7 +45,7 @@ pub(crate) fn name(subject: &mut Subject, headers: &HeaderMap) -> Result<(), Ref
             continue;
         };
         let text = value.to_str().unwrap_or_default().trim();
-        let plain = (1..=LONGEST).contains(&text.len()) && text != "*";
+        let plain = (1..=LONGEST).contains(&text.len()) && text != "*" && !text.contains('\t');
         if !plain {
             return Err(refusal::invalid(format!(
                 "header `{header}` must be 1 to {LONGEST} plain characters"

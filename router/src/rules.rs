@@ -133,10 +133,17 @@ impl Barred {
 
 /// The label is none that the operator has named.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("label `{label}` is not one of {known}; write one of them, or none")]
+#[error("label `{label}` is not known; {}", labels(known))]
 pub struct UnknownLabel {
     pub label: String,
     pub known: String,
+}
+
+fn labels(known: &str) -> String {
+    if known.is_empty() {
+        return "the operator has named none, so leave it out".to_owned();
+    }
+    format!("write one of {known}, or none")
 }
 
 impl Rules {

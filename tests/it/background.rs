@@ -97,19 +97,32 @@ async fn what_never_began_is_told_at_once_and_not_kept() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_is_a_failed_response() {
+    for model in ["fast-responses", "fast-chat"] {
+        breaks(model).await;
+    }
+}
+
+async fn breaks(model: &str) {
     let world = World::start("", "").await;
-    let body = asked(
-        "fast-responses",
-        "{\"fault\":\"cut_after:3\",\"output_tokens\":50}",
-    );
+    let body = asked(model, "{\"fault\":\"cut_after:3\",\"output_tokens\":50}");
     let reply = world.client.post("/v1/responses", body).await;
     assert!(reply.broken, "{}", reply.text());
     let all = events(&reply.text());
-    assert_eq!(all.last().unwrap()["type"], "error");
+    let (last, before) = all.split_last().unwrap();
+    let number = |event: &Value| event["sequence_number"].as_u64().unwrap();
+    assert_eq!(last["type"], "error");
+    assert_eq!(number(last), number(&before[before.len() - 1]) + 1);
     let id = all[0]["response"]["id"].as_str().unwrap();
     let kept = done(&world, id).await;
     assert_eq!(kept["status"], "failed");
     assert_eq!(kept["error"]["code"], "upstream_interrupted");
+    let goes_on = json!({ "model": "fast-chat", "previous_response_id": id, "input": "And?" });
+    let reply = world
+        .client
+        .post("/v1/responses", goes_on.to_string())
+        .await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(reply.text().contains("which is failed"), "{}", reply.text());
     let again = format!("/v1/responses/{id}?stream=true");
     assert!(world.client.get(&again).await.broken);
 }

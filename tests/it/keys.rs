@@ -19,7 +19,7 @@ async fn a_wrong_or_revoked_key_gets_401_in_the_callers_dialect() {
             .await;
         assert_eq!(
             (chat_reply.status, &chat_reply.json()["error"]["type"]),
-            (401, &"authentication_error".into())
+            (401, &"invalid_request_error".into())
         );
         assert!(
             !chat_reply.text().contains("sk-"),

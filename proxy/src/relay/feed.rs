@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use memchr::memmem;
 use wire::dialect::{Asked, Facts, Seen, Watch};
 use wire::sse::{MAX_EVENT, Splitter};
 use wire::translate::Translator;
@@ -22,6 +23,8 @@ pub(super) struct Feed {
     watch: Box<dyn Watch>,
     way: Way,
     beside: Beside,
+    /// Events that were translated for the caller.
+    told: u64,
     /// What goes to the caller next.
     pub(super) queue: VecDeque<Bytes>,
     /// What came in one frame with the first content, and was not looked at yet.
@@ -93,6 +96,7 @@ impl Feed {
             watch,
             way,
             beside: keeper.map_or(Beside::Nobody, Beside::Keeper),
+            told: 0,
             queue: VecDeque::with_capacity(4),
             beyond: Bytes::new(),
         }
@@ -114,7 +118,7 @@ impl Feed {
     }
 
     /// What the upstream said of its failure.
-    pub(super) fn told(&self) -> Option<&str> {
+    pub(super) fn failure(&self) -> Option<&str> {
         match &self.way {
             Way::Translated(translator) => translator.failed(),
             Way::Through | Way::ThroughButUsage => None,
@@ -201,6 +205,7 @@ impl Feed {
                 let mut out = String::new();
                 translator.event(&event, &mut out);
                 if !out.is_empty() {
+                    self.told += events_in(&out);
                     self.queue.push_back(Bytes::from(out));
                 }
                 if seen == Seen::End {
@@ -316,11 +321,26 @@ impl Feed {
         }
     }
 
+    /// The number of the event that comes next, where the caller's dialect counts them.
+    pub(super) fn next(&self) -> u64 {
+        let passed = || self.watch.facts().numbered;
+        match &self.way {
+            Way::Translated(_) => self.told,
+            _ => passed().map_or(0, |last| last.saturating_add(1)),
+        }
+    }
+
     /// Queues an event of our own; whatever is only half there is dropped.
     pub(super) fn push_own(&mut self, event: String) {
         self.splitter.rest();
         self.queue.push_back(Bytes::from(event));
     }
+}
+
+/// How many events a translator wrote.
+fn events_in(written: &str) -> u64 {
+    let ends = memmem::find_iter(written.as_bytes(), b"\n\n");
+    u64::try_from(ends.count()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

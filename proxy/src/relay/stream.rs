@@ -197,7 +197,7 @@ impl Stream {
                 // The upstream's own error event was relayed where events go out as they came.
                 let told = self
                     .feed
-                    .told()
+                    .failure()
                     .map(|told| format!("the upstream failed: {told}"));
                 let known = "the upstream reported an error inside its stream";
                 self.break_off(&told.unwrap_or_else(|| known.to_owned()));
@@ -236,9 +236,9 @@ impl Stream {
 
     /// Queues the error event, behind which the body breaks off.
     fn break_with(&mut self, refusal: &Refusal) {
-        let event = self
-            .dialect
-            .refuse_in_stream(refusal, self.billing.trace.request);
+        let event =
+            self.dialect
+                .refuse_in_stream(refusal, self.billing.trace.request, self.feed.next());
         self.feed.push_own(event);
         self.state = State::Breaking;
     }

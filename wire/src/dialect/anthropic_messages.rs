@@ -143,7 +143,7 @@ impl Dialect for AnthropicMessages {
         )
     }
 
-    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String {
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId, _number: u64) -> String {
         format!("event: error\ndata: {}\n\n", self.refuse(refusal, request))
     }
 

@@ -80,7 +80,7 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
             .get(path.len() - rest.len() - 1..)
             .map_or(path.into(), Cow::from),
         Some(rest) => format!("/v1/{rest}").into(),
-        None if path.starts_with("/v1/") || path == "/" => path.into(),
+        None if path.starts_with("/v1/") || matches!(path, "/" | "/v1") => path.into(),
         None => format!("/v1{path}").into(),
     }
 }
@@ -160,8 +160,8 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     /// The body of an error answer.
     fn refuse(&self, refusal: &Refusal, request: RequestId) -> String;
 
-    /// An error as an event, for a stream that has begun.
-    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String;
+    /// An error as an event, which is the one of number `number` in its stream.
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId, number: u64) -> String;
 
     /// The listing of `models`.
     fn list_models(&self, models: &[&str]) -> String;
@@ -348,6 +348,8 @@ pub struct Facts {
     pub content_events: u64,
     /// Their bytes, less the frame around the text as measured on the first.
     pub content_bytes: u64,
+    /// The number of the last event, in the dialect that counts them.
+    pub numbered: Option<u64>,
     /// Answer tokens as counted from their text, where the text was at hand.
     pub counted: Option<u64>,
     frame_bytes: u64,

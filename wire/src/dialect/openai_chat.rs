@@ -149,22 +149,20 @@ impl Dialect for OpenAiChat {
 
     fn refuse(&self, refusal: &Refusal, _request: RequestId) -> String {
         let kind = match refusal.status {
-            401 => "authentication_error",
-            403 => "permission_error",
-            404 => "not_found_error",
             429 if refusal.is_final => "insufficient_quota",
             429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
         };
+        let param = param_of(refusal).map_or("null".into(), quote);
         format!(
-            "{{\"error\":{{\"message\":{},\"type\":\"{kind}\",\"param\":null,\"code\":\"{}\"}}}}",
+            "{{\"error\":{{\"message\":{},\"type\":\"{kind}\",\"param\":{param},\"code\":\"{}\"}}}}",
             quote(&refusal.message),
             refusal.code
         )
     }
 
-    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String {
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId, _number: u64) -> String {
         format!("data: {}\n\n", self.refuse(refusal, request))
     }
 
@@ -181,6 +179,20 @@ impl Dialect for OpenAiChat {
     fn key_header(&self) -> (&'static str, &'static str) {
         ("authorization", "Bearer ")
     }
+}
+
+/// The field that a refusal is about, where it is about one: its message names that first.
+fn param_of(refusal: &Refusal) -> Option<&str> {
+    match refusal.code {
+        "model_not_found" | "model_not_allowed" => return Some("model"),
+        "previous_response_not_found" => return Some("previous_response_id"),
+        "invalid_field" | "duplicate_field" => {}
+        _ => return None,
+    }
+    let named = refusal.message.split('`').nth(1)?;
+    // Ids and headers are no fields.
+    let is_field = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.');
+    (!named.is_empty() && named.chars().all(is_field)).then_some(named)
 }
 
 /// Takes one field of the body into the scan; a field not acted on is left for the scanner to skip.

@@ -92,8 +92,8 @@ impl Dialect for OpenAiEmbeddings {
         openai_chat::OpenAiChat.refuse(refusal, request)
     }
 
-    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId) -> String {
-        openai_chat::OpenAiChat.refuse_in_stream(refusal, request)
+    fn refuse_in_stream(&self, refusal: &Refusal, request: RequestId, _number: u64) -> String {
+        openai_chat::OpenAiChat.refuse_in_stream(refusal, request, 0)
     }
 
     fn list_models(&self, models: &[&str]) -> String {

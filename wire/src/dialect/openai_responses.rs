@@ -161,9 +161,9 @@ impl Dialect for OpenAiResponses {
         openai_chat::OpenAiChat.refuse(refusal, request)
     }
 
-    fn refuse_in_stream(&self, refusal: &Refusal, _request: RequestId) -> String {
+    fn refuse_in_stream(&self, refusal: &Refusal, _request: RequestId, number: u64) -> String {
         format!(
-            "event: error\ndata: {{\"type\":\"error\",\"sequence_number\":0,\"code\":\"{}\",\"message\":{},\
+            "event: error\ndata: {{\"type\":\"error\",\"sequence_number\":{number},\"code\":\"{}\",\"message\":{},\
              \"param\":null}}\n\n",
             refusal.code,
             quote(&refusal.message)
@@ -500,8 +500,10 @@ impl Watch for Follower {
             },
             name => name,
         };
-        if !is_json(data) {
-            return Seen::Broken;
+        match number_of(data) {
+            Ok(number) => self.facts.numbered = number.or(self.facts.numbered),
+            Err(_) if !is_json(data) => return Seen::Broken,
+            Err(_) => {}
         }
         match kind {
             b"response.completed" | b"response.incomplete" => {
@@ -524,4 +526,17 @@ impl Watch for Follower {
     fn facts(&self) -> Facts {
         self.facts
     }
+}
+
+/// The number that an event carries, found while all of it is walked.
+fn number_of(data: &[u8]) -> Result<Option<u64>, JsonError> {
+    let (mut number, mut scanner) = (None, Scanner::new(data)?);
+    scanner.object(|scanner, key| {
+        if key.raw == "sequence_number" && scanner.peek()? == Kind::Number {
+            number = scanner.number()?.parse().ok();
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    scanner.end()?;
+    Ok(number)
 }

@@ -48,7 +48,7 @@ pub fn with_input(body: &[u8], change: impl FnOnce(&Value) -> Vec<Value>) -> Opt
     serde_json::to_vec(&whole).ok()
 }
 
-/// A message as it is listed: with its type, and its text as a list of parts.
+/// A message as it is listed: with its type and status, and its text as a list of parts.
 pub fn written_out(mut item: Value) -> Value {
     let is_message = matches!(text(&item, "type"), "" | "message");
     let part = match text(&item, "role") {
@@ -61,6 +61,7 @@ pub fn written_out(mut item: Value) -> Value {
             let content = json!([{ "type": part, "text": said }]);
             fields.insert("content".to_owned(), content);
         }
+        fields.entry("status").or_insert_with(|| "completed".into());
     }
     item
 }

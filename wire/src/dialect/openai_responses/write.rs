@@ -116,6 +116,8 @@ pub(super) struct ResponsesWriter {
     sequence: u64,
     output: Vec<Value>,
     open: Option<Opening>,
+    /// The last item, of which it is not known yet whether the answer was cut in it.
+    last: Option<Value>,
     grown: String,
     logprobs: Vec<Value>,
     /// A part inside the open item has been announced.
@@ -135,6 +137,7 @@ impl ResponsesWriter {
             sequence: 0,
             output: Vec::new(),
             open: None,
+            last: None,
             grown: String::new(),
             logprobs: Vec::new(),
             has_part: false,
@@ -326,10 +329,36 @@ impl ResponsesWriter {
             self.put_at(name, place, fields, out);
         }
         let item = self.item(status, seal, &cited);
+        let may_be_cut = !is_json_call && item.get("status").is_some();
+        self.last = Some(item);
+        self.open = None;
+        if !may_be_cut {
+            self.settle(None, out);
+        }
+    }
+
+    /// The last item is done, with another status where there is one.
+    fn settle(&mut self, status: Option<&str>, out: &mut String) {
+        let Some(mut item) = self.last.take() else {
+            return;
+        };
+        if let (Some(status), Some(item)) = (status, item.as_object_mut()) {
+            item.insert("status".to_owned(), status.into());
+        }
         let done = json!({ "output_index": self.output.len(), "item": item });
         self.put("response.output_item.done", done, out);
-        self.open = None;
         self.output.push(item);
+    }
+
+    /// Why the answer is not whole, where it is not.
+    fn reason(&self) -> Option<&'static str> {
+        match self.stop {
+            Some(Stop::Length | Stop::Window) => Some("max_output_tokens"),
+            Some(Stop::Filter) => Some("content_filter"),
+            // Without a refusal in so many words, only this tells that the answer is none.
+            Some(Stop::Refusal) if !self.refused => Some("content_filter"),
+            _ => None,
+        }
     }
 
     /// The events that close the open part, before its item is done.
@@ -389,13 +418,8 @@ impl ResponsesWriter {
     }
 
     fn end(&mut self, out: &mut String) {
-        let reason = match self.stop {
-            Some(Stop::Length | Stop::Window) => Some("max_output_tokens"),
-            Some(Stop::Filter) => Some("content_filter"),
-            // Without a refusal in so many words, only this tells that the answer is none.
-            Some(Stop::Refusal) if !self.refused => Some("content_filter"),
-            _ => None,
-        };
+        self.settle(None, out);
+        let reason = self.reason();
         let status = if reason.is_some() {
             "incomplete"
         } else {
@@ -430,14 +454,20 @@ impl Writer for ResponsesWriter {
                 self.put("response.created", json!({ "response": response }), out);
                 self.put("response.in_progress", json!({ "response": response }), out);
             }
-            Event::Open(opening) => self.opening(opening, out),
+            Event::Open(opening) => {
+                self.settle(None, out);
+                self.opening(opening, out);
+            }
             Event::Piece(piece) => self.piece(&piece, out),
             Event::Logprobs(more) => self.logprobs.extend(more),
             Event::Close { seal, citations } => self.close(seal.as_ref(), &citations, out),
-            Event::Stop(stop) => self.stop = Some(stop),
+            Event::Stop(stop) => {
+                self.stop = Some(stop);
+                self.settle(self.reason().map(|_| "incomplete"), out);
+            }
             Event::Usage(usage) => self.usage = Some(usage),
             Event::End => self.end(out),
-            Event::Failed(_) => {}
+            Event::Failed(_) => self.settle(None, out),
         }
     }
 
