@@ -82,7 +82,7 @@ fn walk(scanner: &mut Scanner<'_>, texts: &mut Vec<Text>) -> Result<(), JsonErro
                         part.extend([key.raw, scanner.number()?]);
                     }
                     Kind::String if NAMES.contains(&key.raw) => {
-                        part.push_str(scanner.string()?.raw)
+                        part.push_str(scanner.string()?.raw);
                     }
                     _ => walk(scanner, texts)?,
                 }
