@@ -66,6 +66,31 @@ pub(crate) fn thinking(index: u64) -> Value {
 }
 
 #[test]
+fn input_that_is_announced_keeps_its_digits() {
+    let used = json!({ "type": "tool_use", "id": "t", "name": "f", "input": { "n": "N" } });
+    let events = messages(&[start(0, &used), stop(0)], "tool_use");
+    let text = stream_of(ANTHROPIC_MESSAGES, &events);
+    let text = text.replace("\"N\"", "12345678901234567890123");
+    for to in support::conversing() {
+        let there = support::stream(
+            ANTHROPIC_MESSAGES,
+            to,
+            asked(Call::default()),
+            text.as_bytes(),
+            text.len(),
+        );
+        let read = support::read(to, &there.text);
+        let said = parts(read.whole().unwrap());
+        assert_eq!(
+            said,
+            ["f({\"n\":12345678901234567890123})"],
+            "{}",
+            to.name()
+        );
+    }
+}
+
+#[test]
 fn blocks_that_are_open_at_once_keep_their_pieces() {
     let calls = [
         tool(0, "f"),

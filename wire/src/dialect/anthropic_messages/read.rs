@@ -8,6 +8,7 @@ use crate::call::{Citation, Kind, Seal};
 use crate::dialect::fields::{is_object, maybe, object, owned, text};
 use crate::dialect::{Reader, Seen, Watch};
 use crate::halves::Halves;
+use crate::json::{self, JsonError, Scanner};
 use crate::reply::{Event, Opening, Stop};
 use crate::sse;
 
@@ -34,16 +35,12 @@ struct Block {
 }
 
 impl Block {
-    fn new(index: Option<u64>, announced: Value) -> Self {
+    /// A block with what is announced of its input, as it was written.
+    fn new(index: Option<u64>, announced: Value, input: Option<String>) -> Self {
         let grown = match text(&announced, "type") {
             "text" => owned(&announced, "text"),
             "thinking" | "redacted_thinking" => owned(&announced, "thinking"),
-            "tool_use" => {
-                let some =
-                    |input: &&Value| input.as_object().is_some_and(|input| !input.is_empty());
-                let input = announced.get("input").filter(some);
-                input.map(Value::to_string).unwrap_or_default()
-            }
+            "tool_use" => input.unwrap_or_default(),
             _ => String::new(),
         };
         Self {
@@ -111,6 +108,29 @@ impl Block {
     }
 }
 
+/// The input of a `block` that the event `data` announces, as it was written: a value would not hold every number.
+/// An empty one is none.
+fn input_of(data: &[u8], block: &Value) -> Option<String> {
+    let input = block.get("input").and_then(Value::as_object);
+    if !input.is_some_and(|input| !input.is_empty()) {
+        return None;
+    }
+    let (mut found, mut scanner) = (None, Scanner::new(data).ok()?);
+    let walked = scanner.object(|scanner, key| {
+        if key.raw != "content_block" || scanner.peek()? != json::Kind::Object {
+            return Ok(());
+        }
+        scanner.object(|scanner, key| {
+            if key.raw == "input" {
+                let at = scanner.skip()?;
+                found = Some(scanner.slice(at).to_owned());
+            }
+            Ok::<(), JsonError>(())
+        })
+    });
+    walked.ok().and(found)
+}
+
 /// Follows a stream of this dialect.
 #[derive(Debug)]
 pub(super) struct MessagesReader {
@@ -168,7 +188,7 @@ impl MessagesReader {
         }
     }
 
-    fn opened(&mut self, index: Option<u64>, announced: Value, out: &mut Vec<Event>) {
+    fn opened(&mut self, index: Option<u64>, block: Block, out: &mut Vec<Event>) {
         self.begin(&Value::Null, out);
         // A server that tells no ends may count every block as the first.
         self.left.retain(|(left, _)| *left != index);
@@ -178,7 +198,7 @@ impl MessagesReader {
             out.push(Event::Failed("the answer has too many blocks".to_owned()));
             return;
         }
-        self.blocks.push_back(Block::new(index, announced));
+        self.blocks.push_back(block);
         if self.blocks.len() == 1 {
             self.show(out);
         }
@@ -251,7 +271,8 @@ impl MessagesReader {
         };
         let is_it = |(left, of): &(Option<u64>, String)| *left == index && of == kind;
         if !more.is_empty() && self.left.iter().any(is_it) {
-            self.opened(index, json!({ "type": kind }), out);
+            let block = Block::new(index, json!({ "type": kind }), None);
+            self.opened(index, block, out);
         }
     }
 
@@ -322,8 +343,8 @@ impl Reader for MessagesReader {
         let Some(data) = sse::data(event) else {
             return;
         };
-        let data = &*data;
-        let Ok(data) = self.halves.read(data) else {
+        let bytes = &*data;
+        let Ok(data) = self.halves.read(bytes) else {
             out.push(Event::Failed(
                 "the upstream sent an event that is not JSON".to_owned(),
             ));
@@ -336,7 +357,8 @@ impl Reader for MessagesReader {
             }
             "content_block_start" => {
                 let block = data.get("content_block").unwrap_or(&Value::Null);
-                self.opened(index, block.clone(), out);
+                let block = Block::new(index, block.clone(), input_of(bytes, block));
+                self.opened(index, block, out);
             }
             "content_block_delta" => {
                 self.delta(index, data.get("delta").unwrap_or(&Value::Null), out);
