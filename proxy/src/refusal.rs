@@ -284,8 +284,8 @@ pub(crate) fn lossy(model: &str, loss: &Loss) -> Refusal {
 /// Nothing of what a call asks can be told to the model.
 pub(crate) fn untold(model: &str, what: &str) -> Refusal {
     let message = format!(
-        "nothing of what this call asks can be told to model `{model}`, but only {what}; say it in words, or name \
-         a model that speaks your dialect"
+        "model `{model}` can be told nothing of what this call asks, which is {what}; say it in words, or name a \
+         model that speaks your dialect"
     );
     refusal(Fault::Caller, 400, "translation_loss", message)
 }

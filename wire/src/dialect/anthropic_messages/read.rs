@@ -111,8 +111,8 @@ impl Block {
 /// The input of a `block` that the event `data` announces, as it was written: a value would not hold every number.
 /// An empty one is none.
 fn input_of(data: &[u8], block: &Value) -> Option<String> {
-    let input = block.get("input").and_then(Value::as_object);
-    if !input.is_some_and(|input| !input.is_empty()) {
+    let input = block.get("input").filter(|input| input.is_object())?;
+    if *input == json!({}) {
         return None;
     }
     let (mut found, mut scanner) = (None, Scanner::new(data).ok()?);
@@ -128,7 +128,8 @@ fn input_of(data: &[u8], block: &Value) -> Option<String> {
             Ok::<(), JsonError>(())
         })
     });
-    walked.ok().and(found)
+    // Nobody escapes these names, but they may be.
+    walked.ok().and(found).or_else(|| Some(input.to_string()))
 }
 
 /// Follows a stream of this dialect.
