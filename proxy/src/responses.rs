@@ -112,7 +112,8 @@ pub(crate) async fn answer(
 /// The methods that what is kept at `segments` takes; `""` where nothing is.
 fn methods(segments: &[&str]) -> &'static str {
     match segments {
-        ["responses", id] if !id.starts_with("resp_") => "",
+        // Of the vendor, and not had here: no id.
+        ["responses", "compact"] => "",
         ["responses", _] | ["conversations", _, "items", _] => "GET, DELETE",
         ["responses", _, "cancel"] | ["conversations"] => "POST",
         ["responses", _, "input_items"] | ["results", _] => "GET",
