@@ -88,6 +88,7 @@ pub(crate) enum Role {
 /// health is below it on purpose.
 pub(crate) fn router(admin: Admin) -> Router {
     let sums = pages::routes()
+        .route("/openapi.json", get(described))
         .route("/metrics", get(metrics))
         .route("/api/usage", get(usage))
         .route("/api/budgets", get(budgets))
@@ -106,7 +107,6 @@ pub(crate) fn router(admin: Admin) -> Router {
     sums.merge(operators)
         .layer(from_fn(not_from_elsewhere))
         .layer(from_fn_with_state(admin.clone(), authorised))
-        .route("/openapi.json", get(described))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))

@@ -51,7 +51,7 @@ pub(super) const ALL: &[Operation] = &[
     },
     Operation {
         answers: &[(200, "Object")],
-        ..get("/openapi.json", Anybody, "This document")
+        ..get("/openapi.json", Sums, "This document")
     },
     Operation {
         answers: &[(200, "text/plain")],
