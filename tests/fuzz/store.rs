@@ -1,5 +1,7 @@
 //! The journal's bytes, compiled in here: the rest of the store brings databases with it.
 
+#[path = "../../store/src/journal/damage.rs"]
+mod damage;
 #[expect(dead_code, reason = "only its readers are asked")]
 #[path = "../../store/src/journal/segment.rs"]
 mod segment;
