@@ -46,6 +46,34 @@ struct Operation {
     answers: &'static [(u16, &'static str)],
 }
 
+/// What a caller with a key reads.
+const fn get(path: &'static str, says: &'static str) -> Operation {
+    Operation {
+        method: "get",
+        path,
+        access: Access::Key,
+        says,
+        query: &[],
+        body: None,
+        answers: &[(200, "Object")],
+    }
+}
+
+const fn delete(path: &'static str, says: &'static str) -> Operation {
+    Operation {
+        method: "delete",
+        ..get(path, says)
+    }
+}
+
+const fn post(path: &'static str, body: &'static str, says: &'static str) -> Operation {
+    Operation {
+        method: "post",
+        body: Some(body),
+        ..get(path, says)
+    }
+}
+
 /// Times that a calendar has.
 const LATEST_MS: i64 = 253_402_300_799_999;
 const SCHEMAS: &str = include_str!("openapi/schemas.json");

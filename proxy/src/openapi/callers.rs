@@ -1,8 +1,8 @@
 //! What callers can ask besides tasks.
 
-use super::Access::{self, Anybody, Key};
+use super::Access::Anybody;
 use super::Kind::{Flag, Number, OneOf, Text};
-use super::Operation;
+use super::{Operation, delete, get, post};
 
 /// How a list is asked for.
 const PAGE: &[(&str, super::Kind)] = &[
@@ -11,38 +11,11 @@ const PAGE: &[(&str, super::Kind)] = &[
     ("order", OneOf(&["asc", "desc"])),
 ];
 
-const fn get(path: &'static str, access: Access, says: &'static str) -> Operation {
-    Operation {
-        method: "get",
-        path,
-        access,
-        says,
-        query: &[],
-        body: None,
-        answers: &[(200, "Object")],
-    }
-}
-
 const fn list(path: &'static str, says: &'static str) -> Operation {
     Operation {
         query: PAGE,
         answers: &[(200, "List")],
-        ..get(path, Key, says)
-    }
-}
-
-const fn delete(path: &'static str, says: &'static str) -> Operation {
-    Operation {
-        method: "delete",
-        ..get(path, Key, says)
-    }
-}
-
-const fn post(path: &'static str, body: &'static str, says: &'static str) -> Operation {
-    Operation {
-        method: "post",
-        body: Some(body),
-        ..get(path, Key, says)
+        ..get(path, says)
     }
 }
 
@@ -55,8 +28,14 @@ const fn call(path: &'static str, body: &'static str, says: &'static str) -> Ope
 }
 
 pub(super) const ALL: &[Operation] = &[
-    get("/", Anybody, "Who is at home"),
-    get("/v1/openapi.json", Anybody, "This document"),
+    Operation {
+        access: Anybody,
+        ..get("/", "Who is at home")
+    },
+    Operation {
+        access: Anybody,
+        ..get("/v1/openapi.json", "This document")
+    },
     call(
         "/v1/chat/completions",
         "Chat",
@@ -83,9 +62,9 @@ pub(super) const ALL: &[Operation] = &[
         "Response",
         "How many tokens a response's input has",
     ),
-    get("/v1/models", Key, "Models that can be named"),
-    get("/v1/models/{model}", Key, "A model"),
-    get("/v1/calls/{id}", Key, "What a settled call was and cost"),
+    get("/v1/models", "Models that can be named"),
+    get("/v1/models/{model}", "A model"),
+    get("/v1/calls/{id}", "What a settled call was and cost"),
     Operation {
         answers: &[(202, "Object"), (200, "Object")],
         ..post("/v1/feedback", "Feedback", "How good an answer was")
@@ -93,7 +72,7 @@ pub(super) const ALL: &[Operation] = &[
     Operation {
         query: &[("stream", Flag), ("starting_after", Number(0, 1 << 53))],
         answers: &[(200, "Object|text/event-stream")],
-        ..get("/v1/responses/{id}", Key, "A kept response")
+        ..get("/v1/responses/{id}", "A kept response")
     },
     delete("/v1/responses/{id}", "Forgets a response"),
     Operation {
@@ -113,7 +92,7 @@ pub(super) const ALL: &[Operation] = &[
         "NewConversation",
         "Begins a conversation",
     ),
-    get("/v1/conversations/{id}", Key, "A conversation"),
+    get("/v1/conversations/{id}", "A conversation"),
     post(
         "/v1/conversations/{id}",
         "Metadata",
@@ -131,7 +110,6 @@ pub(super) const ALL: &[Operation] = &[
     ),
     get(
         "/v1/conversations/{id}/items/{item}",
-        Key,
         "One thing that was said",
     ),
     delete(
@@ -140,7 +118,6 @@ pub(super) const ALL: &[Operation] = &[
     ),
     get(
         "/v1/results/{handle}",
-        Key,
         "The whole of a tool's result that was cut",
     ),
 ];

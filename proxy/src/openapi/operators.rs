@@ -6,13 +6,9 @@ use super::Operation;
 
 const fn get(path: &'static str, access: super::Access, says: &'static str) -> Operation {
     Operation {
-        method: "get",
-        path,
         access,
-        says,
-        query: &[],
-        body: None,
         answers: &[(200, "Rows")],
+        ..super::get(path, says)
     }
 }
 

@@ -1,42 +1,14 @@
 //! What can be asked of tasks: by callers of their own, by operators behind `/api` of all.
 
-use super::Access::Key;
 use super::Kind::{Flag, Number, Text};
-use super::Operation;
+use super::{Operation, delete, get, post};
 
 const PAGE: &[(&str, super::Kind)] = &[("after", Text), ("limit", Number(1, 200))];
-
-const fn get(path: &'static str, says: &'static str) -> Operation {
-    Operation {
-        method: "get",
-        path,
-        access: Key,
-        says,
-        query: &[],
-        body: None,
-        answers: &[(200, "Object")],
-    }
-}
 
 const fn list(path: &'static str, says: &'static str) -> Operation {
     Operation {
         query: PAGE,
         answers: &[(200, "List")],
-        ..get(path, says)
-    }
-}
-
-const fn delete(path: &'static str, says: &'static str) -> Operation {
-    Operation {
-        method: "delete",
-        ..get(path, says)
-    }
-}
-
-const fn post(path: &'static str, body: &'static str, says: &'static str) -> Operation {
-    Operation {
-        method: "post",
-        body: Some(body),
         ..get(path, says)
     }
 }
