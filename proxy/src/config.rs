@@ -465,17 +465,17 @@ impl Config {
     /// # Errors
     /// With every problem found, each with its line and column.
     pub fn load(path: &Path) -> Result<Self, Invalid> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let bytes = std::fs::read(path).map_err(|error| {
             let message = format!("can not be read: {error}; give another path with --config");
-            Invalid::new(
-                path,
-                vec![Problem {
-                    line: 0,
-                    column: 0,
-                    message,
-                }],
-            )
+            let problem = Problem {
+                line: 0,
+                column: 0,
+                message,
+            };
+            Invalid::new(path, vec![problem])
         })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| Invalid::new(path, vec![problem::of_bytes(&error)]))?;
         let mut config = Self::parse(&text).map_err(|problems| Invalid::new(path, problems))?;
         let missing = files::problems(&config).into_iter();
         let missing: Vec<_> = missing
@@ -497,17 +497,28 @@ impl Config {
     /// # Errors
     /// With every problem found.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
-        let mut config: Self =
-            toml::from_str(text).map_err(|error| vec![problem::of_toml(text, &error)])?;
+        let (mut readable, mut problems) = (text.to_owned(), Vec::new());
+        let mut config: Self = loop {
+            match toml::from_str(&readable) {
+                Ok(config) => break config,
+                Err(error) => {
+                    problems.push(problem::of_toml(text, &error));
+                    // A secret that can not be had hides no other, and nothing else that is wrong.
+                    if !secret::stood_in(&mut readable, &error) {
+                        return Err(problems);
+                    }
+                }
+            }
+        };
         let mut found = config.look_up_secrets();
         found.extend(check::all(&config));
-        if found.is_empty() {
-            return Ok(config);
+        let found = found.into_iter();
+        problems.extend(found.map(|(path, message)| problem::at(text, &path, message)));
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems)
         }
-        Err(found
-            .into_iter()
-            .map(|(path, message)| problem::at(text, &path, message))
-            .collect())
     }
 }
 

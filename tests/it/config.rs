@@ -287,6 +287,30 @@ fn the_plan_that_is_wrong_is_the_one_that_is_told() {
     );
 }
 
+#[test]
+fn every_secret_that_is_not_there_is_told_and_hides_nothing_else() {
+    let text = "[admin]\ntoken = \"${PARETO_NO_A}\"\n[[endpoint]]\nname = \"a\"\ndialect = \"openai_chat\"\n\
+                url = \"http://127.0.0.1:1/v1\"\nkey = '${PARETO_NO_B}'\n[[model]]\nname = \"m\"\ntier = \"fast\"\n\
+                endpoint = \"nowhere\"\n";
+    let problems = Config::parse(text).unwrap_err();
+    let told: Vec<_> = problems
+        .iter()
+        .map(|it| (it.line, it.message.as_str()))
+        .collect();
+    for (line, words) in [(2, "`PARETO_NO_A`"), (7, "`PARETO_NO_B`"), (11, "nowhere")] {
+        let found = told.iter().any(|it| it.0 == line && it.1.contains(words));
+        assert!(found, "{line}: {words}: {told:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pareto.toml");
+    std::fs::write(&path, b"# Fine.\n# Gr\xf6\xdfe\n").unwrap();
+    let told = Config::load(&path).unwrap_err().to_string();
+    assert!(
+        told.contains(":2:5: what stands here is no UTF-8"),
+        "{told}"
+    );
+}
+
 /// Each number of the commented file, as large as it can be written: it is refused where it stands, so that none is
 /// multiplied or waited for until something breaks.
 #[test]

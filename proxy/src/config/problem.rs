@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
 use toml::de::{DeTable, DeValue};
 
@@ -54,6 +55,18 @@ pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> Problem {
         line,
         column,
         message: suggest(&message).unwrap_or(message),
+    }
+}
+
+/// The problem with the first bytes that are no text.
+pub(super) fn of_bytes(error: &FromUtf8Error) -> Problem {
+    let read = error.utf8_error().valid_up_to();
+    let before = String::from_utf8_lossy(error.as_bytes().get(..read).unwrap_or_default());
+    let (line, column) = place(&before, before.len());
+    Problem {
+        line,
+        column,
+        message: "what stands here is no UTF-8; write the file in UTF-8".to_owned(),
     }
 }
 

@@ -54,3 +54,19 @@ pub(super) fn resolve(text: &str) -> Result<String, String> {
         format!("environment variable `{name}` is not set; set it, or use ${{file:PATH}}")
     })
 }
+
+/// Puts something as long in place of the reference that `error` is about; `false` where it is about none.
+pub(super) fn stood_in(text: &mut String, error: &toml::de::Error) -> bool {
+    let Some(span) = error.span() else {
+        return false;
+    };
+    let value = text.get(span.clone()).unwrap_or_default();
+    let quoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+    let inside = quoted('"').or_else(|| quoted('\''));
+    let Some(name) = inside.filter(|inside| inside.starts_with("${")) else {
+        return false;
+    };
+    let instead = format!("\"{}\"", "x".repeat(name.len()));
+    text.replace_range(span, &instead);
+    true
+}
