@@ -1,80 +1,87 @@
-//! Telling a torn tail from damage in the middle. Behind the record that a crash tore stands nothing; where whole
-//! records stand behind one that is not whole, something else has happened to the file, and they are lost with it.
-//! The start goes on all the same: after a power loss the disk may have later pages and not earlier ones, of
-//! records that nobody was told are safe, and that needs no repair.
+//! Telling a torn tail from damage in the middle. Behind the record that a crash tore stands nothing. Where whole
+//! records stand behind one that is not whole, something else has happened to the file, or the power went while the
+//! disk had later pages and not earlier ones: they are written again where the journal ends, and nothing but what
+//! was damaged is lost.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::segment::{FRAME, HEADER, Header, LOOKED_FOR, ReadError, count};
+use super::segment::{FRAME, HEADER, Header, count};
 use crate::record;
 
-/// Tells of records of the last segment that lie behind its damage and that the ledger does not have, and keeps
-/// a copy of the file as it was found. `whole` bytes of records stand before the damage.
-pub(super) fn tell(
-    (path, file): (&Path, &[u8]),
-    header: &Header,
-    whole: u64,
-    floor: u64,
-) -> Result<(), ReadError> {
-    let lost = behind(header, file, whole, floor);
-    if lost.records == 0 {
-        return Ok(());
-    }
-    let offset = HEADER.saturating_add(whole);
-    let copy = kept(path, offset);
-    std::fs::write(&copy, file).map_err(|error| ReadError::Io {
-        path: copy.clone(),
-        error,
-    })?;
-    tracing::error!(
-        segment = %path.display(),
-        offset,
-        bytes = lost.bytes,
-        records = lost.records,
-        copy = %copy.display(),
-        "the journal is damaged in its middle, and the whole records behind it are lost; check the disk, and hold \
-         the provider's bill against the ledger with `pareto reconcile`"
-    );
-    Ok(())
-}
-
-fn kept(path: &Path, offset: u64) -> PathBuf {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("damaged-{name}-{offset}.log"))
-}
+/// So far behind damage, and behind each record found there, the next one is looked for.
+const WINDOW: u64 = 1 << 20;
+/// Records near a kilobyte: longer ones are not looked for, since each byte might begin one.
+const LONGEST: usize = 64 << 10;
 
 /// What lies behind damage.
-#[derive(Debug, PartialEq, Eq)]
-struct Lost {
-    /// From the damage to the end of the last whole record.
+#[derive(Debug)]
+pub(super) struct Behind<'a> {
+    /// Whole records, in their order.
+    pub(super) payloads: Vec<&'a [u8]>,
+    /// From the damage to the end of the last of them.
     bytes: u64,
-    records: u64,
 }
 
-/// Whole records behind `whole` that begin at `floor` or later. Each is tied to its place in the journal, so what
-/// the file held before its present turn is not taken for one.
-fn behind(header: &Header, file: &[u8], whole: u64, floor: u64) -> Lost {
-    let mut lost = Lost {
-        bytes: 0,
-        records: 0,
-    };
-    let mut at = whole.saturating_add(1);
-    while let Some(rest) = rest(file, at) {
+/// Whole records behind the first `whole` bytes of records, which begin at the position `floor` or later: the ledger
+/// has those before. Each is tied to its place in the journal, so what the file held before its present turn is not
+/// taken for one.
+pub(super) fn behind<'a>(header: &Header, file: &'a [u8], whole: u64, floor: u64) -> Behind<'a> {
+    let (mut payloads, mut bytes) = (Vec::new(), 0);
+    let (mut at, mut until) = (whole, whole.saturating_add(WINDOW));
+    while let Some(rest) = rest(file, at).filter(|_| at < until) {
+        // A frame begins with its length, of whose bytes one of the first three is not zero.
+        let zeros = rest.iter().position(|byte| *byte != 0);
+        let Some(zeros) = zeros else { break };
+        if zeros > 2 {
+            at = at.saturating_add(count(zeros - 2));
+            continue;
+        }
         let position = header.start().saturating_add(at);
-        let found = header
-            .decode_up_to(rest, position, LOOKED_FOR)
-            .filter(|payload| record::decode(payload).is_ok());
-        let Some(payload) = found else {
+        let found = header.decode_up_to(rest, position, LONGEST);
+        let Some(payload) = found.filter(|payload| record::decode(payload).is_ok()) else {
             at = at.saturating_add(1);
             continue;
         };
         at = at.saturating_add(count(FRAME + payload.len()));
+        until = at.saturating_add(WINDOW);
         if position >= floor {
-            lost.records += 1;
-            lost.bytes = at.saturating_sub(whole);
+            payloads.push(payload);
+            bytes = at.saturating_sub(whole);
         }
     }
-    lost
+    Behind { payloads, bytes }
+}
+
+/// Tells of the damage to a segment, and keeps a copy of the file as it was found. `whole` bytes of records stand
+/// before it.
+pub(super) fn tell((path, file): (&Path, &[u8]), whole: u64, behind: &Behind<'_>) {
+    let offset = HEADER.saturating_add(whole);
+    let copy = copy(path, offset);
+    // Room for it may be what is missing; the start needs none.
+    let kept = keep(&copy, file);
+    tracing::error!(
+        segment = %path.display(),
+        offset,
+        bytes = behind.bytes,
+        records = behind.payloads.len(),
+        copy = %copy.display(),
+        not_copied = kept.err().map(tracing::field::display),
+        "the journal is damaged in its middle: so many whole records behind the damage are kept, and what was in it is \
+         lost; check the disk, and hold the provider's bill against the ledger with `pareto reconcile`"
+    );
+}
+
+fn keep(path: &Path, file: &[u8]) -> io::Result<()> {
+    let mut copy = File::create(path)?;
+    copy.write_all(file)?;
+    copy.sync_all()
+}
+
+fn copy(path: &Path, offset: u64) -> PathBuf {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("damaged-{name}-{offset}.log"))
 }
 
 /// What stands behind the first `at` bytes of records, where a frame has room there.

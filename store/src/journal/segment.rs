@@ -26,8 +26,6 @@ pub(crate) const FRAME: usize = 8;
 pub(super) const END: [u8; FRAME] = [0; FRAME];
 /// No record comes near this; a longer length is a torn or foreign file.
 pub(super) const LONGEST: usize = 1 << 20;
-/// Records near a kilobyte: longer ones are not looked for behind damage, where each byte might begin one.
-pub(super) const LOOKED_FOR: usize = 64 << 10;
 /// Files that wait for their turn are named so, with a number of their own.
 const SPARE: &str = "spare-";
 static SPARES: AtomicU64 = AtomicU64::new(0);
@@ -62,6 +60,25 @@ pub(super) struct Found {
     pub(super) end: u64,
     /// Bytes of a torn record that were cut.
     pub(super) cut: u64,
+}
+
+impl Found {
+    /// Writes records again that lay behind damage, where the journal ends now. What the file still has behind them,
+    /// up to `last`, would be found once more.
+    fn put_back(&mut self, payloads: &[&[u8]], last: u64) -> io::Result<()> {
+        let (mut frames, mut one, begin) = (Vec::new(), Vec::new(), self.end);
+        for payload in payloads {
+            frame(&mut one, |to| to.extend_from_slice(payload))?;
+            seal(&mut one, self.end);
+            frames.extend_from_slice(&one);
+            self.end = self.end.saturating_add(count(one.len()));
+        }
+        self.segment.write(&frames, begin)?;
+        self.segment.file.sync_all()?;
+        let length = usize::try_from(last.saturating_sub(self.end)).unwrap_or(0);
+        self.segment.write(&vec![0; length], self.end)?;
+        self.segment.file.sync_all()
+    }
 }
 
 impl Segment {
@@ -111,30 +128,41 @@ impl Segment {
             }
             let (whole, torn) = header.whole(&bytes);
             let end = start.saturating_add(whole);
-            if torn > 0 {
-                damage::tell((&path, &bytes), &header, whole, floor)?;
+            let behind = damage::behind(&header, &bytes, whole, floor);
+            let is_damaged = !behind.payloads.is_empty();
+            if is_damaged {
+                damage::tell((&path, &bytes), whole, &behind);
             }
-            if header.version == JSON {
+            let (mut found, last) = if header.version == JSON {
                 file.set_len(HEADER + whole).map_err(io)?;
                 file.sync_all().map_err(io)?;
-                return fresh(end.max(floor), torn);
-            }
-            if end < floor {
-                return fresh(floor, torn);
-            }
-            file.write_all_at(&END, HEADER + whole).map_err(io)?;
-            file.sync_all().map_err(io)?;
-            let segment = Self {
-                room: start + room(count(bytes.len())),
-                file: Arc::new(file),
-                start,
+                (fresh(end.max(floor), torn)?, 0)
+            } else if end < floor {
+                (fresh(floor, torn)?, 0)
+            } else {
+                let last = start.saturating_add(room(count(bytes.len())));
+                (
+                    Self::going_on(file, (start, end), last, torn).map_err(io)?,
+                    last,
+                )
             };
-            return Ok(Found {
-                segment,
-                end,
-                cut: torn,
-            });
+            if is_damaged {
+                found.put_back(&behind.payloads, last).map_err(io)?;
+            }
+            return Ok(found);
         }
+    }
+
+    /// A segment that is written on, from where its whole records end.
+    fn going_on(file: File, (start, end): (u64, u64), room: u64, cut: u64) -> io::Result<Found> {
+        file.write_all_at(&END, HEADER + end.saturating_sub(start))?;
+        file.sync_all()?;
+        let segment = Self {
+            room,
+            file: Arc::new(file),
+            start,
+        };
+        Ok(Found { segment, end, cut })
     }
 
     /// Whether nothing was written behind `end`.

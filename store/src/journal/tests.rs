@@ -196,14 +196,14 @@ fn a_damaged_record_with_sound_ones_behind_it_is_an_error_not_a_gap() {
 }
 
 #[test]
-fn damage_in_the_middle_of_the_last_file_is_told_apart_from_a_torn_tail() {
+fn what_stands_behind_damage_is_kept_and_a_torn_tail_is_cut() {
     let dir = tempfile::tempdir().expect("a folder");
+    let record = |n| Record::Hold(Box::new(held(n, 10)));
     let mut ends = Vec::new();
     {
         let (journal, _) = open(dir.path(), 1 << 16);
         for n in 0..5 {
-            let record = Record::Hold(Box::new(held(n, 10)));
-            ends.push(journal.append(&record).expect("appends").0);
+            ends.push(journal.append(&record(n)).expect("appends").0);
         }
     }
     let file = segments(dir.path()).remove(0);
@@ -213,26 +213,52 @@ fn damage_in_the_middle_of_the_last_file_is_told_apart_from_a_torn_tail() {
         let name = format!("damaged-journal-{:020}-{offset}.log", 0);
         std::fs::read(dir.path().join(name)).ok()
     };
-    // One flipped bit of the third record's length, checksum or payload; the ledger may have some of those behind.
-    for (place, floor, lost) in [
-        (0, 0, true),
-        (5, 0, true),
-        (30, ends[3], true),
-        (30, ends[4], false),
+    let flipped = |place: usize| {
+        let mut bytes = whole.clone();
+        bytes[at(1) + place] ^= 2;
+        bytes
+    };
+    let mut zeroed = whole.clone();
+    zeroed[at(1)..at(2)].fill(0);
+    // The third record's length, checksum, payload or all of it; the ledger may have some of those behind.
+    for (name, bytes, floor, left) in [
+        ("length", flipped(0), 0, vec![0, 1, 3, 4]),
+        ("checksum", flipped(5), 0, vec![0, 1, 3, 4]),
+        ("payload", flipped(30), ends[3], vec![4]),
+        ("all", zeroed, 0, vec![0, 1, 3, 4]),
+        ("applied", flipped(30), ends[4], vec![]),
     ] {
-        let mut flipped = whole.clone();
-        flipped[at(1) + place] ^= 2;
-        std::fs::write(&file, &flipped).expect("writes");
-        let opened = FileJournal::open(dir.path(), keeping(1 << 16), Position(floor));
-        let (journal, _) = opened.expect("it opens all the same");
-        assert_eq!(journal.written().0, floor.max(ends[1]));
-        drop(journal);
+        std::fs::write(&file, &bytes).expect("writes");
+        let begin = || {
+            FileJournal::open(dir.path(), keeping(1 << 16), Position(floor))
+                .expect("opens")
+                .0
+        };
+        let left: Vec<Record> = left.into_iter().map(record).collect();
+        let read = |journal: &FileJournal| {
+            let mut reader = journal.reader(Position(floor));
+            reader.read(journal.written(), usize::MAX).expect("reads")
+        };
+        let journal = begin();
+        assert_eq!(read(&journal), left, "{name}");
         let copy = kept(ends[1] + 16);
+        let is_lost = name != "applied";
+        assert_eq!(copy, is_lost.then_some(bytes), "{name}");
+        // They stand once, and what is written next stands behind them, however often it is begun anew.
+        journal.append(&record(9)).expect("appends");
+        drop(journal);
+        let _gone = std::fs::remove_file(dir.path().join(format!(
+            "damaged-journal-{:020}-{}.log",
+            0,
+            ends[1] + 16
+        )));
+        let again = read(&begin());
         assert_eq!(
-            copy,
-            lost.then_some(flipped),
-            "bit {place}, ledger at {floor}"
+            again.split_last(),
+            Some((&record(9), left.as_slice())),
+            "{name}"
         );
+        assert_eq!(kept(ends[1] + 16), None, "{name}");
         for one in segments(dir.path()) {
             std::fs::remove_file(one).expect("removes");
         }
