@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
+use wide::u8x16;
 
 /// Deepest nesting taken: tool schemas of real clients stay below 30, and 128 bounds the stack.
 pub const MAX_DEPTH: u32 = 128;
@@ -298,20 +299,35 @@ impl<'a> Scanner<'a> {
         self.expect(b'"', "a string")?;
         let start = self.at;
         let mut escaped = false;
+        // Most strings are short, and the others long.
+        let mut lanes = 1;
         loop {
-            self.at += plain(self.text.as_bytes().get(self.at..).unwrap_or_default());
-            match self.byte().ok_or(JsonError::Ended)? {
-                b'"' => {
-                    let at = start..self.at;
-                    self.at += 1;
-                    let raw = self.text.get(at.clone()).ok_or(JsonError::Ended)?;
-                    return Ok(Str { raw, at, escaped });
-                }
-                b'\\' => self.at += 1,
-                _ => return Err(JsonError::Control(self.at)),
+            let begin = self.at;
+            let rest = self.text.as_bytes().get(begin..).unwrap_or_default();
+            let (mut marks, width) = marks(rest, lanes);
+            if width == 0 {
+                return Err(JsonError::Ended);
             }
-            escaped = true;
-            self.escape()?;
+            lanes = LANES;
+            while marks != 0 {
+                let mark = usize::try_from(marks.trailing_zeros()).unwrap_or(width);
+                self.at = begin + mark;
+                match rest.get(mark) {
+                    Some(b'"') => {
+                        let at = start..self.at;
+                        self.at += 1;
+                        let raw = self.text.get(at.clone()).ok_or(JsonError::Ended)?;
+                        return Ok(Str { raw, at, escaped });
+                    }
+                    Some(b'\\') => self.at += 1,
+                    _ => return Err(JsonError::Control(self.at)),
+                }
+                escaped = true;
+                self.escape()?;
+                let passed = u32::try_from(self.at - begin).unwrap_or(u32::MAX);
+                marks &= u64::MAX.checked_shl(passed).unwrap_or(0);
+            }
+            self.at = self.at.max(begin + width);
         }
     }
 
@@ -447,45 +463,36 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character. Most strings are short; of a long
-/// one the end is found first, and what lies before it then looked at with vectors and without a branch.
-fn plain(bytes: &[u8]) -> usize {
-    let (start, rest) = bytes.split_at(bytes.len().min(SHORT));
-    let short = plain_words(start);
-    if short < start.len() || rest.is_empty() {
-        return short;
-    }
-    let run = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    let run = rest.get(..run).unwrap_or_default();
-    let least = run.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-    let passed = if least < 0x20 {
-        run.iter().position(|byte| *byte < 0x20)
-    } else {
-        None
-    };
-    short + passed.unwrap_or(run.len())
-}
+/// Bytes that are looked at with one instruction, and how often that is done before anything is asked of them.
+const LANE: usize = 16;
+const LANES: usize = 4;
 
-/// Bytes of a string that are looked at before it is taken for a long one.
-const SHORT: usize = 64;
-
-/// The same, eight bytes at a time.
-fn plain_words(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | control) & HIGHS;
-        if found != 0 {
-            // Borrows spoil only bytes above the first hit.
-            return index * 8 + usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
+/// Where the plain text of a string ends within the first bytes of `rest`, the lowest bit for the first of them: at
+/// quotes, backslashes and control characters. Also says how many bytes were looked at: as many as `lanes` hold, or
+/// as few as there are.
+fn marks(rest: &[u8], lanes: usize) -> (u64, usize) {
+    let (blocks, tail) = rest.as_chunks::<LANE>();
+    match blocks {
+        [a, b, c, d, ..] if lanes == LANES => {
+            let all = lane(a) | lane(b) << LANE | lane(c) << (2 * LANE) | lane(d) << (3 * LANE);
+            (all, LANES * LANE)
+        }
+        [first, ..] => (lane(first), LANE),
+        [] => {
+            let mut padded = [b' '; LANE];
+            for (to, from) in padded.iter_mut().zip(tail) {
+                *to = *from;
+            }
+            (lane(&padded), tail.len())
         }
     }
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+fn lane(bytes: &[u8; LANE]) -> u64 {
+    let bytes = u8x16::new(*bytes);
+    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    let ends = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+    u64::from((ends | control).to_bitmask())
 }
 
 /// Reads `text` whole. The scanner lets escapes of half a character pass, because clients and servers

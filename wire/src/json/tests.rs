@@ -81,28 +81,74 @@ fn strings_unescape_and_quote_back() {
     assert_eq!(pair, "🙂 \u{fffd}");
 }
 
+/// What a string that begins behind the first byte is, looked at byte by byte: where it ends and whether it has
+/// escapes.
+fn byte_by_byte(text: &[u8]) -> Result<(usize, bool), JsonError> {
+    let (mut at, mut escaped) = (1, false);
+    loop {
+        match text.get(at).ok_or(JsonError::Ended)? {
+            b'"' => return Ok((at, escaped)),
+            b'\\' => {
+                let length = match text.get(at + 1).ok_or(JsonError::Ended)? {
+                    b'u' => {
+                        let hex = text.get(at + 2..at + 6).ok_or(JsonError::Ended)?;
+                        let is_hex = hex.iter().all(u8::is_ascii_hexdigit);
+                        is_hex.then_some(6).ok_or(JsonError::Escape(at + 1))?
+                    }
+                    letter if b"\"\\/bfnrt".contains(letter) => 2,
+                    _ => return Err(JsonError::Escape(at + 1)),
+                };
+                (at, escaped) = (at + length, true);
+            }
+            0..0x20 => return Err(JsonError::Control(at)),
+            _ => at += 1,
+        }
+    }
+}
+
 #[test]
-fn every_special_byte_is_found_wherever_it_stands() {
-    for length in 0..40 {
+fn whatever_stands_in_a_string_is_found_wherever_it_stands() {
+    let bytes = (0..0x80).map(|byte| vec![byte]);
+    let escapes = [
+        r"\n",
+        r#"\""#,
+        r"\\",
+        r"\\\",
+        r#"\\""#,
+        r"\u00e4",
+        r"\ud83d\ude42",
+        r"\u12",
+        r"\x",
+        r#"\n\"\t"#,
+        "\\n\n",
+        "ä",
+        "\u{80}\u{a2}\u{5c5c}",
+        "🙂",
+    ];
+    let odd: Vec<Vec<u8>> = bytes
+        .chain(escapes.map(|it| it.as_bytes().to_vec()))
+        .collect();
+    let mut seen = 0;
+    for length in (0..40).chain([47, 48, 63, 64, 65, 79, 80, 81, 127, 128, 129, 200]) {
         for at in 0..=length {
-            for byte in (0..=255_u8).filter(|byte| *byte < 0x80) {
-                let mut text = vec![b'x'; length];
-                text.insert(at, byte);
-                let special = byte < 0x20 || matches!(byte, b'"' | b'\\');
-                assert_eq!(
-                    plain(&text),
-                    if special { at } else { text.len() },
-                    "{byte} at {at}"
-                );
+            for (number, odd) in odd.iter().enumerate() {
+                // The other bytes of ASCII are all alike to it.
+                if length > 40 && (0x23..0x5c).contains(&number) {
+                    continue;
+                }
+                let (before, behind) = (vec![b'x'; at], vec![b'y'; length - at]);
+                let text = [b"\"", &before[..], odd, &behind, b"\", 1]"].concat();
+                let mut scanner = Scanner::new(&text).expect("utf-8");
+                let found = scanner.string().map(|it| (it.at.end, it.escaped));
+                assert_eq!(found, byte_by_byte(&text), "{odd:?} at {at} of {length}");
+                if let Ok((end, _)) = found {
+                    assert_eq!(scanner.offset(), end + 1);
+                }
+                seen += 1;
             }
         }
     }
-    let text = "Grüße 🙂 naïve \u{80}\u{a2}\u{5c5c}".as_bytes();
-    assert_eq!(
-        plain(text),
-        text.len(),
-        "bytes of longer characters are none"
-    );
+    assert!(seen > 100_000, "{seen} strings");
 }
 
 #[test]
