@@ -540,6 +540,7 @@ impl Shared {
             if renamed {
                 synced = synced.and_then(|()| self.names.sync_all());
             }
+            synced = synced.and_then(|()| files.last().map_or(Ok(()), segment::is_there));
             if point::fails("journal.sync") {
                 synced = Err(io::Error::other("a test has it fail"));
             }

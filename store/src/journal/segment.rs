@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +78,14 @@ impl Found {
         let length = usize::try_from(last.saturating_sub(self.end)).unwrap_or(0);
         self.segment.write(&vec![0; length], self.end)?;
         self.segment.file.sync_all()
+    }
+}
+
+/// Whether the segment that is written to can be found again: what is in a file without a name ends with the process.
+pub(super) fn is_there(segment: &Arc<File>) -> io::Result<()> {
+    match segment.metadata()?.nlink() {
+        0 => Err(io::Error::other("the file has been removed")),
+        _ => Ok(()),
     }
 }
 

@@ -348,6 +348,24 @@ fn synced_waits_for_the_disk() {
 }
 
 #[test]
+fn a_journal_whose_file_is_removed_is_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (journal, _) = open(dir.path(), 1 << 20);
+    let append = |number| journal.append(&Record::Hold(Box::new(held(number, 10))));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let before = append(1).expect("appends");
+    runtime.block_on(journal.synced(before)).expect("synced");
+    std::fs::remove_dir_all(dir.path()).expect("somebody removes the folder");
+    let behind = append(2).expect("the file is still open");
+    let told = runtime.block_on(journal.synced(behind)).expect_err("lost");
+    assert!(told.to_string().contains("has been removed"), "{told}");
+    assert!(journal.is_over());
+    append(3).expect_err("nothing is taken any more");
+}
+
+#[test]
 fn a_journal_that_is_set_aside_can_be_opened_by_another_and_taken_up_again_only_unchanged() {
     let dir = tempfile::tempdir().expect("a folder");
     let (journal, _) = open(dir.path(), 1 << 16);
