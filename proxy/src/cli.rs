@@ -31,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::assemble;
 use crate::boot;
 use crate::config::{Config, Log};
+use crate::runtime::Runtime;
 
 /// A gateway in front of fast and deep models.
 #[derive(Debug, Parser)]
@@ -219,14 +220,15 @@ fn load(path: &Path) -> anyhow::Result<Config> {
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
     match Config::load(path) {
         Ok(config) => {
-            let built = crate::runtime::price_book(&config)?;
+            // As a start makes it: with rates, rules and tokenizers.
+            let built = Runtime::build(&config, None)?;
             say(&format!(
                 "{}: good (endpoints: {}, models: {}, budgets: {}, prices: {})",
                 path.display(),
                 config.endpoints.len(),
                 config.models.len(),
                 config.budgets.len(),
-                built.len()
+                built.book.len()
             ))?;
             Ok(ExitCode::SUCCESS)
         }

@@ -134,6 +134,20 @@ fn check_prints_file_line_and_column_and_fails() {
     );
 }
 
+/// What only a start would find in a file is found before it.
+#[test]
+fn check_reads_the_tokenizers_of_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    let tokenizer = folder.path().join("tokenizer.json");
+    std::fs::write(&tokenizer, "{\"model\": 1}").unwrap();
+    let example = include_str!("../../config/examples/local.toml");
+    let model = format!("[[model]]\ntokenizer = {tokenizer:?}\n");
+    std::fs::write(&path, example.replacen("[[model]]\n", &model, 1)).unwrap();
+    let (ok, told, error) = command(&["check"], &path);
+    assert!(!ok && error.contains("tokenizer.json"), "{told}{error}");
+}
+
 #[test]
 fn who_asks_a_store_that_is_not_there_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
