@@ -193,6 +193,15 @@ async fn a_bill_by_request_makes_the_ledger_equal_row_for_row() {
     let csv = run(&["usage", "--by", "tenant", "--csv"], &past.path);
     assert_eq!(crate::commands::cost_of(&csv), total, "{csv}");
     assert!(csv.contains("unknown,"), "{csv}");
+    let slip = folder.join("slip.csv");
+    std::fs::write(&slip, "day,model,cost\n2020-01-01,small,1\n").unwrap();
+    let import = ["reconcile", "import", "--format", "csv"].into_iter();
+    let import: Vec<_> = import.chain(slip.to_str()).chain(ENDPOINTS).collect();
+    let told = run(&import, &past.path);
+    assert!(
+        told.contains("not read: cost\n") && !imported.contains("not read"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

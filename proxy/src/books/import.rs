@@ -90,6 +90,15 @@ pub(crate) fn read(
     })
 }
 
+/// Columns of a bill that [`read`] leaves aside.
+pub(crate) fn unread(format: Format, text: &str) -> Vec<String> {
+    if format == Format::Csv {
+        csv::unread(text)
+    } else {
+        Vec::new()
+    }
+}
+
 /// What has been read so far.
 struct Lines<'a> {
     endpoint: String,

@@ -9,11 +9,38 @@ use meter::books::change::half_even;
 
 use super::{Lines, decimal};
 
-/// Reads lines into `lines`.
-pub(super) fn read(text: &str, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+/// The columns that are read.
+const COLUMNS: [&str; 10] = [
+    "request",
+    "day",
+    "attempt",
+    "model",
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "requests",
+    "cost_usd",
+    "cost_pico",
+];
+
+/// Names of columns that are not read: whoever misspelt one looks for its figures in vain.
+pub(super) fn unread(text: &str) -> Vec<String> {
+    let header = rows(text).next().map(cells).unwrap_or_default();
+    let unread = header
+        .into_iter()
+        .filter(|name| !COLUMNS.contains(&name.as_str()));
+    unread.collect()
+}
+
+fn rows(text: &str) -> impl Iterator<Item = &str> {
     // Spreadsheets put a mark of the encoding in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut rows = text.lines().filter(|line| !line.trim().is_empty());
+    text.lines().filter(|line| !line.trim().is_empty())
+}
+
+/// Reads lines into `lines`.
+pub(super) fn read(text: &str, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    let mut rows = rows(text);
     let header = cells(rows.next().context("the file is empty")?);
     let by_request = header.iter().any(|name| name == "request");
     ensure!(

@@ -101,6 +101,10 @@ impl Import {
         let model = |theirs: &str| desk.prices.model(theirs);
         let mut bill = import::read(self.format, &text, &self.endpoints, &model)
             .with_context(|| self.bill.display().to_string())?;
+        let unread = import::unread(self.format, &text);
+        if !unread.is_empty() {
+            say(&format!("columns that are not read: {}", unread.join(", ")))?;
+        }
         bill.imported_at_ms = now_ms();
         bill.complete = self.complete;
         if let Some(from) = &self.from {
