@@ -331,6 +331,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Passes over `text` if it stands here as it is.
+    pub(crate) fn passes(&mut self, text: &[u8]) -> bool {
+        let rest = self.text.as_bytes().get(self.at..);
+        let is_here = rest.is_some_and(|rest| rest.starts_with(text));
+        self.at += if is_here { text.len() } else { 0 };
+        is_here
+    }
+
     /// Takes a number, as written.
     pub fn number(&mut self) -> Result<&'a str, JsonError> {
         self.space();

@@ -1,5 +1,6 @@
 //! The dialects of the wire. Each file knows one provider's field names, and nobody else does.
 
+mod alike;
 pub mod allowance;
 mod anthropic_messages;
 pub mod carry;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
+use super::alike::Alike;
 use super::{
     Asked, Change, DecodeError, Dialect, Facts, Reader, Refusal, Reported, Seen, Watch, Writer,
     counts, insert, is_json, is_object, model_and_cap, schemas, strings_behind,
@@ -80,13 +81,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn watch(&self) -> Box<dyn Watch> {
-        Box::new(Follower {
-            facts: Facts::default(),
-            usage: Finder::new(b"\"usage\"").into_owned(),
-            choices: Finder::new(b"\"choices\"").into_owned(),
-            finish: Finder::new(FINISH).into_owned(),
-            error: Finder::new(b"\"error\"").into_owned(),
-        })
+        Box::new(Follower::new())
     }
 
     fn usage(&self, reply: &[u8]) -> Option<Usage> {
@@ -497,6 +492,8 @@ struct Follower {
     choices: Finder<'static>,
     finish: Finder<'static>,
     error: Finder<'static>,
+    /// The last chunk with a piece of the answer and nothing else, and those like it.
+    content: Alike,
 }
 
 impl Watch for Follower {
@@ -509,6 +506,10 @@ impl Watch for Follower {
             self.facts.finished = true;
             return Seen::End;
         }
+        if self.content.is(data) {
+            self.facts.count(data.len());
+            return Seen::Content;
+        }
         // Once content flows, a chunk is only searched for four words, not parsed.
         let flows = self.facts.content_events > 0 && self.choices.find(data).is_some();
         if flows && !self.reports_usage(data) && self.error.find(data).is_none() {
@@ -519,6 +520,8 @@ impl Watch for Follower {
                 let word = data.get(at + FINISH.len()..).unwrap_or_default();
                 self.facts.finished = true;
                 self.facts.finish = super::finish::known(word);
+            } else {
+                self.content.know(data);
             }
             self.facts.count(data.len());
             return Seen::Content;
@@ -532,6 +535,17 @@ impl Watch for Follower {
 }
 
 impl Follower {
+    fn new() -> Self {
+        Self {
+            facts: Facts::default(),
+            usage: Finder::new(b"\"usage\"").into_owned(),
+            choices: Finder::new(b"\"choices\"").into_owned(),
+            finish: Finder::new(FINISH).into_owned(),
+            error: Finder::new(b"\"error\"").into_owned(),
+            content: Alike::default(),
+        }
+    }
+
     /// Whether a `usage` that is not `null` may stand in the chunk.
     fn reports_usage(&self, data: &[u8]) -> bool {
         self.usage

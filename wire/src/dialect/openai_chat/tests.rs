@@ -170,6 +170,67 @@ fn a_stream_is_followed_to_its_end() {
     assert_eq!(OpenAiChat.watch().event(b"data: {broken\n\n"), Seen::Broken);
 }
 
+/// What is seen of `last` behind two pieces of text, and what is known then.
+fn seen_behind_content(last: &[u8], mut follower: Follower) -> (Seen, String) {
+    for piece in ["Hel", "lo, wörld"] {
+        let chunk = format!("data: {}\n\n", chunk_of(piece));
+        assert_eq!(follower.event(chunk.as_bytes()), Seen::Content);
+    }
+    let event = [b"data: ", last, b"\n\n"].concat();
+    let seen = follower.event(&event);
+    (seen, format!("{:?}", follower.facts()))
+}
+
+fn chunk_of(piece: &str) -> String {
+    format!(
+        r#"{{"id":"c","choices":[{{"index":0,"delta":{{"content":"{piece}"}},"finish_reason":null}}],"usage":null}}"#
+    )
+}
+
+#[test]
+fn a_chunk_is_the_same_whether_it_is_known_from_the_last_one_or_read() {
+    let mut chunks: Vec<Vec<u8>> = [
+        chunk_of("error"),
+        chunk_of(r#"\"usage\":{\"prompt_tokens\":1}"#),
+        chunk_of("usage"),
+        chunk_of("x").replace("null}]", r#""stop"}]"#),
+        chunk_of("x").replace(
+            "\"usage\":null",
+            r#""usage":{"prompt_tokens":3,"completion_tokens":2}"#,
+        ),
+        r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#.to_owned(),
+        r#"{"error":{"message":"no"}}"#.to_owned(),
+    ]
+    .map(String::into_bytes)
+    .into();
+    let plain = chunk_of(r#"a\n\"b\" ü"#).into_bytes();
+    for at in 0..plain.len() {
+        for byte in *b"\"\\x{}[],:n0 \n\xff\xbc" {
+            let mut changed = plain.clone();
+            changed[at] = byte;
+            chunks.push(changed.clone());
+            changed[at] = plain[at];
+            changed.insert(at, byte);
+            chunks.push(changed);
+        }
+        let mut cut = plain.clone();
+        cut.remove(at);
+        chunks.push(cut);
+    }
+    let mut content = 0;
+    for chunk in &chunks {
+        let read = Follower {
+            content: Alike::blind(),
+            ..Follower::new()
+        };
+        let known = seen_behind_content(chunk, Follower::new());
+        content += usize::from(known.0 == Seen::Content);
+        let text = String::from_utf8_lossy(chunk);
+        assert_eq!(known, seen_behind_content(chunk, read), "{text}");
+    }
+    assert!(content > 100 && content < chunks.len() / 2, "{content}");
+}
+
 #[test]
 fn garbage_and_errors_in_midstream_are_never_content() {
     let mut watch = OpenAiChat.watch();
