@@ -9,7 +9,7 @@ use crate::json::Scanner;
 const MOST_STRINGS: usize = 4;
 /// Longer events are few, or take longer than it takes to read them.
 const MOST_BYTES: usize = 4 << 10;
-/// After so many events in a row that were unlike the one before, none is compared any more.
+/// After so many events in a row that were unlike the one before, nothing more is learnt.
 const MOST_MISSES: u8 = 8;
 
 /// An event that was read in full, and which of its strings differ from event to event.
