@@ -48,7 +48,7 @@ def table(head, rows):
     print()
 
 
-all_series = ["memory", "small", "large", "paced", "burst", "rate", "slow", "slow-large", "slow-paced"]
+all_series = ["memory", "small", "large", "paced", "within", "burst", "rate", "slow", "slow-large", "slow-paced"]
 reports = {name: series(name) for name in all_series}
 ran = [report for report in reports.values() if report]
 names = []
@@ -81,18 +81,19 @@ def micros(report, name, figure):
         it["figures"][figure] for it in report["targets"] if it["name"] == name))
 
 
-if any(reports[name] for name in ("small", "large", "paced", "burst")):
+if any(reports[name] for name in ("small", "large", "paced", "within", "burst")):
     print("## Processor time as a multiple of nginx\n")
-    table(["", "1 KB call", "100 KB call, `model` last", "chunk at a 10 ms gap", "chunk at saturation"],
+    table(["", "1 KB call", "100 KB call, `model` last", "chunk at a 10 ms gap, streams of 100", "within a stream", "chunk at saturation"],
           [[name, interval(reports["small"], "ratios", name, cpu), interval(reports["large"], "ratios", name, cpu),
-            interval(reports["paced"], "ratios", name, chunk), interval(reports["burst"], "ratios", name, chunk)]
+            interval(reports["paced"], "ratios", name, chunk), interval(reports["within"], "ratios", name, chunk),
+            interval(reports["burst"], "ratios", name, chunk)]
            for name in fast])
     print("Microseconds of processor time in the same runs, medians:\n")
 
 
-    table(["", "1 KB call", "100 KB call", "paced chunk", "chunk at saturation", "calls/s, 1 KB", "chunks/s at saturation"],
+    table(["", "1 KB call", "100 KB call", "paced chunk, streams of 100", "within a stream", "chunk at saturation", "calls/s, 1 KB", "chunks/s at saturation"],
           [[name, micros(reports["small"], name, cpu), micros(reports["large"], name, cpu),
-            micros(reports["paced"], name, chunk), micros(reports["burst"], name, chunk),
+            micros(reports["paced"], name, chunk), micros(reports["within"], name, chunk), micros(reports["burst"], name, chunk),
             plain(reports["small"], name, "calls_per_s"), plain(reports["burst"], name, "chunks_per_s")] for name in fast])
 
 if reports["rate"]:

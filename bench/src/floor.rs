@@ -4,12 +4,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use anyhow::Context;
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,14 +18,9 @@ use tokio_util::task::TaskTracker;
 type Pool = Client<HttpConnector, Incoming>;
 type Answer = Response<Either<Incoming, Empty<Bytes>>>;
 
-/// Forwards everything that comes in at `listen` to `upstream` until the process ends.
-///
-/// # Errors
-/// The address is taken.
-pub async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("at {listen}"))?;
+/// Forwards everything that comes in to `upstream`, without end; `is_http2` says what is spoken to callers, from
+/// the first byte.
+pub async fn serve(listener: TcpListener, upstream: SocketAddr, is_http2: bool) -> Infallible {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let pool: Pool = Client::builder(TokioExecutor::new())
@@ -45,11 +39,16 @@ pub async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<(
             let pool = pool.clone();
             async move { Ok::<_, Infallible>(forward(&pool, request, upstream).await) }
         });
-        let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        tasks.spawn(async move {
-            // A caller that leaves ends its connection early on purpose.
-            let _ended = serving.await;
-        });
+        let stream = TokioIo::new(stream);
+        // A caller that leaves ends its connection early on purpose.
+        if is_http2 {
+            let serving = http2::Builder::new(TokioExecutor::new());
+            let serving = serving.serve_connection(stream, service);
+            tasks.spawn(async move { drop(serving.await) });
+        } else {
+            let serving = http1::Builder::new().serve_connection(stream, service);
+            tasks.spawn(async move { drop(serving.await) });
+        }
     }
 }
 
@@ -60,6 +59,7 @@ async fn forward(pool: &Pool, mut request: Request<Incoming>, upstream: SocketAd
         return refuse(StatusCode::BAD_REQUEST);
     };
     *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
     request.headers_mut().remove(CONNECTION);
     if let Ok(host) = HeaderValue::from_str(&upstream.to_string()) {
         request.headers_mut().insert(HOST, host);

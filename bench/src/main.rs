@@ -24,9 +24,9 @@ bench/src/upstream/script.rs.
 The same answer to every call, more than 100,000 times a second. A call overrides figures in its text:
 <<fixed chunks=100 gap_us=10000 first_us=0 bytes=277>>.
 
-  bench floor --upstream HOST:PORT [--listen 127.0.0.1:0] [--threads 1]
+  bench floor --upstream HOST:PORT [--listen 127.0.0.1:0] [--threads 1] [--protocol http1|http2]
 
-A reverse proxy that does nothing else.";
+A reverse proxy that does nothing else. With http2 callers speak that to it, from the first byte.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +65,7 @@ struct Options {
     fixed: Fixed,
     listen: Option<SocketAddr>,
     upstream: Option<SocketAddr>,
+    is_http2: bool,
 }
 
 impl Options {
@@ -96,6 +97,13 @@ impl Options {
                 "--gap-us" => options.fixed.gap_us = number()?,
                 "--first-us" => options.fixed.first_us = number()?,
                 "--listen" => options.listen = Some(address()?),
+                "--protocol" => {
+                    options.is_http2 = match value.as_str() {
+                        "http1" => false,
+                        "http2" => true,
+                        _ => bail!("--protocol is http1 or http2"),
+                    };
+                }
                 "--upstream" => options.upstream = Some(address()?),
                 _ => bail!("unknown argument {arg}\n\n{HELP}"),
             }
@@ -147,7 +155,9 @@ fn floor(mut options: Options) -> anyhow::Result<()> {
     let listen = options
         .listen
         .unwrap_or(([127, 0, 0, 1], options.port).into());
-    options
-        .runtime()?
-        .block_on(bench::floor::serve(listen, upstream))
+    options.runtime()?.block_on(async move {
+        let listener = tokio::net::TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("at {listen}"))?;
+        match bench::floor::serve(listener, upstream, options.is_http2).await {}
+    })
 }

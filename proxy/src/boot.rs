@@ -265,11 +265,12 @@ impl Running {
 
     fn serve_callers(&self, callers: TcpListener, settings: Arc<Settings>, config: &Config) {
         let shared = Arc::clone(&self.parts.shared);
+        let share = config.endpoints.iter().all(|it| it.http2);
         let listener = Listener {
             settings,
             application: Box::new(move |peer| gateway_for(Arc::clone(&shared), peer)),
             refuse: edge::refuse,
-            most: Most::of_callers(&config.limits),
+            most: Most::of_callers(&config.limits, share),
             tasks: self.tasks.clone(),
             doors: self.doors.clone(),
             workers: Some(Arc::clone(&self.workers)),

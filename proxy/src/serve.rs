@@ -72,8 +72,9 @@ pub(crate) struct Most {
 }
 
 impl Most {
-    pub(crate) fn of_callers(limits: &Limits) -> Self {
-        let all = descriptors::allowed(limits.connections);
+    /// Those of callers, whose calls `share` connections to their endpoints or do not.
+    pub(crate) fn of_callers(limits: &Limits, share: bool) -> Self {
+        let all = descriptors::allowed(limits.connections, share);
         let alone = limits.connections_per_ip.unwrap_or(all / 4).max(1);
         Self { all, alone }
     }

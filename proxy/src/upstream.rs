@@ -6,6 +6,7 @@ mod client;
 mod dial;
 mod fields;
 mod http1;
+mod http2;
 mod names;
 mod pool;
 

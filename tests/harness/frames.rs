@@ -121,6 +121,15 @@ impl Frames {
         frames
     }
 
+    /// The other end, of which a caller has asked for HTTP/2.
+    pub async fn of_caller(mut stream: TcpStream) -> Self {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.unwrap();
+        assert_eq!(preface, PREFACE);
+        let came = Vec::new();
+        Self { stream, came }
+    }
+
     /// Writes. `false` when the other side is gone, or takes nothing for ten seconds.
     pub async fn say(&mut self, bytes: &[u8]) -> bool {
         let writing = self.stream.write_all(bytes);

@@ -1,21 +1,16 @@
 //! Proves how HTTP/2 is spoken: within limits to callers, who are told when they go beyond them, and to
-//! endpoints that were configured for it.
+//! endpoints.
 
+mod endpoints;
 mod limits;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tests::bytes::{Endpoint, Line, completion};
 use tests::world::{World, chat};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -113,58 +108,4 @@ async fn a_drain_lets_streams_end() {
     assert!(body.ends_with(b"data: [DONE]\n\n"));
     assert_eq!(ending.await.unwrap(), 0);
     ended.await.unwrap().unwrap();
-}
-
-/// An endpoint that speaks HTTP/2 from the first byte.
-async fn endpoint(calls: Arc<AtomicUsize>) -> Endpoint {
-    Endpoint::with(move |line: Line| {
-        let calls = Arc::clone(&calls);
-        async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let calls = Arc::clone(&calls);
-                async move {
-                    assert_eq!(request.version(), Version::HTTP_2);
-                    assert_eq!(request.headers()["authorization"], "Bearer up-raw");
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    assert!(body.starts_with(b"{"));
-                    calls.fetch_add(1, Ordering::Relaxed);
-                    let mut answer = Response::new(Full::new(Bytes::from(completion("yes"))));
-                    let kind = http::HeaderValue::from_static("application/json");
-                    answer.headers_mut().insert("content-type", kind);
-                    Ok::<_, Infallible>(answer)
-                }
-            });
-            let serving = http2::Builder::new(TokioExecutor::new());
-            let _ended = serving
-                .serve_connection(TokioIo::new(line.stream), service)
-                .await;
-        }
-    })
-    .await
-}
-
-#[tokio::test]
-async fn calls_to_an_endpoint_share_a_connection() {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let endpoint = endpoint(Arc::clone(&calls)).await;
-    let tables = endpoint
-        .tables()
-        .replacen("key =", "http2 = true\nkey =", 1);
-    let world = World::start("server.workers = 1", &tables).await;
-    let sent: Vec<_> = (0..20)
-        .map(|_| {
-            let client = world.caller(&world.client.key);
-            let body = chat("raw", "Hi", "");
-            tokio::task::spawn(async move { client.post("/v1/chat/completions", body).await })
-        })
-        .collect();
-    for call in sent {
-        let reply = call.await.unwrap();
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(reply.text().contains("yes"));
-    }
-    assert_eq!(
-        (calls.load(Ordering::Relaxed), endpoint.connections()),
-        (20, 1)
-    );
 }

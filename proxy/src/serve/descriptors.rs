@@ -1,5 +1,5 @@
 //! How many connections the system's limit on descriptors allows: each call needs one on its other
-//! side too, and what is not a call needs some as well.
+//! side too, unless calls share it, and what is not a call needs some as well.
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,12 +21,13 @@ pub(crate) fn raise() {
     }
 }
 
-/// How many of `wanted` connections may be open at once.
-pub(super) fn allowed(wanted: usize) -> usize {
+/// How many of `wanted` connections may be open at once, of calls that `share` the connections to their
+/// endpoints or do not.
+pub(super) fn allowed(wanted: usize, share: bool) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return wanted;
     };
-    let allowed = for_calls(limit);
+    let allowed = for_calls(limit, share);
     if allowed < wanted {
         tracing::warn!(
             descriptors = limit,
@@ -47,9 +48,11 @@ fn for_others(limit: u64) -> u64 {
     OTHERS.min(limit / 4)
 }
 
-fn for_calls(limit: u64) -> usize {
+fn for_calls(limit: u64, share: bool) -> usize {
     let left = limit - for_others(limit);
-    usize::try_from(left / 2).unwrap_or(usize::MAX).max(1)
+    // A tenth is far more than connections that a hundred calls share.
+    let others = if share { left / 10 } else { left.div_ceil(2) };
+    usize::try_from(left - others).unwrap_or(usize::MAX).max(1)
 }
 
 /// Whether the process, or the whole system, has no descriptor left: which is nobody else's fault.
@@ -64,7 +67,10 @@ mod tests {
 
     #[test]
     fn a_call_needs_two_and_others_keep_theirs() {
-        let allowed = [1, 64, 256, 1_024, 20_000].map(for_calls);
+        let limits = [1, 64, 256, 1_024, 20_000];
+        let allowed = limits.map(|limit| for_calls(limit, false));
         assert_eq!(allowed, [1, 24, 96, 384, 9_872]);
+        let allowed = limits.map(|limit| for_calls(limit, true));
+        assert_eq!(allowed, [1, 44, 173, 692, 17_770]);
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http2::Hold;
 use super::pool::{Line, Pool};
 use crate::gateway::BodyError;
 use crate::http1::chunked::Chunked;
@@ -21,7 +22,10 @@ use crate::http1::scratch;
 #[derive(Debug)]
 pub(crate) enum Answer {
     Http1(Reading),
-    Http2(Incoming),
+    Http2(
+        Incoming,
+        #[expect(dead_code, reason = "it is kept for as long as the body")] Hold,
+    ),
 }
 
 /// What is read of an answer, and where.
@@ -192,7 +196,7 @@ impl Body for Answer {
                 let polled = ready!(reading.poll(context));
                 Poll::Ready(polled.map(|read| read.map(Frame::data).map_err(BodyError::from)))
             }
-            Self::Http2(body) => {
+            Self::Http2(body, _) => {
                 let polled = ready!(Pin::new(body).poll_frame(context));
                 Poll::Ready(polled.map(|read| read.map_err(BodyError::from)))
             }
@@ -204,14 +208,14 @@ impl Body for Answer {
             Self::Http1(reading) => {
                 reading.line.is_none() && reading.first.is_empty() && reading.broken.is_none()
             }
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(reading) => reading.length.map(SizeHint::with_exact).unwrap_or_default(),
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2(body, _) => body.size_hint(),
         }
     }
 }

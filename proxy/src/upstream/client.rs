@@ -1,36 +1,24 @@
 //! An endpoint's connections: HTTP/1.1 ones that wait in a pool, HTTP/2 ones that calls share.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Method, Request, Response, Uri, Version};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper::rt::Executor;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::dial::{Dial, Socket};
 use super::fields::Fields;
 use super::http1::{exchange, is_quiet, written};
+use super::http2::{Connections, Place, is_untouched};
 use super::names::Resolve;
 use super::pieces::Pieces;
 use super::pool::{Line, Pool};
 use super::{SendError, chain};
 use crate::config;
 use crate::http1::Outbox;
-use crate::workers;
-
-/// HTTP/2 connections; workers beyond share them.
-const SEATS: usize = 64;
-/// How often an endpoint that is silent while calls are open is asked whether it is there, and how long it
-/// may take to say so.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(10);
 
 /// A call on its way to an endpoint.
 #[derive(Debug)]
@@ -52,9 +40,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An HTTP/2 connection, and where it leads.
-type Shared = (SendRequest<Pieces>, SocketAddr);
-
 /// The connections of an endpoint.
 pub(super) struct Client {
     dial: Dial,
@@ -62,8 +47,7 @@ pub(super) struct Client {
     /// HTTP/2 was asked for, or agreed on when a connection was made last.
     is_http2: AtomicBool,
     http2_only: bool,
-    /// With the addresses that they lead to.
-    shared: Vec<Mutex<Option<Shared>>>,
+    shared: Connections,
 }
 
 impl fmt::Debug for Client {
@@ -86,7 +70,7 @@ impl Client {
             pool: Arc::new(Pool::new(patience.idle_connections)),
             is_http2: AtomicBool::new(http2_only),
             http2_only,
-            shared: (0..SEATS).map(|_| Mutex::default()).collect(),
+            shared: Connections::default(),
         })
     }
 
@@ -96,22 +80,14 @@ impl Client {
         self.dial.names.refresh(Instant::now()).await;
         let gone = self.dial.names.gone();
         self.pool.sweep(&gone);
-        if gone.is_empty() {
-            return;
-        }
-        for place in &self.shared {
-            let mut place = place.lock().await;
-            if place.as_ref().is_some_and(|(_, peer)| gone.contains(peer)) {
-                *place = None;
-            }
-        }
+        self.shared.sweep(&gone).await;
     }
 
     /// Sends a call. Ends when its answer has begun; dropping it cancels the call.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Response<Answer>, SendError> {
         let socket = if self.is_http2.load(Ordering::Relaxed) {
-            match Box::pin(self.sender()).await? {
-                Ready::Http2(sender) => return Box::pin(self.send_http2(sender, call)).await,
+            match Box::pin(self.place()).await? {
+                Ready::Http2(place) => return Box::pin(self.send_http2(place, call)).await,
                 Ready::Http1(socket) => Some(socket),
             }
         } else {
@@ -135,49 +111,44 @@ impl Client {
         };
         if socket.is_http2() {
             self.is_http2.store(true, Ordering::Relaxed);
-            let sender = Box::pin(self.share(socket)).await?;
-            return Box::pin(self.send_http2(sender, call)).await;
+            let place = Box::pin(self.share(socket)).await?;
+            return Box::pin(self.send_http2(place, call)).await;
         }
         let answered = exchange(Line::new(socket), &mut outbox, &self.pool).await;
         answered.map_err(|it| it.error)
     }
 
-    /// The HTTP/2 connection of this worker, made anew where there is none that lives.
-    async fn sender(&self) -> Result<Ready, SendError> {
-        let mut place = self.seat().lock().await;
-        if let Some((sender, _)) = place.as_ref().filter(|(it, _)| !it.is_closed()) {
-            return Ok(Ready::Http2(sender.clone()));
+    /// A place on an HTTP/2 connection of this worker, made anew where none has one left.
+    async fn place(&self) -> Result<Ready, SendError> {
+        let mut turn = self.shared.turn().await?;
+        if let Some(place) = self.shared.take(&mut turn) {
+            return Ok(Ready::Http2(place));
         }
-        let socket = self.dial.connect().await?;
-        if !self.http2_only && !socket.is_http2() {
-            self.is_http2.store(false, Ordering::Relaxed);
-            return Ok(Ready::Http1(socket));
+        let dialled = match self.dial.connect().await {
+            Ok(socket) if !self.http2_only && !socket.is_http2() => {
+                self.is_http2.store(false, Ordering::Relaxed);
+                return Ok(Ready::Http1(socket));
+            }
+            Ok(socket) => self.shared.open(&mut turn, socket).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = &dialled {
+            self.shared.failed(&mut turn, error);
         }
-        let peer = socket.peer();
-        let sender = shake(socket).await?;
-        *place = peer.map(|peer| (sender.clone(), peer));
-        Ok(Ready::Http2(sender))
+        dialled.map(Ready::Http2)
     }
 
-    /// Makes a new connection the one that this worker's calls share.
-    async fn share(&self, socket: Socket) -> Result<SendRequest<Pieces>, SendError> {
-        let peer = socket.peer();
-        let sender = shake(socket).await?;
-        *self.seat().lock().await = peer.map(|peer| (sender.clone(), peer));
-        Ok(sender)
+    /// Makes a new connection one that this worker's calls share.
+    async fn share(&self, socket: Socket) -> Result<Place, SendError> {
+        let mut turn = self.shared.any_turn().await;
+        self.shared.open(&mut turn, socket).await
     }
 
-    fn seat(&self) -> &Mutex<Option<Shared>> {
-        // There are always as many.
-        static NONE: Mutex<Option<Shared>> = Mutex::const_new(None);
-        self.shared.get(workers::seat() % SEATS).unwrap_or(&NONE)
-    }
-
-    /// Sends a call over a shared connection. What the connection did not take any more goes out on a new
+    /// Sends a call over a shared connection. What the endpoint did not touch goes out once more, on another
     /// one.
     async fn send_http2(
         &self,
-        mut sender: SendRequest<Pieces>,
+        mut place: Place,
         call: Call<'_>,
     ) -> Result<Response<Answer>, SendError> {
         let mut request = Request::new(call.body);
@@ -187,22 +158,22 @@ impl Client {
         *request.headers_mut() = call.fields.map();
         for is_last in [false, true] {
             let again = request.clone();
-            let sent = match sender.ready().await {
-                Ok(()) => sender.send_request(request).await,
-                Err(error) => Err(error),
+            let error = match place.send(request).await {
+                Ok(answer) => return Ok(answer.map(|body| Answer::Http2(body, place.into_hold()))),
+                Err(error) => error,
             };
-            match sent {
-                Ok(answer) => return Ok(answer.map(Answer::Http2)),
-                Err(error) if is_last || !(error.is_canceled() || error.is_closed()) => {
-                    return Err(SendError::cut(chain(&error)));
-                }
-                Err(_) => {}
+            if !is_untouched(&error) {
+                return Err(SendError::cut(chain(&error)));
+            }
+            self.shared.leave(place).await;
+            if is_last {
+                return Err(SendError::unconnected(chain(&error)));
             }
             request = again;
-            let Ready::Http2(new) = self.sender().await? else {
+            let Ready::Http2(new) = self.place().await? else {
                 break;
             };
-            sender = new;
+            place = new;
         }
         Err(SendError::unconnected("the endpoint speaks HTTP/2 no more"))
     }
@@ -210,23 +181,6 @@ impl Client {
 
 /// What a call can be sent on.
 enum Ready {
-    Http2(SendRequest<Pieces>),
+    Http2(Place),
     Http1(Socket),
-}
-
-/// Begins to speak HTTP/2.
-async fn shake(socket: Socket) -> Result<SendRequest<Pieces>, SendError> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(PING))
-        .keep_alive_timeout(PONG)
-        .handshake(TokioIo::new(socket))
-        .await
-        .map_err(|error| SendError::unconnected(chain(&error)))?;
-    TokioExecutor::new().execute(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to an endpoint ended");
-        }
-    });
-    Ok(sender)
 }
