@@ -111,7 +111,7 @@ if reports["rate"]:
 if reports["memory"]:
     opened = plain(reports["memory"], "nginx", "open")
     print(f"## Memory for {opened} paced streams\n")
-    print("Growth of resident memory from fresh processes, for each stream; before, at most, and one second after.\n")
+    print("Growth of resident memory from fresh processes, for each stream; before, at most, and fifteen seconds after.\n")
     table(["", "KiB per stream", "before, MiB", "peak, MiB", "after, MiB", "gap p99, ms"],
           [[name, plain(reports["memory"], name, "kib_per_stream")]
            + [number(it["figures"][key] / 1024) if key in it["figures"] else "-"
