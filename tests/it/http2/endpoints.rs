@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tests::Reply;
 use tests::bytes::{Endpoint, Line, completion};
 use tests::frames::{Came, DATA, END_STREAM, Frames, GOAWAY, RST_STREAM, SETTINGS, frame, headers};
 use tests::world::{FAST, World, chat};
@@ -88,17 +89,25 @@ async fn world(endpoint: &Endpoint) -> World {
     World::start("server.workers = 1", &tables).await
 }
 
+/// Makes calls with these bodies, all at once.
+async fn answers(world: &World, bodies: impl Iterator<Item = String>) -> Vec<Reply> {
+    let calls = bodies.map(|body| {
+        let client = world.caller(&world.client.key);
+        let call = async move { client.post("/v1/chat/completions", body).await };
+        tokio::task::spawn(timeout(PATIENCE, call))
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut replies = Vec::new();
+    for call in calls {
+        replies.push(call.await.unwrap().expect("an answer"));
+    }
+    replies
+}
+
 /// Makes `count` calls that say `text`, all at once.
 async fn calls(world: &World, count: usize, text: &str) {
-    let sent: Vec<_> = (0..count)
-        .map(|_| {
-            let client = world.caller(&world.client.key);
-            let body = chat("raw", text, "");
-            tokio::task::spawn(async move { client.post("/v1/chat/completions", body).await })
-        })
-        .collect();
-    for call in sent {
-        let reply = timeout(PATIENCE, call).await.expect("an answer").unwrap();
+    let bodies = (0..count).map(|_| chat("raw", text, ""));
+    for reply in answers(world, bodies).await {
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(reply.text().contains("yes"));
     }
@@ -171,16 +180,11 @@ async fn many_streams_at_once_are_whole_and_charged_as_the_endpoint_bills_them()
          http2 = true\n[[model]]\nname = \"raw\"\ntier = \"fast\"\nendpoint = \"bridge\"\nprice = \"test/fast\"\n"
     );
     let world = World::start("server.workers = 1", &tables).await;
-    let sent: Vec<_> = (0..250)
-        .map(|at| {
-            let client = world.caller(&world.client.key);
-            let rest = if at % 5 == 0 { "" } else { ",\"stream\":true" };
-            let body = chat("raw", "Hi", rest);
-            tokio::task::spawn(async move { client.post("/v1/chat/completions", body).await })
-        })
-        .collect();
-    for call in sent {
-        let reply = timeout(PATIENCE, call).await.expect("an answer").unwrap();
+    let bodies = (0..250).map(|at| {
+        let rest = if at % 5 == 0 { "" } else { ",\"stream\":true" };
+        chat("raw", "Hi", rest)
+    });
+    for reply in answers(&world, bodies).await {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     let entries = world.entries().await;
@@ -280,15 +284,8 @@ async fn calls_that_wait_for_a_connection_learn_together_that_there_is_none() {
     let tables = tables.replacen("key =", "http2 = true\nkey =", 1);
     let head = "server.workers = 1\nupstream.connect_timeout_ms = 400";
     let world = World::start(head, &tables).await;
-    let sent: Vec<_> = (0..12)
-        .map(|_| {
-            let client = world.caller(&world.client.key);
-            let body = chat("raw", "Hi", "");
-            tokio::task::spawn(async move { client.post("/v1/chat/completions", body).await })
-        })
-        .collect();
-    for call in sent {
-        let reply = timeout(PATIENCE, call).await.expect("an answer").unwrap();
+    let bodies = (0..12).map(|_| chat("raw", "Hi", ""));
+    for reply in answers(&world, bodies).await {
         assert!(reply.status >= 500, "{}", reply.text());
     }
     let dialled = endpoint.connections();
