@@ -2,6 +2,7 @@
 //! endpoints.
 
 mod endpoints;
+mod faults;
 mod limits;
 
 use std::net::SocketAddr;

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An endpoint that speaks HTTP/2 from the first byte, and allows `most` calls on a connection. It answers a
 /// call that says `together` when `crowd` of them are there, one that says `long` with a stream that is longer
@@ -83,7 +83,7 @@ fn long() -> String {
 }
 
 /// A gateway with one worker in front of it.
-async fn world(endpoint: &Endpoint) -> World {
+pub(super) async fn world(endpoint: &Endpoint) -> World {
     let tables = endpoint.tables();
     let tables = tables.replacen("key =", "http2 = true\nkey =", 1);
     World::start("server.workers = 1", &tables).await
