@@ -336,6 +336,9 @@ pub struct Endpoint {
     /// Where it is, as the price book names it, for instance `us`: some vendors ask for more there.
     #[serde(default)]
     pub region: Option<String>,
+    /// PEM file of the certificates that the endpoint's own has to be signed by, in place of the public ones.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
     /// Speak HTTP/2 from the first byte, without TLS negotiation.
     #[serde(default)]
     pub http2: bool,

@@ -115,7 +115,7 @@ impl Endpoint {
         let host = uri.authority().map_or(base, |authority| authority.as_str());
         let client = Arc::new(Client::new(
             &uri,
-            endpoint.http2,
+            endpoint.into(),
             patience,
             Arc::new(System),
         )?);

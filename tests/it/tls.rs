@@ -1,12 +1,16 @@
-//! Proves that TLS is spoken with the operator's certificate, with HTTP/2 offered, and that a caller
-//! who does not trust it sends nothing.
+//! Proves that TLS is spoken with the operator's certificate, with HTTP/2 offered, that a caller who does not
+//! trust it sends nothing, and that endpoints are called over TLS if they are who they should be.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use bench::upstream::{Script, Upstream};
 use rustls::pki_types::ServerName;
+use tests::bytes::Endpoint;
 use tests::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 fn connector(trusted: Option<&rcgen::Certificate>, alpn: &[u8]) -> TlsConnector {
@@ -97,13 +101,13 @@ async fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_refused() {
 }
 
 /// A certificate for `name`, valid from `from` to `until` in years, with its key.
-fn certificate(name: &str, from: i32, until: i32) -> (Vec<u8>, Vec<u8>) {
+fn certificate(name: &str, from: i32, until: i32) -> (rcgen::Certificate, Vec<u8>) {
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(from, 1, 1);
     params.not_after = rcgen::date_time_ymd(until, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
     let made = params.self_signed(&key).unwrap();
-    (made.der().to_vec(), key.serialize_der())
+    (made, key.serialize_der())
 }
 
 /// What an endpoint does with a connection that should become TLS.
@@ -153,7 +157,7 @@ async fn shake(stream: TcpStream, how: Shaking) -> Vec<u8> {
 async fn an_endpoint_whose_certificate_is_wrong_never_sees_a_key() {
     let with = |name: &str, from, until| {
         let (certificate, key) = certificate(name, from, until);
-        Shaking::With(certificate, key)
+        Shaking::With(certificate.der().to_vec(), key)
     };
     let rows = [
         ("nobody signed it", with("localhost", 2020, 2090)),
@@ -216,4 +220,151 @@ async fn an_endpoint_whose_certificate_is_wrong_never_sees_a_key() {
         let leaks = text.contains("up-raw") || text.contains("Hi") && text.contains("messages");
         assert!(!leaks, "{}: {text}", rows[at].0);
     }
+}
+
+/// What an endpoint that speaks TLS for `upstream` offers to speak in it.
+struct Behind {
+    config: Arc<rustls::ServerConfig>,
+    /// Where HTTP/2 is passed on to, and where HTTP/1.1 is.
+    http2: SocketAddr,
+    http1: SocketAddr,
+}
+
+impl Behind {
+    /// With `certificate`, and one bridge more where `alpn` has HTTP/2.
+    async fn start(
+        made: &(rcgen::Certificate, Vec<u8>),
+        alpn: &[&[u8]],
+        http1: SocketAddr,
+    ) -> Endpoint {
+        let (certificate, key) = (made.0.der().clone(), made.1.clone());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key.try_into().unwrap())
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http2 = listener.local_addr().unwrap();
+        tokio::task::spawn(bench::floor::serve(listener, http1, true));
+        let behind = Arc::new(Self {
+            config: Arc::new(config),
+            http2,
+            http1,
+        });
+        Endpoint::with(move |line| Arc::clone(&behind).pass_on(line.stream)).await
+    }
+
+    async fn pass_on(self: Arc<Self>, stream: TcpStream) {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config));
+        // A caller that does not trust it leaves.
+        let Ok(mut stream) = acceptor.accept(stream).await else {
+            return;
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let to = if is_http2 { self.http2 } else { self.http1 };
+        let mut other = TcpStream::connect(to).await.unwrap();
+        other.set_nodelay(true).unwrap();
+        let _ended = tokio::io::copy_bidirectional(&mut stream, &mut other).await;
+    }
+}
+
+/// Tables that make `endpoint` that of model `raw`, trusted by the certificate at `ca`.
+fn trusting(endpoint: &Endpoint, ca: &Path) -> String {
+    let tables = endpoint
+        .tables()
+        .replacen("http://127.0.0.1", "https://localhost", 1);
+    tables.replacen("key =", &format!("tls_ca = {ca:?}\nkey ="), 1)
+}
+
+async fn answers(world: &World, count: usize) -> Vec<u16> {
+    let calls: Vec<_> = (0..count)
+        .map(|at| {
+            let client = world.caller(&world.client.key);
+            let rest = if at % 4 == 0 { "" } else { ",\"stream\":true" };
+            let body = tests::world::chat("raw", "Hi", rest);
+            tokio::task::spawn(async move { client.post("/v1/chat/completions", body).await })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for call in calls {
+        statuses.push(call.await.unwrap().status);
+    }
+    statuses
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_of_ones_own_are_called_over_tls_as_they_offer() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let made = certificate("localhost", 2020, 2090);
+    std::fs::write(&ca, made.0.pem()).unwrap();
+    for (alpn, most) in [
+        (&[&b"h2"[..], b"http/1.1"][..], 1),
+        (&[b"http/1.1"], 41),
+        (&[], 41),
+    ] {
+        let upstream = Upstream::start(Script {
+            output_tokens: 20,
+            token_gap_us: 10_000,
+            ..tests::world::script(tests::world::FAST)
+        });
+        let upstream = upstream.await.unwrap();
+        let endpoint = Behind::start(&made, alpn, upstream.address).await;
+        let world = World::start("server.workers = 1", &trusting(&endpoint, &ca)).await;
+        // From then on it is known what the endpoint speaks.
+        assert_eq!(answers(&world, 1).await, [200]);
+        assert_eq!(answers(&world, 40).await, [200; 40]);
+        let connections = endpoint.connections();
+        assert!(
+            connections <= most && (most == 1 || connections > 1),
+            "{connections}"
+        );
+        let entries = world.entries().await;
+        let charged: meter::NanoUsd = entries.iter().map(|it| it.cost).sum();
+        let owed: u64 = upstream.bill().iter().map(|it| it.cost_pico / 1_000).sum();
+        assert_eq!((entries.len(), upstream.bill().len()), (41, 41));
+        assert_eq!(charged.0, i64::try_from(owed).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_of_ones_own_is_trusted_by_what_is_named_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let good = certificate("localhost", 2020, 2090);
+    let upstream = Upstream::start(tests::world::script(tests::world::FAST));
+    let upstream = upstream.await.unwrap();
+    for (what, offered) in [
+        ("another", certificate("localhost", 2020, 2090)),
+        ("expired", certificate("localhost", 2000, 2001)),
+        ("not yet valid", certificate("localhost", 2080, 2090)),
+        ("another name", certificate("elsewhere.test", 2020, 2090)),
+    ] {
+        // But for the first, what is offered is what is trusted.
+        let trusted = if what == "another" { &good } else { &offered };
+        std::fs::write(&ca, trusted.0.pem()).unwrap();
+        let endpoint = Behind::start(&offered, &[], upstream.address).await;
+        let world = World::start("", &trusting(&endpoint, &ca)).await;
+        assert_eq!(answers(&world, 1).await, [502], "{what}");
+    }
+    assert!(upstream.bill().is_empty());
+    let endpoint = Behind::start(&good, &[], upstream.address).await;
+    std::fs::write(&ca, certificate("localhost", 2020, 2090).0.pem()).unwrap();
+    let world = World::start("", &trusting(&endpoint, &ca)).await;
+    assert_eq!(answers(&world, 1).await, [502]);
+    std::fs::write(&ca, good.0.pem()).unwrap();
+    world.running.reload().unwrap();
+    assert_eq!(answers(&world, 1).await, [200]);
+    for broken in [
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        std::fs::write(&ca, broken).unwrap();
+        let refused = world.running.reload().unwrap_err();
+        assert!(refused.contains("ca.pem"), "{refused}");
+    }
+    assert_eq!(answers(&world, 1).await, [200]);
 }

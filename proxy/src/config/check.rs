@@ -332,6 +332,11 @@ fn endpoint<'a>(
     for (place, message) in keys(endpoint) {
         say(place, message.to_owned());
     }
+    if endpoint.tls_ca.is_some() && !endpoint.url.starts_with("https:") {
+        let message =
+            "only an https address has a certificate; leave it out, or write https in url";
+        say("tls_ca", message.to_owned());
+    }
     let sound = address(&endpoint.url)
         .is_some_and(|url| url.query().is_none() && !url.authority().is_some_and(has_user));
     if !sound {

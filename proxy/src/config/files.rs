@@ -13,6 +13,11 @@ use crate::serve;
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     tls(config, &mut found);
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        if let Some(message) = endpoint.tls_ca.as_deref().and_then(untrusted) {
+            found.push((format!("endpoint[{index}].tls_ca"), message));
+        }
+    }
     if let Some(message) = config.request_log.path.as_deref().and_then(unwritable) {
         found.push(("request_log.path".to_owned(), message));
     }
@@ -51,6 +56,12 @@ fn tls(config: &Config, found: &mut Vec<(String, String)>) {
     {
         found.push(("server.tls_cert".to_owned(), error));
     }
+}
+
+/// Why there are no certificates at `path`.
+fn untrusted(path: &Path) -> Option<String> {
+    let can_be_read = || std::fs::File::open(path).is_ok();
+    unreadable(path).or_else(|| serve::trusted(path).err().filter(|_| can_be_read()))
 }
 
 /// Why there is nothing to be read at `path`.

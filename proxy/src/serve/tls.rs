@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
 /// The cryptography that all TLS here uses.
 pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -10,20 +13,8 @@ pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
 
 /// Certificate and key of a server that offers HTTP/2 and HTTP/1.1.
 pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, String> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let told = |path: &Path, error: String| format!("{}: {error}", path.display());
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| told(certificate, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(told(
-            certificate,
-            "has no certificate; give a PEM file with one".to_owned(),
-        ));
-    }
-    let key_der =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, error.to_string()))?;
+    let chain = certificates(certificate)?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, error))?;
     let mut config = rustls::ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -37,8 +28,33 @@ pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerCo
                     certificate.display()
                 ),
             ),
-            error => told(certificate, error.to_string()),
+            error => told(certificate, error),
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The certificates of a file, as those that a server's own has to be signed by.
+pub(crate) fn trusted(path: &Path) -> Result<rustls::RootCertStore, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(path)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| told(path, error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| told(path, error))?;
+    if read.is_empty() {
+        let message = "has no certificate; give a PEM file with one";
+        return Err(told(path, message));
+    }
+    Ok(read)
+}
+
+fn told(path: &Path, error: impl std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
 }

@@ -9,7 +9,7 @@ use http::{Method, Request, Response, Uri, Version};
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use super::dial::{Dial, Socket};
+use super::dial::{Dial, Socket, Terms};
 use super::fields::Fields;
 use super::http1::{exchange, is_quiet, written};
 use super::http2::{Connections, Place, is_untouched};
@@ -57,19 +57,19 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connections to the host of `uri`; `http2_only` from the first byte.
+    /// Connections to the host of `uri`.
     pub(super) fn new(
         uri: &Uri,
-        http2_only: bool,
+        terms: Terms<'_>,
         patience: &config::Upstream,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, String> {
         let connect = Duration::from_millis(patience.connect_timeout_ms);
         Ok(Self {
-            dial: Dial::new(uri, http2_only, connect, resolver)?,
+            dial: Dial::new(uri, terms, connect, resolver)?,
             pool: Arc::new(Pool::new(patience.idle_connections)),
-            is_http2: AtomicBool::new(http2_only),
-            http2_only,
+            is_http2: AtomicBool::new(terms.http2_only),
+            http2_only: terms.http2_only,
             shared: Connections::default(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,8 +19,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::names::{Names, Resolve, System};
+use crate::config;
 use crate::machine::{self, Machine, Stream};
-use crate::serve::descriptors;
+use crate::serve::{self, descriptors};
 
 /// How long an address has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -49,6 +51,23 @@ impl From<String> for NoConnection {
     }
 }
 
+/// What is spoken with an endpoint, and whom it has to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Terms<'a> {
+    pub(super) http2_only: bool,
+    /// Certificates that its own has to be signed by, in place of the public ones.
+    ca: Option<&'a Path>,
+}
+
+impl<'a> From<&'a config::Endpoint> for Terms<'a> {
+    fn from(endpoint: &'a config::Endpoint) -> Self {
+        Self {
+            http2_only: endpoint.http2,
+            ca: endpoint.tls_ca.as_deref(),
+        }
+    }
+}
+
 /// Where an endpoint is, and how it is reached.
 pub(super) struct Dial {
     pub(super) names: Names,
@@ -57,11 +76,11 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    /// The way to `uri`, which has `patience` to be connected to. Over TLS `http2_only` asks for nothing
-    /// else.
+    /// The way to `uri`, which has `patience` to be connected to. Fails where the certificates that it is trusted
+    /// by can not be read.
     pub(super) fn new(
         uri: &Uri,
-        http2_only: bool,
+        terms: Terms<'_>,
         patience: Duration,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, String> {
@@ -73,7 +92,7 @@ impl Dial {
         let tls = if is_tls {
             let name = ServerName::try_from(host.to_owned());
             let name = name.map_err(|error| format!("url `{uri}`: {error}"))?;
-            Some((connector(http2_only)?, name))
+            Some((connector(terms)?, name))
         } else {
             None
         };
@@ -146,15 +165,18 @@ impl Dial {
 }
 
 /// Connects to `uri` and leaves: says whether that can be done.
-pub(crate) async fn reach(uri: &Uri, http2_only: bool, patience: Duration) -> Result<(), String> {
-    let dial = Dial::new(uri, http2_only, patience, Arc::new(System))?;
+pub(crate) async fn reach(uri: &Uri, terms: Terms<'_>, patience: Duration) -> Result<(), String> {
+    let dial = Dial::new(uri, terms, patience, Arc::new(System))?;
     let connected = dial.connect().await;
     connected.map(drop).map_err(|error| error.to_string())
 }
 
-fn connector(http2_only: bool) -> Result<TlsConnector, String> {
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+fn connector(terms: Terms<'_>) -> Result<TlsConnector, String> {
+    let roots = match terms.ca {
+        Some(path) => serve::trusted(path)?,
+        None => rustls::RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
     };
     let mut config = rustls::ClientConfig::builder_with_provider(crate::serve::crypto())
         .with_safe_default_protocol_versions()
@@ -162,7 +184,7 @@ fn connector(http2_only: bool) -> Result<TlsConnector, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    if !http2_only {
+    if !terms.http2_only {
         config.alpn_protocols.push(b"http/1.1".to_vec());
     }
     Ok(TlsConnector::from(Arc::new(config)))
@@ -282,10 +304,10 @@ mod tests {
         let there = open.local_addr().unwrap();
         let uri = "http://example.test/v1".parse().unwrap();
         let resolver = Arc::new(Fixed(vec![refuses, silent, there]));
-        let dial = Dial::new(&uri, false, Duration::from_secs(30), resolver).unwrap();
+        let dial = Dial::new(&uri, Terms::default(), Duration::from_secs(30), resolver).unwrap();
         assert_eq!(dial.connect().await.unwrap().peer(), Some(there));
         let nobody = Arc::new(Fixed(vec![refuses]));
-        let dial = Dial::new(&uri, false, Duration::from_secs(30), nobody).unwrap();
+        let dial = Dial::new(&uri, Terms::default(), Duration::from_secs(30), nobody).unwrap();
         assert!(dial.connect().await.is_err());
     }
 }

@@ -296,7 +296,7 @@ fn endpoints(config: &Config) -> anyhow::Result<Vec<Finding>> {
             Err(_) => continue,
         };
         let began = Instant::now();
-        let reached = runtime.block_on(upstream::reach(&uri, endpoint.http2, patience));
+        let reached = runtime.block_on(upstream::reach(&uri, endpoint.into(), patience));
         found.push(match reached {
             Ok(()) if endpoint.key.is_none() => Finding::warn(
                 check,
