@@ -129,6 +129,10 @@ fn what_would_hold_for_nothing_or_stop_a_start_is_told_at_its_line() {
             endpoint("key = \"a\\nb\""),
             "characters that no header can carry",
         ),
+        (
+            endpoint("tls_ca = \"/dev/null\""),
+            "only an https address has a certificate",
+        ),
         // Settings of which a start, or the first call, would die.
         (
             head("limits.in_flight = 9223372036854775807"),
