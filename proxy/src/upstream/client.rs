@@ -8,15 +8,15 @@ use std::time::Duration;
 use http::{Method, Request, Response, Uri, Version};
 use tokio::time::Instant;
 
+use super::SendError;
 use super::answer::Answer;
 use super::dial::{Dial, Socket, Terms};
 use super::fields::Fields;
 use super::http1::{exchange, is_quiet, written};
-use super::http2::{Connections, Place, is_untouched};
+use super::http2::{Connections, Place};
 use super::names::Resolve;
 use super::pieces::Pieces;
 use super::pool::{Line, Pool};
-use super::{SendError, chain};
 use crate::config;
 use crate::http1::Outbox;
 
@@ -80,7 +80,7 @@ impl Client {
         self.dial.names.refresh(Instant::now()).await;
         let gone = self.dial.names.gone();
         self.pool.sweep(&gone);
-        self.shared.sweep(&gone).await;
+        self.shared.sweep(&gone, Instant::now()).await;
     }
 
     /// Sends a call. Ends when its answer has begun; dropping it cancels the call.
@@ -158,16 +158,15 @@ impl Client {
         *request.headers_mut() = call.fields.map();
         for is_last in [false, true] {
             let again = request.clone();
-            let error = match place.send(request).await {
+            let unanswered = match place.send(request).await {
                 Ok(answer) => return Ok(answer.map(|body| Answer::Http2(body, place.into_hold()))),
-                Err(error) => error,
+                Err(unanswered) => unanswered,
             };
-            if !is_untouched(&error) {
-                return Err(SendError::cut(chain(&error)));
+            if unanswered.is_untouched || unanswered.error.is_stale {
+                self.shared.leave(place).await;
             }
-            self.shared.leave(place).await;
-            if is_last {
-                return Err(SendError::unconnected(chain(&error)));
+            if is_last || !unanswered.is_untouched {
+                return Err(unanswered.error);
             }
             request = again;
             let Ready::Http2(new) = self.place().await? else {

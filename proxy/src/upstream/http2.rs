@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::Instant;
 
 use super::dial::Socket;
 use super::pieces::Pieces;
+use super::pool;
 use super::{SendError, chain};
 use crate::workers;
 
@@ -65,8 +67,16 @@ struct Shared {
     /// Gone when the connection is.
     connection: Weak<Mutex<Connection>>,
     peer: Option<SocketAddr>,
-    /// Held once by each call.
-    calls: Arc<()>,
+    calls: Arc<Calls>,
+    /// When it was last seen with a call.
+    used: Instant,
+}
+
+/// What the calls on a connection share: each holds it once.
+#[derive(Debug, Default)]
+struct Calls {
+    /// The connection waited for a call, and no answer has come since: it may be gone without a word.
+    waited: AtomicBool,
 }
 
 /// A call's place on a connection, up to the end of its answer.
@@ -78,20 +88,55 @@ pub(super) struct Place {
 
 /// Keeps a call's place.
 #[derive(Debug)]
-pub(crate) struct Hold(Arc<()>);
+pub(crate) struct Hold(Arc<Calls>);
+
+/// A call that got no answer on a connection.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// The endpoint did nothing for it: it never got there, or the endpoint says so (RFC 9113, 8.7).
+    pub(super) is_untouched: bool,
+    pub(super) error: SendError,
+}
 
 impl Place {
     /// Sends a call.
     pub(super) async fn send(
         &mut self,
         request: Request<Pieces>,
-    ) -> hyper::Result<Response<Incoming>> {
-        self.sender.send_request(request).await
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let waited = &self.call.0.waited;
+        let sent = self.sender.send_request(request).await;
+        sent.inspect(|_| waited.store(false, Ordering::Relaxed))
+            .map_err(|error| Unanswered::new(&error, waited.load(Ordering::Relaxed)))
     }
 
     /// Lets go of the connection, but for the place on it.
     pub(super) fn into_hold(self) -> Hold {
         self.call
+    }
+}
+
+impl Unanswered {
+    fn new(error: &hyper::Error, waited: bool) -> Self {
+        let told = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
+        let told = told.filter(|it| it.is_remote());
+        let is_refused = told.is_some_and(|it| {
+            // Calls that the endpoint still answers go on after a GOAWAY.
+            it.is_go_away() || it.reason() == Some(h2::Reason::REFUSED_STREAM)
+        });
+        let is_untouched = error.is_canceled() || error.is_closed() || is_refused;
+        let error = if is_untouched {
+            SendError::unconnected(chain(error))
+        } else {
+            SendError {
+                is_stale: waited && told.is_none(),
+                ..SendError::cut(chain(error))
+            }
+        };
+        Self {
+            is_untouched,
+            error,
+        }
     }
 }
 
@@ -125,7 +170,12 @@ impl Connections {
     /// A place on a connection that is there.
     pub(super) fn take(&self, lines: &mut Lines) -> Option<Place> {
         lines.shared.retain(|it| !it.sender.is_closed());
-        let free = lines.shared.iter().find(|it| it.calls() < self.most(it))?;
+        let has_room = |it: &&mut Shared| it.calls() < self.most(it);
+        let free = lines.shared.iter_mut().find(has_room)?;
+        if free.calls() == 0 {
+            free.calls.waited.store(true, Ordering::Relaxed);
+        }
+        free.used = Instant::now();
         Some(free.place())
     }
 
@@ -148,6 +198,7 @@ impl Connections {
             connection: Arc::downgrade(&connection),
             peer,
             calls: Arc::default(),
+            used: Instant::now(),
         };
         let place = shared.place();
         lines.failed = None;
@@ -179,17 +230,16 @@ impl Connections {
         lines.shared.retain(|it| !is_it(&it));
     }
 
-    /// Closes connections to addresses that are `gone`, and all but one of those that nobody uses; calls that
-    /// are under way end first.
-    pub(super) async fn sweep(&self, gone: &[SocketAddr]) {
+    /// Closes connections that have waited for too long, and those to addresses that are `gone`; calls that are
+    /// under way end first.
+    pub(super) async fn sweep(&self, gone: &[SocketAddr], now: Instant) {
         for seat in &self.seats {
-            let mut is_one_idle = false;
-            seat.lines.lock().await.shared.retain(|it| {
-                let is_gone = it.peer.is_some_and(|peer| gone.contains(&peer));
-                if is_gone || it.sender.is_closed() {
-                    return false;
+            seat.lines.lock().await.shared.retain_mut(|it| {
+                if it.calls() > 0 {
+                    it.used = now;
                 }
-                it.calls() > 0 || !std::mem::replace(&mut is_one_idle, true)
+                let is_gone = it.peer.is_some_and(|peer| gone.contains(&peer));
+                !is_gone && !it.sender.is_closed() && now.duration_since(it.used) <= pool::PATIENCE
             });
         }
     }
@@ -235,14 +285,27 @@ fn locked(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether an endpoint did nothing for a call: it never got there, or the endpoint says so (RFC 9113, 8.7).
-pub(super) fn is_untouched(error: &hyper::Error) -> bool {
-    let told = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
-    error.is_canceled()
-        || error.is_closed()
-        || told.is_some_and(|it| {
-            let is_refused = it.is_reset() && it.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // Calls that the endpoint still answers go on after a GOAWAY.
-            it.is_remote() && (is_refused || it.is_go_away())
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_kept_as_long_as_it_has_calls_and_a_minute_more() {
+        let connections = Connections::default();
+        let (near, _far) = tokio::io::duplex(1 << 16);
+        let mut turn = connections.any_turn().await;
+        let opened = connections.open(&mut turn, Socket::Played(Box::new(near)));
+        let place = opened.await.unwrap();
+        drop(turn);
+        let began = Instant::now();
+        let kept = async |seconds| {
+            let now = began + Duration::from_secs(seconds);
+            connections.sweep(&[], now).await;
+            connections.any_turn().await.shared.len()
+        };
+        assert_eq!(kept(100).await, 1);
+        drop(place);
+        assert_eq!(kept(155).await, 1);
+        assert_eq!(kept(165).await, 0);
+    }
 }

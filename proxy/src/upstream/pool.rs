@@ -10,7 +10,7 @@ use super::dial::Socket;
 use crate::workers;
 
 /// How long a connection waits.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Shelves; workers beyond share them.
 const SHELVES: usize = 64;
 

@@ -2,7 +2,7 @@
 //! told of it in its own dialect, and the next is served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tests::bytes::{Endpoint, Line, completion};
 use tests::frames::{
@@ -203,4 +203,38 @@ async fn what_breaks_off_in_an_answer_ends_its_stream_alone() {
         assert!(text.contains("\"error\""), "{what}: {text}");
         assert!(!text.contains("[DONE]"), "{what}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_waited_and_is_gone_costs_no_call() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let endpoint = Endpoint::with(move |line: Line| {
+        let calls = Arc::clone(&calls);
+        async move {
+            let mut line = Frames::of_caller(line.stream).await;
+            line.say(&frame(SETTINGS, 0, 0, &[])).await;
+            while let Some(came) = line.next(PATIENCE).await {
+                match came {
+                    // Something between the two has forgotten the connection: not a word of the second call.
+                    Came::Status(..) if calls.fetch_add(1, Ordering::Relaxed) == 1 => return,
+                    Came::Data(stream, body) if !body.is_empty() => {
+                        let body = completion("yes");
+                        let data = frame(DATA, END_STREAM, stream, body.as_bytes());
+                        line.say(&[headers(stream, 0, &OK), data].concat()).await;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    })
+    .await;
+    let world = world(&endpoint).await;
+    for at in 0..3 {
+        let call = world
+            .client
+            .post("/v1/chat/completions", chat("raw", "Hi", ""));
+        let reply = timeout(PATIENCE, call).await.unwrap();
+        assert_eq!(reply.status, 200, "{at}: {}", reply.text());
+    }
+    assert_eq!(endpoint.connections(), 2);
 }
