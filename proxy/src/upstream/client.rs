@@ -80,7 +80,7 @@ impl Client {
         self.dial.names.refresh(Instant::now()).await;
         let gone = self.dial.names.gone();
         self.pool.sweep(&gone);
-        self.shared.sweep(&gone, Instant::now()).await;
+        self.shared.sweep(&gone, Instant::now());
     }
 
     /// Sends a call. Ends when its answer has begun; dropping it cancels the call.
