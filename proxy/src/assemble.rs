@@ -399,6 +399,32 @@ pub(crate) fn is_there(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The ledger's file, where no server has it.
+pub(crate) fn ledger_file(config: &Config) -> Option<PathBuf> {
+    let dir = &config.store.dir;
+    let is_file = config.store.postgres.is_none();
+    is_file.then(|| store::recorder::ledger_path(dir))
+}
+
+/// Whether a start has made what is this node's of the store.
+///
+/// # Errors
+/// When the store's folder can not be looked into.
+pub(crate) fn is_made(config: &Config) -> std::io::Result<bool> {
+    store::recorder::is_made(&config.store)
+}
+
+/// Holds that the server of a shared ledger answers, changing nothing.
+///
+/// # Errors
+/// Where it does not.
+pub(crate) fn reach_ledger(config: &Config) -> anyhow::Result<()> {
+    if let Some(address) = &config.store.postgres {
+        store::recorder::reach(&address.0)?;
+    }
+    Ok(())
+}
+
 /// What is seen of a journal from outside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inspected {

@@ -17,6 +17,7 @@ pub use otlp::Otlp;
 pub use overload::{Overload, Portion};
 pub use problem::{Invalid, Problem};
 pub use secret::Secret;
+pub(crate) use secret::file_of;
 
 pub use crate::request_log::RequestLog;
 

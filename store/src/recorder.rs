@@ -14,6 +14,8 @@ use meter::{Journal, LedgerError, Position, point};
 use crate::config::Config;
 use crate::journal::{self, FRAME, FileJournal, Keeping, OpenJournalError, ReadError, Taken};
 use crate::ledger::{OpenLedgerError, SqlLedger};
+use crate::sql::Engine;
+use crate::sql::postgres::Postgres;
 use crate::tasks::OpenTaskLogError;
 
 /// Records in one transaction at most: large enough that a commit, and each row of a sum, are shared by
@@ -146,10 +148,36 @@ pub fn open_ledger(config: &Config) -> Result<SqlLedger, OpenError> {
     })
 }
 
+/// Whether a start has made this node's part of the store.
+///
+/// # Errors
+/// When the folder can not be looked into.
+pub fn is_made(config: &Config) -> std::io::Result<bool> {
+    match &config.postgres {
+        Some(_) => node_path(&config.dir).try_exists(),
+        None => ledger_path(&config.dir).try_exists(),
+    }
+}
+
+/// Asks the server at `url` for its time, and changes nothing.
+///
+/// # Errors
+/// When it can not be reached or refuses.
+pub fn reach(url: &str) -> Result<(), OpenError> {
+    let server = Postgres::new(url).map_err(OpenLedgerError::Server)?;
+    let told = server.clock().map_err(OpenLedgerError::Server)?;
+    debug_assert!(told.is_some());
+    Ok(())
+}
+
+fn node_path(dir: &Path) -> std::path::PathBuf {
+    dir.join("node.id")
+}
+
 /// The name of this node, made at the first start and kept in the store's folder beside the journal
 /// that goes by it.
 fn node(dir: &Path) -> Result<String, OpenError> {
-    let path = dir.join("node.id");
+    let path = node_path(dir);
     let told = |error| OpenError::Folder {
         path: path.display().to_string(),
         error,

@@ -1,6 +1,7 @@
 //! The doctor names what is wrong with a machine and what to do; the request log has a line for every attempt and
 //! refusal, tells no secrets, and holds up no call.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bench::upstream::Upstream;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use tests::world::{DEEP, FAST, chat, script};
 use tests::{Client, Process};
 
+use crate::outage::Disk;
 use crate::{PROGRAM, caller, command, config, key};
 
 fn doctor(config: &Path) -> (bool, Vec<Value>) {
@@ -30,6 +32,19 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let fast = Upstream::start(script(FAST)).await.unwrap();
     let deep = Upstream::start(script(DEEP)).await.unwrap();
     let path = config(folder.path(), &fast, &deep, "");
+    let asked = path.clone();
+    let (ok, findings) = tokio::task::spawn_blocking(move || doctor(&asked))
+        .await
+        .unwrap();
+    assert!(ok, "{findings:#?}");
+    for check in ["store.dir", "ledger (SQLite)"] {
+        let found = &verdict(&findings, check)["found"];
+        let later = "not made yet; made at the first start";
+        assert!(found.as_str().unwrap().ends_with(later), "{findings:#?}");
+    }
+    let made = folder.path().join("data").exists();
+    assert!(!made, "what a start makes, the doctor does not");
+    key(&path, "acme");
     let asked = path.clone();
     let (ok, findings) = tokio::task::spawn_blocking(move || doctor(&asked))
         .await
@@ -76,6 +91,88 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     assert!(!ok);
     let told = verdict(&findings, "configuration")["found"].to_string();
     assert!(told.contains("pareto.toml:2:"), "{told}");
+}
+
+/// What a check finds, and what is to be done about it.
+fn told(config: &Path, check: &str) -> (String, String) {
+    let (_, findings) = doctor(config);
+    let it = verdict(&findings, check);
+    let verdict = it["verdict"].as_str().unwrap();
+    let found = it["found"].as_str().unwrap();
+    let remedy = it["remedy"].as_str().unwrap();
+    (format!("{verdict}: {found}"), remedy.to_owned())
+}
+
+#[test]
+fn the_doctor_finds_every_file_with_a_secret_that_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pareto.toml");
+    let key = folder.path().join("key");
+    let model = "[[model]]\nname = \"m\"\ntier = \"fast\"\nendpoint = \"e\"\n";
+    let put = |keys: &str, mode: u32| {
+        let text = format!(
+            "store.dir = {:?}\n[[endpoint]]\nname = \"e\"\ndialect = \"openai_chat\"\n\
+             url = \"http://127.0.0.1:1/v1\"\nkeys = [{keys}]\n{model}",
+            folder.path().join("data")
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(&key, "sk-1\n").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let by_file = format!("{:?}", format!("${{file:{}}}", key.display()));
+    put(&by_file, 0o600);
+    assert_eq!(
+        told(&path, "secrets").0,
+        "ok: nobody else can read them",
+        "the configuration itself has none"
+    );
+    put(&by_file, 0o640);
+    let wanted = format!("warn: {} has mode 640", key.display());
+    assert_eq!(told(&path, "secrets").0, wanted);
+    put("\"sk-1\"", 0o600);
+    let wanted = format!("warn: {} has mode 644", path.display());
+    assert_eq!(told(&path, "secrets").0, wanted);
+}
+
+#[test]
+fn the_doctor_fails_where_a_start_would_and_says_why() {
+    let disk = Disk::new();
+    let path = disk.path().join("pareto.toml");
+    let put = |dir: &Path, segment: u64| {
+        let text = format!(
+            "store.dir = {dir:?}\nstore.journal_segment_bytes = {segment}\n[[endpoint]]\nname = \"e\"\n\
+             dialect = \"openai_chat\"\nurl = \"http://127.0.0.1:1/v1\"\n\
+             [[model]]\nname = \"m\"\ntier = \"fast\"\nendpoint = \"e\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    let room = "room on the disk";
+    put(&disk.path().join("data"), 1 << 20);
+    assert!(told(&path, room).0.starts_with("warn"));
+    put(&disk.path().join("data"), 16 << 20);
+    let (found, remedy) = told(&path, room);
+    assert!(found.starts_with("fail"), "{found}");
+    assert!(found.ends_with("the journal's files want 51 MB"), "{found}");
+    assert!(remedy.starts_with("make room on the disk"), "{remedy}");
+    put(&path, 16 << 10);
+    let (found, remedy) = told(&path, "store.dir");
+    assert!(found.starts_with("fail") && found.ends_with("is no folder"));
+    assert!(remedy.starts_with("move it away"), "{remedy}");
+    // A ledger that is none, on a disk with room and on a full one.
+    let data = disk.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(data.join("ledger.sqlite3"), [7; 4_096]).unwrap();
+    put(&data, 16 << 10);
+    let (found, remedy) = told(&path, "ledger (SQLite)");
+    assert!(found.starts_with("fail"), "{found}");
+    assert!(remedy.contains("restore it from a backup"), "{remedy}");
+    disk.fill();
+    for check in ["store.dir", room, "ledger (SQLite)"] {
+        let (found, remedy) = told(&path, check);
+        assert!(found.starts_with("fail"), "{check}: {found}");
+        assert!(remedy.starts_with("make room"), "{check}: {remedy}");
+    }
 }
 
 /// Has calls made at a gateway with this request log.

@@ -120,10 +120,10 @@ async fn ends_equal(process: Process, upstreams: &[&Upstream], ledger: Ledger) {
 }
 
 /// A small disk of its own, gone when dropped.
-struct Disk(tempfile::TempDir);
+pub(crate) struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
@@ -136,12 +136,16 @@ impl Disk {
         Self(folder)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     fn filler(&self) -> PathBuf {
         self.0.path().join("filler")
     }
 
     /// Fills it to the last byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         use std::io::Write;
         let mut file = std::fs::File::create(self.filler()).unwrap();
         for size in [65_536, 4_096, 1] {

@@ -39,13 +39,10 @@ impl<'de> Deserialize<'de> for Secret {
 
 /// Resolves a reference; text without one is taken as it is.
 pub(super) fn resolve(text: &str) -> Result<String, String> {
-    let Some(name) = text
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-    else {
+    let Some(name) = reference(text) else {
         return Ok(text.to_owned());
     };
-    if let Some(path) = name.strip_prefix("file:") {
+    if let Some(path) = file_of(text) {
         return std::fs::read_to_string(path)
             .map(|value| value.trim_end().to_owned())
             .map_err(|error| format!("file `{path}` of this secret can not be read: {error}"));
@@ -53,6 +50,16 @@ pub(super) fn resolve(text: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| {
         format!("environment variable `{name}` is not set; set it, or use ${{file:PATH}}")
     })
+}
+
+/// What stands between the brackets of a reference.
+fn reference(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}')
+}
+
+/// The file that a reference is to.
+pub(crate) fn file_of(text: &str) -> Option<&str> {
+    reference(text)?.strip_prefix("file:")
 }
 
 /// Puts something as long in place of the reference that `error` is about; `false` where it is about none.
