@@ -19,9 +19,9 @@ use crate::{Entry, Held, NanoUsd, Record};
 )]
 pub struct Position(pub u64);
 
-/// The journal can no longer be trusted to keep what it is given.
+/// The journal has not taken what it was given; what it says tells whether it ever will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("journal {path}: {what}; free the disk or fix the device, then restart")]
+#[error("journal {path}: {what}")]
 pub struct JournalError {
     pub path: String,
     pub what: String,

@@ -219,7 +219,14 @@ fn presented(headers: &HeaderMap) -> Option<String> {
         .map(|(_, password)| password.to_owned())
 }
 
+/// Whether calls are taken. Callers learn of a journal that can not be written by 503, one after the other.
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    let parts = Arc::clone(&admin.parts);
+    let asked = tokio::task::spawn_blocking(move || parts.journal_refuses());
+    if asked.await.unwrap_or(true) {
+        let told = "the journal can not be written; the log says why";
+        return (StatusCode::SERVICE_UNAVAILABLE, told);
+    }
     if admin.callers.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else {

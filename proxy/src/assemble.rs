@@ -321,6 +321,11 @@ impl Parts {
         self.store.journal.over().await;
     }
 
+    /// Whether the journal takes no call. What ends by itself is tried again, which may block.
+    pub(crate) fn journal_refuses(&self) -> bool {
+        self.store.journal.refusal().is_some()
+    }
+
     /// Goes on with the store after all. Blocks.
     ///
     /// # Errors

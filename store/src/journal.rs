@@ -15,6 +15,7 @@ mod nowhere;
 mod reader;
 mod segment;
 mod syncs;
+mod turns;
 
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
@@ -102,6 +103,8 @@ struct Tail {
     /// Another process is to keep the journal from here on.
     aside: bool,
     failed: Option<String>,
+    /// The last record was of this length, and there was no room for it.
+    refused: Option<usize>,
 }
 
 /// What is needed to write: whoever has it, does.
@@ -183,6 +186,7 @@ impl FileJournal {
                 room: found.segment.room,
                 aside: false,
                 failed: None,
+                refused: None,
             }),
             pen: Mutex::new(Pen {
                 buffer: Vec::new(),
@@ -232,7 +236,7 @@ impl FileJournal {
 
     /// Has it take nothing any more: whoever brings its records into the ledger can not go on.
     pub(crate) fn end(&self, what: &str) {
-        let _told = self.shared.fail(what.to_owned());
+        let _told = self.shared.fail(what);
     }
 
     /// A reader of the records from `from` on.
@@ -429,6 +433,7 @@ impl Shared {
                         segment::seal(frame, tail.end);
                         tail.buffer.extend_from_slice(frame);
                         tail.end = end;
+                        tail.refused = None;
                         return Ok(end);
                     }
                 }
@@ -451,13 +456,13 @@ impl Shared {
         std::mem::swap(&mut tail.buffer, &mut pen.buffer);
         drop(tail);
         self.write(&mut pen)
-            .map_err(|error| self.fail(error.to_string()))
+            .map_err(|error| self.fail(&error.to_string()))
     }
 
     /// What is needed to write. Whoever had it and panicked has left half a thing.
     fn pen(&self) -> Result<MutexGuard<'_, Pen>, JournalError> {
         let pen = self.pen.lock();
-        pen.map_err(|_| self.fail("a writer panicked".to_owned()))
+        pen.map_err(|_| self.fail("a writer panicked"))
     }
 
     /// Writes the pen's buffer, with an end behind it, and hands it over.
@@ -485,41 +490,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Begins the next segment, with room for a frame of `length`.
-    fn turn(&self, length: usize) -> Result<(), JournalError> {
-        let mut pen = self.pen()?;
-        let mut tail = lock(&self.tail);
-        point::at("journal.turn");
-        // Who comes back is told why.
-        let is_over = tail.failed.is_some() || tail.aside;
-        if is_over || tail.end + count(length) <= tail.room {
-            return Ok(());
-        }
-        std::mem::swap(&mut tail.buffer, &mut pen.buffer);
-        if let Err(error) = self.write(&mut pen) {
-            drop(tail);
-            return Err(self.fail(error.to_string()));
-        }
-        let bytes = segment::size_for(length, self.keeping.segment_bytes);
-        let spare = pen.spare.take_if(|spare| spare.bytes >= bytes);
-        let made = match spare {
-            Some(spare) => Segment::of(spare, &self.dir, tail.end),
-            None => Segment::make(&self.dir, tail.end, bytes),
-        };
-        // Where the disk is full, this record is refused, and the next may find room.
-        let next = made.map_err(|error| self.error(error.to_string()))?;
-        tail.room = next.room;
-        let before = std::mem::replace(&mut pen.segment, next);
-        pen.earlier.push(before.start);
-        pen.unsynced.push(before.file);
-        pen.renamed = true;
-        Ok(())
-    }
-
     /// The syncer's life to its end, whatever that is: those who wait would wait for ever.
     fn sync_to_the_end(&self) {
         if catch_unwind(AssertUnwindSafe(|| self.sync_until_stopped())).is_err() {
-            let _told = self.fail("the thread that syncs panicked".to_owned());
+            let _told = self.fail("the thread that syncs panicked");
         }
     }
 
@@ -546,7 +520,7 @@ impl Shared {
             }
             if let Err(error) = synced {
                 // After a failed sync the kernel may have dropped the pages: never try again.
-                let _told = self.fail(format!("sync failed: {error}"));
+                let _told = self.fail(&format!("sync failed: {error}"));
                 return;
             }
             point::at("journal.synced");
@@ -554,26 +528,6 @@ impl Shared {
             self.prepare(end);
         }
         self.syncs.stopped();
-    }
-
-    /// Makes a spare file when the segment is half full, so that no call waits for one.
-    fn prepare(&self, end: u64) {
-        let is_due = {
-            let pen = lock(&self.pen);
-            pen.spare.is_none()
-                && end > pen.segment.room - (pen.segment.room - pen.segment.start) / 2
-        };
-        if is_due {
-            // Should it fail, the turn tries again and tells.
-            let spare = Spare::make(&self.dir, self.keeping.segment_bytes);
-            let _kept = spare.and_then(|spare| self.keep_spare(spare));
-        }
-    }
-
-    /// Keeps one spare file; there may be one by now.
-    fn keep_spare(&self, spare: Spare) -> io::Result<()> {
-        let other = lock(&self.pen).spare.replace(spare);
-        other.map_or(Ok(()), Spare::remove)
     }
 
     fn error(&self, what: String) -> JournalError {
@@ -584,7 +538,8 @@ impl Shared {
     }
 
     /// Takes nothing any more, and tells everyone who waits.
-    fn fail(&self, what: String) -> JournalError {
+    fn fail(&self, what: &str) -> JournalError {
+        let what = format!("{what}; free the disk or mend the device, then restart");
         lock(&self.tail).failed.get_or_insert_with(|| what.clone());
         self.over.send_replace(true);
         self.syncs.fail(what.clone());

@@ -181,7 +181,9 @@ async fn on_a_full_disk_nothing_is_sent_and_nothing_is_lost() {
     let keys = [key(&config, "bound"), key(&config, "free")];
     let process = Process::start(PROGRAM, &config).await;
     let [bound, free] = keys.map(|key| caller(&process, &key));
+    let operator = Client::new(process.admin_address, "admin-secret");
     assert_eq!(call(&bound, CHAT).await.status, 200);
+    assert_eq!(operator.get("/readyz").await.status, 200);
     // A stream that is under way when the disk fills up is settled all the same.
     let slow = chat(
         "fast",
@@ -204,10 +206,15 @@ async fn on_a_full_disk_nothing_is_sent_and_nothing_is_lost() {
         503,
         "what can not be written down is not sent"
     );
+    let ready = operator.get("/readyz").await;
+    let told = "the journal can not be written; the log says why";
+    assert_eq!((ready.status, ready.text().as_str()), (503, told));
     let sent = fast.calls();
     let streamed = streaming.await.unwrap();
     assert!(!streamed.broken && streamed.text().contains("[DONE]"));
     std::fs::remove_file(disk.filler()).unwrap();
+    // A balancer that sends nobody here until it is ready learns of it all the same.
+    assert_eq!(operator.get("/readyz").await.status, 200);
     until(&bound, 200).await;
     assert!(fast.calls() > sent);
     assert_eq!(call(&free, CHAT).await.status, 200);

@@ -38,7 +38,7 @@ pub(super) const ALL: &[Operation] = &[
         ..get(
             "/readyz",
             Anybody,
-            "Whether callers are served; 503 while it drains",
+            "Whether callers are served; 503 while it drains, and while the journal can not be written",
         )
     },
     Operation {

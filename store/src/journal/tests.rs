@@ -143,7 +143,9 @@ fn where_there_is_no_room_a_record_is_refused_and_the_next_may_find_some() {
         assert!(taken < 1_000, "it was full at last");
     }
     assert!(taken > 3, "what was allocated could be used");
+    assert!(journal.refusal().is_some(), "it says so to who asks");
     std::fs::rename(&away, dir.path()).expect("renames");
+    assert_eq!(journal.refusal(), None, "and finds out by itself");
     journal.append(&record).expect("there is room again");
     assert_eq!(all(&journal).len(), taken + 1);
 }
