@@ -315,6 +315,30 @@ fn every_secret_that_is_not_there_is_told_and_hides_nothing_else() {
     );
 }
 
+/// A reference that is not closed, or not the whole value, would be sent as a key.
+#[test]
+fn a_broken_reference_is_no_secret() {
+    for value in [
+        "${HOME",
+        " ${HOME}",
+        "Bearer ${HOME}",
+        "${HOME}${HOME}",
+        "$${HOME}",
+        "${file:/etc/hostname",
+    ] {
+        let (text, place) = with(&At::Endpoint, &format!("key = \"{value}\""));
+        let problems = Config::parse(&text).expect_err(value);
+        let mut found = problems.iter().filter(|it| place.contains(&it.line));
+        let told = found.next().map(|it| it.message.as_str());
+        let told = told.unwrap_or_else(|| panic!("{value}: {problems:?}"));
+        assert!(told.contains("write ${NAME} or ${file:PATH}"), "{told}");
+        // Where a part's configuration knows no environment, too.
+        let (text, place) = with(&At::Head, &format!("store.postgres = \"{value}\""));
+        let problems = Config::parse(&text).expect_err(value);
+        assert!(problems.iter().any(|it| place.contains(&it.line)));
+    }
+}
+
 /// Each number of the commented file, as large as it can be written: it is refused where it stands, so that none is
 /// multiplied or waited for until something breaks.
 #[test]

@@ -37,9 +37,16 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// What is said of a reference that is not closed, or not alone: a key with one in it is nobody's.
+const BROKEN: &str = "`${` begins a reference, which must be the whole value; write ${NAME} or ${file:PATH}, and \
+                      what else belongs to the value into the variable or the file";
+
 /// Resolves a reference; text without one is taken as it is.
 pub(super) fn resolve(text: &str) -> Result<String, String> {
     let Some(name) = reference(text) else {
+        if text.contains("${") {
+            return Err(BROKEN.to_owned());
+        }
         return Ok(text.to_owned());
     };
     if let Some(path) = file_of(text) {
@@ -54,7 +61,8 @@ pub(super) fn resolve(text: &str) -> Result<String, String> {
 
 /// What stands between the brackets of a reference.
 fn reference(text: &str) -> Option<&str> {
-    text.strip_prefix("${")?.strip_suffix('}')
+    let name = text.strip_prefix("${")?.strip_suffix('}')?;
+    (!name.contains(['{', '}'])).then_some(name)
 }
 
 /// The file that a reference is to.
@@ -70,7 +78,7 @@ pub(super) fn stood_in(text: &mut String, error: &toml::de::Error) -> bool {
     let value = text.get(span.clone()).unwrap_or_default();
     let quoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
     let inside = quoted('"').or_else(|| quoted('\''));
-    let Some(name) = inside.filter(|inside| inside.starts_with("${")) else {
+    let Some(name) = inside.filter(|inside| inside.contains("${")) else {
         return false;
     };
     let instead = format!("\"{}\"", "x".repeat(name.len()));
