@@ -59,7 +59,8 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway. SIGHUP reloads the file, SIGTERM drains, SIGUSR2 starts a new process that takes over.
+    /// Run the gateway. SIGHUP reloads the file, SIGTERM drains, SIGUSR1 opens the request log anew, SIGUSR2 starts a new
+    /// process that takes over.
     Serve(Serve),
     /// Show it all: real prompts, scripted endpoints, three tenants, one short of money.
     Demo(demo::Demo),

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ enum Record {
         status: u16,
         at_ms: i64,
     },
+    /// No line: wakes the thread, so that it lets go of the file.
+    Reopen,
 }
 
 /// Where lines go, while it is on.
@@ -101,6 +104,8 @@ static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 struct Sink {
     config: RequestLog,
     queue: SyncSender<Record>,
+    /// The file is to be opened anew before the next line.
+    reopen: Arc<AtomicBool>,
 }
 
 /// A request log that is open, and not in force yet.
@@ -127,6 +132,7 @@ pub(crate) fn open(config: &RequestLog) -> io::Result<Opened> {
         return Ok(Opened(None));
     };
     let mut writer = Writer::open(path, config)?;
+    let reopen = Arc::clone(&writer.asked);
     let (queue, waiting) = sync_channel(WAITING);
     std::thread::Builder::new()
         .name("request-log".to_owned())
@@ -134,7 +140,17 @@ pub(crate) fn open(config: &RequestLog) -> io::Result<Opened> {
     Ok(Opened(Some(Arc::new(Sink {
         config: config.clone(),
         queue,
+        reopen,
     }))))
+}
+
+/// Has the file opened anew, for whoever has renamed it; nothing where there is none.
+pub(crate) fn reopen() {
+    if let Some(sink) = &*SINK.load() {
+        sink.reopen.store(true, Ordering::Release);
+        // Where lines wait, the thread sees it with the next of them.
+        let _woken = sink.queue.try_send(Record::Reopen);
+    }
 }
 
 /// Writes down how an attempt ended, at an endpoint of the dialect `spoken`.
@@ -186,6 +202,8 @@ struct Writer {
     most: u64,
     keep: u32,
     redaction: Redaction,
+    /// Somebody has renamed the file, and another is to be begun.
+    asked: Arc<AtomicBool>,
 }
 
 /// What is blotted out of whatever leaves: keys, addresses of persons, and what is configured.
@@ -222,6 +240,7 @@ impl Writer {
             most: config.max_mb.max(1).saturating_mul(1_000_000),
             keep: config.keep,
             redaction: Redaction::new(config),
+            asked: Arc::default(),
         };
         writer.reopen()?;
         Ok(writer)
@@ -241,7 +260,13 @@ impl Writer {
     /// Writes until nobody sends any more.
     fn run(&mut self, waiting: &Receiver<Record>) {
         while let Ok(record) = waiting.recv() {
-            let mut line = self.redaction.of(&line(&record).to_string()).into_owned();
+            if self.asked.swap(false, Ordering::AcqRel)
+                && let Err(error) = self.reopen()
+            {
+                tracing::warn!(%error, "the request log can not be opened anew; lines go where they went");
+            }
+            let Some(line) = line(&record) else { continue };
+            let mut line = self.redaction.of(&line.to_string()).into_owned();
             line.push('\n');
             if self.write(line.as_bytes()).is_err() {
                 // A full disk may have room again for the next.
@@ -285,8 +310,9 @@ impl Writer {
 }
 
 /// A record as the line says it; what is empty is left out.
-fn line(record: &Record) -> Value {
+fn line(record: &Record) -> Option<Value> {
     let (at_ms, fields) = match record {
+        Record::Reopen => return None,
         Record::Settled {
             entry,
             spoken,
@@ -319,7 +345,7 @@ fn line(record: &Record) -> Value {
         .chain(fields)
         .filter(|(_, it)| !it.is_null() && it != "");
     let named: Map<String, Value> = told.map(|(name, it)| (name.to_owned(), it)).collect();
-    Value::Object(named)
+    Some(Value::Object(named))
 }
 
 /// What is told of a call that was refused.

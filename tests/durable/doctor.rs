@@ -234,6 +234,54 @@ async fn every_call_is_a_line_without_what_was_said_or_who_is_a_person() {
     assert!(!text.contains("The prompt itself") && !text.contains("jane"));
 }
 
+/// Waits until a file is there, or has something in it.
+async fn until(path: &Path, is_filled: bool) {
+    let seen = || std::fs::metadata(path).is_ok_and(|it| !is_filled || it.len() > 0);
+    let began = std::time::Instant::now();
+    while !seen() {
+        assert!(began.elapsed().as_secs() < 10, "{}", path.display());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_log_that_was_renamed_is_begun_anew_on_sigusr1() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("requests.jsonl");
+    let turned = folder.path().join("requests.jsonl-20261123");
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    let key = key(&path, "acme");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for head in [format!("request_log.path = {log:?}\n"), String::new()] {
+        std::fs::write(&path, format!("{head}{text}")).unwrap();
+        let mut process = Process::start(PROGRAM, &path).await;
+        let client = caller(&process, &key);
+        let call = async || {
+            let reply = client.post("/v1/chat/completions", chat("fast", "Hi", ""));
+            assert_eq!(reply.await.status, 200);
+        };
+        call().await;
+        if !head.is_empty() {
+            until(&log, true).await;
+            std::fs::rename(&log, &turned).unwrap();
+        }
+        process.signal("USR1");
+        if !head.is_empty() {
+            // Before anybody calls: what was renamed may be packed away.
+            until(&log, false).await;
+            let before = std::fs::read(&turned).unwrap();
+            call().await;
+            until(&log, true).await;
+            assert_eq!(std::fs::read(&turned).unwrap(), before);
+        }
+        call().await;
+        process.signal("TERM");
+        assert!(process.child.wait().await.unwrap().success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_lines_and_no_calls() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,8 +14,8 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::{Origin, begin};
 use crate::config::{Config, Log, LogFormat};
-use crate::panics;
 use crate::serve::descriptors;
+use crate::{panics, request_log};
 
 /// The word on the command line by which a new process takes over.
 const TAKE_OVER: &str = "--take-over";
@@ -25,6 +25,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Somebody has renamed the request log.
+    rotated: Signal,
     /// A new process of the program at this one's path is to take over.
     upgrade: Signal,
 }
@@ -35,12 +37,14 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            rotated: signal(SignalKind::user_defined1())?,
             upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
 
-/// Runs until SIGTERM or SIGINT; a second one hurries. SIGHUP reloads, SIGUSR2 has a new process take over.
+/// Runs until SIGTERM or SIGINT; a second one hurries. SIGHUP reloads, SIGUSR1 opens the request log anew,
+/// SIGUSR2 has a new process take over.
 pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     descriptors::raise();
@@ -68,6 +72,7 @@ pub(crate) async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
                 running.give_up().await;
                 anyhow::bail!("the journal has failed; mend the disk and start again: a start reads what is there");
             }
+            _ = signals.rotated.recv() => request_log::reopen(),
             _ = signals.upgrade.recv() => upgrade(program.as_deref()),
             _ = signals.hang_up.recv() => {
                 let reloads = Arc::clone(&running.reloads);
