@@ -322,9 +322,10 @@ async fn a_new_program_that_fails_leaves_the_old_one_serving() {
     std::fs::write(&program, "#!/bin/sh\nexit 3\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     process.signal("USR2");
-    process
+    let ended = process
         .said("the new process has ended; this one goes on", 1)
         .await;
+    assert_eq!(ended["status"], "exit status: 3");
     std::fs::write(&program, "no program").unwrap();
     process.signal("USR2");
     process.said("no new process; this one goes on", 0).await;

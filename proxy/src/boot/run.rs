@@ -128,7 +128,10 @@ fn upgrade(program: Option<&Path>) {
     // A thread that this process does not wait for when it ends: the new one outlives it.
     let watching = std::thread::Builder::new().spawn(move || match child.wait() {
         Ok(status) if status.success() => {}
-        ended => tracing::error!(?ended, "the new process has ended; this one goes on"),
+        Ok(status) => tracing::error!(%status, "the new process has ended; this one goes on"),
+        Err(error) => {
+            tracing::error!(%error, "the end of the new process was not seen; this one goes on");
+        }
     });
     if let Err(error) = watching {
         tracing::warn!(%error, "the end of the new process will not be seen");
