@@ -175,6 +175,50 @@ fn the_doctor_fails_where_a_start_would_and_says_why() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_expires_is_told_before_callers_find_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = Upstream::start(script(FAST)).await.unwrap();
+    let deep = Upstream::start(script(DEEP)).await.unwrap();
+    let path = config(folder.path(), &fast, &deep, "");
+    let [cert, file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let head = format!("server.tls_cert = {cert:?}\nserver.tls_key = {file:?}\n");
+    std::fs::write(&path, format!("{head}{text}")).unwrap();
+    let hour = std::time::Duration::from_secs(3_600);
+    let mut warned = Vec::new();
+    for (left, wanted) in [
+        (15 * 24, "ok: it does not expire soon"),
+        (14 * 24 - 1, ", in 13 days"),
+        (2, ", in 0 days"),
+        (0, ": callers refuse it"),
+    ] {
+        let now = std::time::SystemTime::now();
+        let mut params = rcgen::CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap();
+        params.not_before = (now - hour).into();
+        params.not_after = (now + hour * left).into();
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&file, key.serialize_pem()).unwrap();
+        let asked = path.clone();
+        let found = tokio::task::spawn_blocking(move || told(&asked, "server.tls_cert"));
+        let (found, remedy) = found.await.unwrap();
+        assert!(found.ends_with(wanted), "{found}");
+        if !remedy.is_empty() {
+            warned.push(found.replace("warn: ", ""));
+        }
+    }
+    assert_eq!(warned.len(), 3);
+    // The last of them has expired.
+    let process = Process::start(PROGRAM, &path).await;
+    process.signal("HUP");
+    let line = process
+        .said("put a new certificate in its place and reload", 0)
+        .await;
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["what"].as_str(), warned.last().map(String::as_str));
+}
+
 /// Has calls made at a gateway with this request log.
 async fn calls(folder: &Path, log: &Path) -> String {
     let fast = Upstream::start(script(FAST)).await.unwrap();

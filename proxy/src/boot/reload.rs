@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::run::set_log;
 use crate::admin;
 use crate::assemble::Parts;
+use crate::clock::now_ms;
 use crate::config::{Config, Server};
 use crate::serve::{self, Settings};
 use crate::{request_log, telemetry};
@@ -141,8 +142,11 @@ fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
     let (Some(certificate), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) else {
         return Ok(None);
     };
-    let made = serve::tls(certificate, key);
-    made.map(Some).map_err(|error| format!("TLS: {error}"))
+    let made = serve::tls(certificate, key).map_err(|error| format!("TLS: {error}"))?;
+    if let Some(what) = serve::ending(certificate, now_ms()) {
+        tracing::warn!(what, "put a new certificate in its place and reload");
+    }
+    Ok(Some(made))
 }
 
 /// The keys in which `config` differs from what the process was started with, and that it keeps.

@@ -3,8 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+const DAY_S: i64 = 86_400;
+/// Days before its end from which a certificate is warned of: whoever renews by hand still has a working week, and
+/// programs that do it have failed to by then.
+const SOON_DAYS: i64 = 14;
 
 /// The cryptography that all TLS here uses.
 pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
@@ -32,6 +40,29 @@ pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerCo
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What is to be said of the file's certificate that ends first, where it has ended or soon will.
+pub(crate) fn ending(path: &Path, now_ms: i64) -> Option<String> {
+    // What can not be read is told where it is used.
+    let chain = certificates(path).ok()?;
+    let ends = chain.iter().filter_map(|der| {
+        let validity = Certificate::from_der(der).ok()?.tbs_certificate.validity;
+        i64::try_from(validity.not_after.to_unix_duration().as_secs()).ok()
+    });
+    let until = ends.min()?;
+    let left = until.saturating_sub(now_ms.div_euclid(1_000));
+    let day = Timestamp::from_second(until).ok()?.strftime("%Y-%m-%d");
+    let file = path.display();
+    if left <= 0 {
+        return Some(format!("{file} expired on {day}: callers refuse it"));
+    }
+    (left < SOON_DAYS * DAY_S).then(|| {
+        format!(
+            "{file} expires on {day}, in {} days",
+            left.div_euclid(DAY_S)
+        )
+    })
 }
 
 /// The certificates of a file, as those that a server's own has to be signed by.

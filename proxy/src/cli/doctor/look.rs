@@ -15,7 +15,7 @@ use crate::assemble;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::runtime::Runtime;
-use crate::upstream;
+use crate::{serve, upstream};
 
 const DAY_MS: i64 = 86_400_000;
 /// Prices change some times a year.
@@ -34,6 +34,7 @@ pub(super) fn all(path: &Path, config: &Config) -> anyhow::Result<Vec<Finding>> 
     }
     found.extend(secrets::readable(path, config));
     found.extend(stored::folder(config));
+    found.extend(certificate(config));
     found.push(descriptors(config));
     let is_running = assemble::is_running(&config.store.dir);
     for (what, address) in [
@@ -79,6 +80,16 @@ fn prices(config: &Config, runtime: &Runtime) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// How long callers will take the certificate.
+fn certificate(config: &Config) -> Option<Finding> {
+    let check = "server.tls_cert";
+    let path = config.server.tls_cert.as_deref()?;
+    Some(match serve::ending(path, now_ms()) {
+        None => Finding::ok(check, "it does not expire soon"),
+        Some(what) => Finding::warn(check, what, "put a new one in its place and reload"),
+    })
 }
 
 /// Whether the system lets the process open what `limits.connections` allows: each call needs a connection
