@@ -21,7 +21,7 @@ use crate::telemetry;
 use crate::webhook::Webhooks;
 
 /// How often keys made or revoked by another process are looked for.
-const KEYS_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const KEYS_EVERY: Duration = Duration::from_millis(250);
 /// How often the splits are saved; a crash loses what is younger.
 const SPLITS_EVERY: Duration = Duration::from_secs(5);
 /// How often old conversations are looked for.
