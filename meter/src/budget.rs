@@ -166,7 +166,7 @@ impl Budget {
         let amount = |text: &str| {
             let amount = NanoUsd::from_usd(text)?;
             if amount < NanoUsd::ZERO {
-                return Err(ParseMoneyError(text.to_owned()));
+                return Err(ParseMoneyError::of_usd(text));
             }
             Ok(amount.0)
         };

@@ -40,10 +40,8 @@ impl NanoUsd {
     /// # Errors
     /// When the text is not a decimal, has more than nine places or does not fit.
     pub fn from_usd(text: &str) -> Result<Self, ParseMoneyError> {
-        let nano = scaled(text, 9).ok_or_else(|| ParseMoneyError(text.to_owned()))?;
-        i64::try_from(nano)
-            .map(Self)
-            .map_err(|_| ParseMoneyError(text.to_owned()))
+        let nano = scaled(text, USD_PLACES).and_then(|nano| i64::try_from(nano).ok());
+        nano.map(Self).ok_or_else(|| ParseMoneyError::of_usd(text))
     }
 }
 
@@ -52,8 +50,31 @@ const PICO_PER_NANO: i128 = 1_000;
 
 /// The text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an amount; write a decimal in quotes, for instance \"12.50\"")]
-pub struct ParseMoneyError(pub String);
+#[error(
+    "`{text}` is not an amount; write a decimal in quotes, for instance \"12.50\", with at most {places} digits behind \
+     the point"
+)]
+pub struct ParseMoneyError {
+    /// What was read.
+    pub text: String,
+    /// Digits behind the point that would be.
+    pub places: u32,
+}
+
+impl ParseMoneyError {
+    fn new(text: &str, places: u32) -> Self {
+        let text = text.to_owned();
+        Self { text, places }
+    }
+
+    /// Of USD, as [`NanoUsd::from_usd`] reads them.
+    pub(crate) fn of_usd(text: &str) -> Self {
+        Self::new(text, USD_PLACES)
+    }
+}
+
+/// Digits behind the point of amounts in USD.
+const USD_PLACES: u32 = 9;
 
 /// A price: pico-USD (1e-12 USD) for one token. USD per million tokens with six places fits exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,7 +117,7 @@ impl PicoPerUnit {
             .and_then(|pico| i64::try_from(pico).ok())
             .filter(|pico| *pico >= 0)
             .map(Self)
-            .ok_or_else(|| ParseMoneyError(text.to_owned()))
+            .ok_or_else(|| ParseMoneyError::new(text, places))
     }
 }
 
@@ -117,7 +138,7 @@ impl Ratio {
     /// When the text is not a decimal of 0 to 1000 with at most six places.
     pub fn read(text: &str) -> Result<Self, ParseMoneyError> {
         let over = scaled(text, 6).filter(|over| (0..=1_000_000_000).contains(over));
-        let over = over.ok_or_else(|| ParseMoneyError(text.to_owned()))?;
+        let over = over.ok_or_else(|| ParseMoneyError::new(text, 6))?;
         Ok(Self::reduced(over, 1_000_000))
     }
 

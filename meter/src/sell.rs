@@ -454,7 +454,7 @@ fn positive(text: &str) -> Result<NanoUsd, ParseMoneyError> {
     NanoUsd::from_usd(text)
         .ok()
         .filter(|amount| *amount >= NanoUsd::ZERO)
-        .ok_or_else(|| ParseMoneyError(text.to_owned()))
+        .ok_or_else(|| ParseMoneyError::of_usd(text))
 }
 
 /// Units of a month. Cost is counted in nano-USD.

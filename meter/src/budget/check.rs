@@ -40,8 +40,10 @@ pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig], models: &[&str]) 
             Ok(budget) => once(&budget, format!("budget[{index}]"), &mut found),
             Err(error) => {
                 let key = match &error {
-                    BudgetError::Amount(wrong) if wrong.0 == config.limit_usd => "limit_usd",
-                    BudgetError::Amount(wrong) if Some(&wrong.0) == config.grace_usd.as_ref() => {
+                    BudgetError::Amount(wrong) if wrong.text == config.limit_usd => "limit_usd",
+                    BudgetError::Amount(wrong)
+                        if Some(&wrong.text) == config.grace_usd.as_ref() =>
+                    {
                         "grace_usd"
                     }
                     BudgetError::Amount(_) => "borrow_usd",
@@ -50,8 +52,8 @@ pub fn check(budgets: &[BudgetConfig], limits: &[LimitConfig], models: &[&str]) 
                     BudgetError::Moment(_) | BudgetError::NoLimit => "grace_until",
                 };
                 let message = match &error {
-                    BudgetError::Amount(wrong) if wrong.0.starts_with('-') => {
-                        format!("`{}` is negative; write 0 or more", wrong.0)
+                    BudgetError::Amount(wrong) if wrong.text.starts_with('-') => {
+                        format!("`{}` is negative; write 0 or more", wrong.text)
                     }
                     error => error.to_string(),
                 };
