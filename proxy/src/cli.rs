@@ -249,6 +249,20 @@ fn in_order(from_ms: i64, until_ms: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The end of a stretch of time that begins at `from_ms`: what is said, or now.
+fn until(said: Option<&str>, from_ms: i64, now_ms: i64) -> anyhow::Result<i64> {
+    let Some(said) = said else {
+        anyhow::ensure!(
+            from_ms <= now_ms,
+            "--from lies in the future; give an earlier one"
+        );
+        return Ok(now_ms.saturating_add(1));
+    };
+    let until_ms = usage::moment(said)?;
+    in_order(from_ms, until_ms)?;
+    Ok(until_ms)
+}
+
 /// Nobody reads what is printed any more.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output any more")]

@@ -330,6 +330,14 @@ async fn slips_of_the_hand_are_refused_and_write_nothing() {
             "--until is before --from",
         ),
         (
+            "report routing --from 2099-01-01".to_owned(),
+            "--from lies in the future",
+        ),
+        (
+            "export --format csv --from 2099-01-01".to_owned(),
+            "--from lies in the future",
+        ),
+        (
             format!("{import} nope {good}"),
             "no endpoint `nope` in the configuration; --endpoint takes ",
         ),

@@ -13,7 +13,7 @@ use meter::books::Span;
 use meter::books::statement::Month;
 
 use super::usage::moment;
-use super::{File, NobodyReads, in_order, load, quiet, say};
+use super::{File, NobodyReads, load, quiet, say};
 use crate::assemble;
 use crate::books::{Desk, export};
 use crate::clock::now_ms;
@@ -32,8 +32,7 @@ fn desk(file: &File) -> anyhow::Result<Desk> {
 fn span(from: Option<&str>, until: Option<&str>) -> anyhow::Result<Span> {
     let now = now_ms();
     let from_ms = from.map_or_else(|| Ok(Month::of(now).start_ms()), moment)?;
-    let until_ms = until.map_or(Ok(now + 1), moment)?;
-    in_order(from_ms, until_ms)?;
+    let until_ms = super::until(until, from_ms, now)?;
     Ok(Span {
         from_ms,
         until_ms,

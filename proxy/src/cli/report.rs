@@ -12,7 +12,7 @@ use meter::routing::{Appraiser, Interval};
 use meter::{NanoUsd, Worth};
 
 use super::usage::moment;
-use super::{File, in_order, load, plain, quiet, say};
+use super::{File, load, plain, quiet, say, until};
 use crate::assemble;
 use crate::clock::now_ms;
 
@@ -68,8 +68,7 @@ impl Meant {
         // Sums are kept by day in UTC, so that the first day is a whole one.
         let week = (now - 7 * DAY_MS).div_euclid(DAY_MS) * DAY_MS;
         let from_ms = self.from.as_deref().map_or(Ok(week), moment)?;
-        let until_ms = self.until.as_deref().map_or(Ok(now + 1), moment)?;
-        in_order(from_ms, until_ms)?;
+        let until_ms = until(self.until.as_deref(), from_ms, now)?;
         Ok(Filter {
             from_ms,
             until_ms,
