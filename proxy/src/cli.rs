@@ -66,7 +66,8 @@ enum Command {
     Demo(demo::Demo),
     /// Put load on any address that speaks a dialect, or compare several.
     Bench(Box<load::Load>),
-    /// Check a configuration: prints each problem with file, line and column.
+    /// Check a configuration: prints problems with file, line and column. One of writing (TOML, a name or kind of a
+    /// value) is told alone, since what comes behind it is not read; all others together.
     Check(File),
     /// Look at this machine: whether it is fit to run a configuration, and what to do where it is not.
     Doctor(doctor::Doctor),
