@@ -31,7 +31,7 @@ use crate::http1::{self, Caller, Refuse, scratch};
 use crate::workers::Workers;
 
 use crowd::Crowd;
-pub(crate) use tls::{crypto, ending, tls, trusted};
+pub(crate) use tls::{TlsError, crypto, ending, tls, trusted};
 
 /// How an HTTP/2 connection begins, and how much is read of it: the head of its first frame as well.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -388,6 +388,12 @@ fn files_of_which_a_start_would_die_are_told_at_their_line() {
     )
     .unwrap();
     std::fs::write(folder.path().join("none.pem"), "nothing\n").unwrap();
+    let sealed =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(folder.path().join("sealed.pem"), sealed).unwrap();
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAA=\n\
+               -----END RSA PRIVATE KEY-----\n";
+    std::fs::write(folder.path().join("old.pem"), old).unwrap();
     let tls = |cert: &str, key: &str| {
         (
             At::Head,
@@ -421,6 +427,24 @@ fn files_of_which_a_start_would_die_are_told_at_their_line() {
         assert!(
             found.next().is_some(),
             "wanted {told} at {place:?}\ntold   {invalid}"
+        );
+    }
+    // What is wrong with the key stands at the key's line.
+    for (key, told) in [
+        ("other.pem", "is not the key of"),
+        ("sealed.pem", "holds no unencrypted private key"),
+        ("old.pem", "holds no unencrypted private key"),
+        ("c.pem", "holds no unencrypted private key"),
+    ] {
+        let (at, lines) = tls("c.pem", key);
+        std::fs::write(&file, with(&at, &lines).0).unwrap();
+        let invalid = Config::load(&file).expect_err(key);
+        let [problem] = &invalid.problems[..] else {
+            panic!("{key}: {invalid}")
+        };
+        assert!(
+            problem.line == 2 && problem.message.contains(told),
+            "{invalid}"
         );
     }
     for (at, lines) in [

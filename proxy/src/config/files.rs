@@ -54,7 +54,11 @@ fn tls(config: &Config, found: &mut Vec<(String, String)>) {
         && can_be_read
         && let Err(error) = serve::tls(certificate, key)
     {
-        found.push(("server.tls_cert".to_owned(), error));
+        let place = match error {
+            serve::TlsError::Certificate(_) => "server.tls_cert",
+            serve::TlsError::Key(_) => "server.tls_key",
+        };
+        found.push((place.to_owned(), error.to_string()));
     }
 }
 

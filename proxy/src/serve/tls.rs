@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -19,27 +19,52 @@ pub(crate) fn crypto() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Why nobody can be served with a certificate and its key, and with which of the two that has to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("{0}")]
+    Certificate(String),
+    #[error("{0}")]
+    Key(String),
+}
+
 /// Certificate and key of a server that offers HTTP/2 and HTTP/1.1.
-pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, String> {
-    let chain = certificates(certificate)?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, error))?;
+pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    let chain = certificates(certificate).map_err(TlsError::Certificate)?;
+    let wrong = |error: rustls::Error| TlsError::Certificate(told(certificate, error));
     let mut config = rustls::ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(wrong)?
         .with_no_client_auth()
-        .with_single_cert(chain, key_der)
+        .with_single_cert(chain, private(key).map_err(TlsError::Key)?)
         .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => told(
+            rustls::Error::InconsistentKeys(_) => TlsError::Key(told(
                 key,
                 format!(
                     "is not the key of {}; give the one that belongs to it",
                     certificate.display()
                 ),
-            ),
-            error => told(certificate, error),
+            )),
+            error => wrong(error),
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The private key of a file.
+fn private(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let none = || {
+        let message = "holds no unencrypted private key that can be used; `openssl pkey -in FILE` writes one without \
+                       its password";
+        told(path, message)
+    };
+    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::Io(error) => told(path, error),
+        _ => none(),
+    })?;
+    // What is under the right heading may be anything.
+    let usable = crypto().key_provider.load_private_key(key.clone_key());
+    usable.map_err(|_| none()).map(|_| key)
 }
 
 /// What is to be said of the file's certificate that ends first, where it has ended or soon will.
