@@ -1,5 +1,6 @@
 //! The whole configuration: the sum of what each part owns, read as one and checked as one.
 
+mod address;
 mod bounds;
 mod files;
 mod otlp;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::Tier;
 
+pub(crate) use address::masked;
 pub use otlp::Otlp;
 pub use overload::{Overload, Portion};
 pub use problem::{Invalid, Problem};
@@ -77,6 +79,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
+    #[serde(deserialize_with = "address::listen")]
     pub listen: SocketAddr,
     /// PEM files; TLS is on when both are given.
     pub tls_cert: Option<PathBuf>,
@@ -108,6 +111,7 @@ impl Default for Server {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    #[serde(deserialize_with = "address::listen")]
     pub listen: SocketAddr,
     /// Without one, a token is made at the first start and kept in the store's folder.
     pub token: Option<Secret>,

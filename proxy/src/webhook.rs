@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::books::export;
 use crate::clock::now_ms;
-use crate::config::{Secret, Upstream, Webhook};
+use crate::config::{Secret, Upstream, Webhook, masked};
 use crate::outbound;
 use crate::tasks::assemble::{Notice, Notices};
 use crate::upstream::Pieces;
@@ -82,7 +82,7 @@ impl Webhooks {
             Ok(Hook {
                 called: it.name.clone(),
                 name: it.url.clone(),
-                uri: uri.map_err(|error| format!("webhook `{}`: {error}", it.url))?,
+                uri: uri.map_err(|error| format!("webhook `{}`: {error}", masked(&it.url)))?,
                 secret: it.secret.clone(),
                 topics: it.topics.clone(),
                 failures: 0,
@@ -132,7 +132,7 @@ impl Webhooks {
             for hook in self.hooks.iter().filter(|hook| hook.wants(&event.topic)) {
                 if let Err(error) = self.post(hook, &event.id, body.clone()).await {
                     tracing::warn!(
-                        url = hook.name,
+                        url = masked(&hook.name),
                         id = event.id,
                         error,
                         "an event was not taken"
@@ -220,7 +220,7 @@ impl Webhooks {
             match told {
                 Ok(()) => (hook.failures, hook.next_ms) = (0, 0),
                 Err(error) => {
-                    tracing::warn!(url = hook.name, error, "entries were not taken");
+                    tracing::warn!(url = masked(&hook.name), error, "entries were not taken");
                     hook.next_ms = now_ms() + wait_ms(hook.failures);
                     hook.failures = hook.failures.saturating_add(1);
                 }

@@ -166,6 +166,30 @@ fn what_would_hold_for_nothing_or_stop_a_start_is_told_at_its_line() {
             head("server.listen = \"127.0.0.1:7\"\nadmin.listen = \"[::]:7\"\nadmin.token = \"a\""),
             "give admin another port",
         ),
+        (
+            head("server.listen = \"localhost:8080\""),
+            "`localhost:8080` is no address with a port; write 127.0.0.1:8080",
+        ),
+        (
+            head("admin.listen = \":9090\""),
+            "`:9090` is no address with a port; write 0.0.0.0:9090",
+        ),
+        (
+            head("server.listen = \"here\""),
+            "`here` is no address with a port; write 127.0.0.1:8080",
+        ),
+        (
+            endpoint("url = \"https://me:hidden@host/v1\""),
+            "`https://***@host/v1` is not an address",
+        ),
+        (
+            end("[[webhook]]\nurl = \"ftp://me:hidden@a/\"\nsecret = \"s\""),
+            "`ftp://***@a/` is no http address",
+        ),
+        (
+            head("otlp.url = \"ftp://me:hidden@host\""),
+            "`ftp://***@host` ",
+        ),
         // Words that are none.
         (
             head("log.level = \"warning\""),

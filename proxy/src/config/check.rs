@@ -1,10 +1,10 @@
 //! What must hold between the parts of a configuration. Each finding is a path and a message.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 
+use super::address::{address, clash, has_user, masked};
 use super::problem::nearest;
 use super::{Breaker, Concurrency, Config, Endpoint, Model, Secret, Upstream, Webhook, bounds};
 
@@ -174,18 +174,6 @@ fn server(config: &Config, found: &mut Findings) {
     }
 }
 
-/// Whether listening at one address leaves no room for the other.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let all = |it: IpAddr| match it {
-        IpAddr::V4(it) => it.is_unspecified() && other.is_ipv4() && one.is_ipv4(),
-        // It is listened to for both families.
-        IpAddr::V6(it) => it.is_unspecified(),
-    };
-    one.port() == other.port()
-        && one.port() != 0
-        && (one.ip() == other.ip() || all(one.ip()) || all(other.ip()))
-}
-
 /// What is logged. The library takes a word that is no level for the name of a part of the program, of which there is
 /// none, and nothing would be logged at all.
 fn level(level: &str, found: &mut Findings) {
@@ -344,7 +332,7 @@ fn endpoint<'a>(
             "url",
             format!(
                 "`{}` is not an address; write https://HOST/v1",
-                endpoint.url
+                masked(&endpoint.url)
             ),
         );
     }
@@ -368,23 +356,6 @@ fn keys(endpoint: &Endpoint) -> Vec<(&'static str, &'static str)> {
             }
         })
         .collect()
-}
-
-fn has_user(authority: &http::uri::Authority) -> bool {
-    authority.as_str().contains('@')
-}
-
-/// An address that can be connected to, and that says nothing which would be left out.
-fn address(text: &str) -> Option<Uri> {
-    let uri: Uri = text.parse().ok()?;
-    let (authority, host) = (uri.authority()?.as_str(), uri.host()?);
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    let named = host.strip_suffix('.').unwrap_or(host);
-    let is_host = named.split('.').all(|label| !label.is_empty());
-    // What is behind the host's colon; those of an address of numbers stand in brackets.
-    let says_port = authority.rsplit([']', '@']).next()?.contains(':');
-    let has_port = !says_port || uri.port_u16().is_some_and(|port| port > 0);
-    (is_http && is_host && has_port && !text.contains('#')).then_some(uri)
 }
 
 /// Why no cap can be written to a field.
@@ -430,7 +401,7 @@ const TOPICS: [&str; 3] = ["budget.threshold", "budget.forecast", "usage"];
 
 fn webhook(index: usize, webhook: &Webhook, found: &mut Findings) {
     if address(&webhook.url).is_none() {
-        let message = format!("`{}` is no http address", webhook.url);
+        let message = format!("`{}` is no http address", masked(&webhook.url));
         found.push((format!("webhook[{index}].url"), message));
     }
     for (place, topic) in webhook.topics.iter().enumerate() {

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
-use super::Secret;
+use super::{Secret, masked};
 use crate::assemble::outbound;
 
 /// Where traces, metrics and logs of calls go. All of it is off without a `url`.
@@ -82,7 +82,7 @@ impl Otlp {
         let mut found = Vec::new();
         let mut say = |key: &str, message: String| found.push((format!("otlp.{key}"), message));
         if let (Some(url), Some(message)) = (&self.url, self.unfit()) {
-            say("url", format!("`{url}` {message}"));
+            say("url", format!("`{}` {message}", masked(url)));
         }
         for (name, value) in &self.headers {
             if let Some(message) = unsendable(name, value) {
