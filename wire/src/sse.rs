@@ -25,6 +25,9 @@ pub struct Splitter {
     line: usize,
     /// Lines of this stream end with a carriage return alone.
     is_bare: bool,
+    /// The last line ended with a carriage return where the frame ended: a line feed at the head of the next one
+    /// is its second half.
+    is_half: bool,
 }
 
 impl Splitter {
@@ -33,6 +36,12 @@ impl Splitter {
     /// # Errors
     /// When the unfinished event is too long; the stream can not be followed any further.
     pub fn push(&mut self, frame: Bytes) -> Result<(), EventTooLong> {
+        if self.is_half && !frame.is_empty() {
+            self.is_half = false;
+            let behind = usize::from(frame.starts_with(b"\n"));
+            self.searched += behind;
+            self.line += behind;
+        }
         if self.pending.is_empty() {
             self.pending = frame;
         } else if self.pending.len() + frame.len() > MAX_EVENT {
@@ -65,7 +74,10 @@ impl Splitter {
                         self.is_bare = true;
                         end + 1
                     }
-                    None if self.is_bare => end + 1,
+                    None if self.is_bare => {
+                        self.is_half = true;
+                        end + 1
+                    }
                     // At the end of a frame it may be the first half of a line ending.
                     None => return None,
                 }
@@ -85,6 +97,7 @@ impl Splitter {
     /// Bytes of an event that has not ended yet.
     pub fn rest(&mut self) -> Bytes {
         (self.searched, self.line) = (0, 0);
+        self.is_half = false;
         std::mem::take(&mut self.pending)
     }
 
@@ -183,6 +196,25 @@ mod tests {
             assert_eq!(splitter.next_event(), None);
         }
         assert_eq!(splitter.rest(), "");
+    }
+
+    #[test]
+    fn line_endings_of_several_kinds_mean_the_same_wherever_they_are_cut() {
+        let text = b"data: 1\rdata: 2\r\ndata: 3\r\n\r\ndata: 4\r\ndata: 5\n\n\r\ndata: 6\r\r\n";
+        let told = |frames: &[&[u8]]| {
+            let events = events(frames);
+            let data = events.iter().filter_map(|event| data(event));
+            data.map(Cow::into_owned).collect::<Vec<_>>()
+        };
+        let whole = told(&[text]);
+        assert_eq!(whole, [&b"1\n2\n3"[..], b"4\n5", b"6"]);
+        for cut in 0..=text.len() {
+            for second in cut..=text.len() {
+                let cut_up = [&text[..cut], &text[cut..second], &text[second..]];
+                assert_eq!(told(&cut_up), whole, "cut at {cut} and {second}");
+                assert_eq!(events(&cut_up).concat(), text, "nothing is lost");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Events are the same, wherever the frames are cut; the first byte says how.
+//! Events say the same, wherever the frames are cut; the first byte says how.
 #![no_main]
 
 use bytes::Bytes;
@@ -26,10 +26,19 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let whole = events(bytes, bytes.len().max(1));
-    assert_eq!(events(bytes, usize::from(*size).max(1)), whole);
+    let cut = events(bytes, usize::from(*size).max(1));
+    assert_eq!(said(&cut), said(&whole));
     assert_eq!(whole.concat(), bytes, "nothing is lost");
-    for event in &whole {
-        wire::sse::data(event);
-        wire::sse::name(event);
-    }
+    assert_eq!(cut.concat(), bytes, "nothing is lost");
 });
+
+/// What events say. Where lines end now so and now so, the second half of an ending may stand at the head of the
+/// next event.
+fn said(events: &[Bytes]) -> Vec<(Option<&[u8]>, Option<Vec<u8>>)> {
+    let said = events.iter().map(|event| {
+        let data = wire::sse::data(event).map(|data| data.into_owned());
+        (wire::sse::name(event), data)
+    });
+    said.filter(|(name, data)| name.is_some() || data.is_some())
+        .collect()
+}
