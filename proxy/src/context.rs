@@ -147,8 +147,9 @@ impl Shared {
         );
         let limit = self.runtime.load().limits.body_bytes;
         let mut bytes_elsewhere = earlier.bytes;
-        let references = if scan.has_references {
-            self.references(subject, inbound, limit, &mut bytes_elsewhere)
+        let names_more = earlier.items.iter().any(|item| reference(item).is_some());
+        let references = if scan.has_references || names_more {
+            self.references(subject, inbound, &earlier, limit, &mut bytes_elsewhere)
                 .await?
         } else {
             HashMap::new()
@@ -208,23 +209,28 @@ impl Shared {
         Ok(earlier)
     }
 
-    /// The items that a call names.
+    /// The item of the caller's tenant that is called `id`. An upstream may know what is unknown here, but it may be
+    /// another tenant's.
+    pub(crate) async fn referred(&self, subject: &Subject, id: &str) -> Result<Referred, Refusal> {
+        let known = self.document(Shelf::Item, subject, id).await;
+        known.map_err(|error| refusal::no_such_previous(Shelf::Item, error))
+    }
+
+    /// The items that a call names, or what came before it.
     async fn references(
         &self,
         subject: &Subject,
         inbound: &Inbound,
+        earlier: &Earlier,
         limit: usize,
         bytes: &mut usize,
     ) -> Result<HashMap<String, Referred>, Refusal> {
         let body: Value = serde_json::from_slice(&inbound.body).unwrap_or_default();
         let items = input_items(body.get("input").unwrap_or(&Value::Null));
         let mut found: HashMap<String, Referred> = HashMap::new();
-        for id in items.iter().filter_map(reference) {
+        for id in items.iter().chain(&earlier.items).filter_map(reference) {
             if !found.contains_key(id) {
-                // An upstream may know what is unknown here, but it may be another tenant's.
-                let known = self.document(Shelf::Item, subject, id).await;
-                let unknown = |error| refusal::no_such_previous(Shelf::Item, error);
-                found.insert(id.to_owned(), known.map_err(unknown)?);
+                found.insert(id.to_owned(), self.referred(subject, id).await?);
             }
             let mentioned = found
                 .get(id)
@@ -292,9 +298,9 @@ impl Context {
         }
         let written_out = |item: Value| written_out(item, &self.references);
         let whole = with_input(&inbound.body, |input| {
-            let mut items = self.earlier.items.clone();
-            items.extend(input_items(input).into_iter().map(written_out));
-            items
+            let earlier = self.earlier.items.iter().cloned();
+            let items = earlier.chain(input_items(input));
+            items.map(written_out).collect()
         });
         whole.map_or_else(|| inbound.body.clone(), Bytes::from)
     }

@@ -18,6 +18,7 @@ use http::header::{CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use meter::{Ledger, Meter, NanoUsd, Subject, Verdicts};
+use percent_encoding::percent_decode_str;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
@@ -269,7 +270,12 @@ async fn dispatch(
         [""] => Ok(refusal::json(200, "{\"name\":\"pareto\"}".to_owned())),
         ["v1", "openapi.json"] => Ok(refusal::json(200, openapi::CALLERS.clone())),
         ["v1", "models"] => models(shared, &request, None, trace),
-        ["v1", "models", model @ ..] => models(shared, &request, Some(&model.join("/")), trace),
+        ["v1", "models", model @ ..] => {
+            // SDKs encode the stroke in a name.
+            let model = model.join("/");
+            let model = percent_decode_str(&model).decode_utf8_lossy();
+            models(shared, &request, Some(&model), trace)
+        }
         ["v1", "calls", id] => {
             let subject = shared.caller(&request, trace)?;
             Box::pin(calls::show(shared, &subject, id)).await

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Request, Response};
 use meter::Subject;
 use serde_json::{Value, json};
 use wire::archive::Shelf;
-use wire::dialect::openai_responses::{input_items, item_id, written_out};
+use wire::dialect::openai_responses::{input_items, item_id, reference, written_out};
 use wire::{Refusal, RequestId};
 
 use crate::admission::Flight;
@@ -87,7 +87,7 @@ pub(crate) async fn answer(
         (Method::DELETE, ["responses", id]) => question.delete_response(id).await?,
         (Method::POST, ["responses", id, "cancel"]) => question.cancel(id).await?,
         (Method::GET, ["responses", id, "input_items"]) => question.input_items(id).await?,
-        (Method::POST, ["conversations"]) => question.new_conversation()?,
+        (Method::POST, ["conversations"]) => question.new_conversation().await?,
         (Method::GET, ["conversations", id]) => conversation(id, &question.conversation(id).await?),
         (Method::POST, ["conversations", id]) => question.describe(id).await?,
         (Method::DELETE, ["conversations", id]) => question.delete_conversation(id).await?,
@@ -234,7 +234,7 @@ impl Question<'_> {
             .await
     }
 
-    fn new_conversation(&self) -> Result<Value, Refusal> {
+    async fn new_conversation(&self) -> Result<Value, Refusal> {
         if !(self.body.is_object() || self.body.is_null()) {
             return Err(refusal::invalid("the body must be an object".to_owned()));
         }
@@ -242,7 +242,7 @@ impl Question<'_> {
         let kept = KeptConversation {
             created_s: now_ms() / 1_000,
             metadata: self.metadata()?.unwrap_or_else(|| json!({})),
-            items: self.sent_items(&id, 0)?.unwrap_or_default(),
+            items: self.sent_items(&id, 0).await?.unwrap_or_default(),
         };
         self.put(Shelf::Conversation, &id, serde_json::to_string(&kept).ok());
         Ok(conversation(&id, &kept))
@@ -286,7 +286,8 @@ impl Question<'_> {
     async fn add_items(&self, id: &str) -> Result<Value, Refusal> {
         let before = self.conversation(id).await?.items.len();
         let items = self
-            .sent_items(id, before)?
+            .sent_items(id, before)
+            .await?
             .ok_or_else(|| refusal::invalid("`items` is missing".to_owned()))?;
         let added = items.clone();
         self.change(id, |kept| kept.items.extend(added.iter().cloned()))
@@ -338,8 +339,9 @@ impl Question<'_> {
         self.conversation(id).await
     }
 
-    /// The items that are sent, named as items of `owner` from number `first` on.
-    fn sent_items(&self, owner: &str, first: usize) -> Result<Option<Vec<Value>>, Refusal> {
+    /// The items that are sent, named as items of `owner` from number `first` on. In place of a reference stands
+    /// what it names: an upstream may know what is unknown here, but it may be another tenant's.
+    async fn sent_items(&self, owner: &str, first: usize) -> Result<Option<Vec<Value>>, Refusal> {
         let Some(sent) = self.body.get("items").filter(|sent| !sent.is_null()) else {
             return Ok(None);
         };
@@ -352,9 +354,20 @@ impl Question<'_> {
         let call = json!({ "model": "auto", "conversation": owner, "input": sent }).to_string();
         let read = wire::dialect::OPENAI_RESPONSES.decode(call.as_bytes());
         read.map_err(|error| refusal::undecodable(&error.to_string()))?;
-        let items = input_items(sent).into_iter().enumerate();
-        let named = items.map(|(at, item)| identified(item, owner, first + at));
-        Ok(Some(named.collect()))
+        let limit = self.shared.runtime.load().limits.body_bytes;
+        let (mut named, mut bytes) = (Vec::new(), 0);
+        for (at, item) in input_items(sent).into_iter().enumerate() {
+            let item = match reference(&item) {
+                Some(id) => self.shared.referred(&self.subject, id).await?.item,
+                None => item,
+            };
+            bytes += item.to_string().len();
+            if bytes > limit {
+                return Err(refusal::too_much_context(limit));
+            }
+            named.push(identified(item, owner, first + at));
+        }
+        Ok(Some(named))
     }
 
     fn put(&self, shelf: Shelf, id: &str, value: Option<String>) {

@@ -38,6 +38,7 @@ mod tasks_log;
 mod tls;
 mod transparent;
 mod unclear;
+mod untrue;
 mod usage;
 mod weather;
 mod wicked;

@@ -2,7 +2,7 @@
 //! a call changes dialect, origin or window; a call that stays at home is spliced and never decoded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -416,7 +416,7 @@ pub(crate) fn paired(turns: &[Turn]) -> Cow<'_, [Turn]> {
 }
 
 /// The transcript with an id of its own for each call: some servers number the calls of every answer
-/// anew. A result belongs to the last call of its id before it.
+/// anew. A result belongs to the last turn before it with a call of its id, and there to the first that has none yet.
 pub(crate) fn told_apart(turns: Cow<'_, [Turn]>) -> Cow<'_, [Turn]> {
     let parts = turns.iter().flat_map(|turn| &turn.parts);
     let ids = parts.filter_map(|part| match &part.kind {
@@ -428,17 +428,19 @@ pub(crate) fn told_apart(turns: Cow<'_, [Turn]>) -> Cow<'_, [Turn]> {
         return turns;
     }
     let mut turns = turns.into_owned();
-    let mut times: HashMap<String, usize> = HashMap::new();
-    for part in turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+    let mut times: HashMap<String, Times> = HashMap::new();
+    for (turn, part) in (0..).zip(&mut turns).flat_map(|(number, turn)| {
+        let parts = turn.parts.iter_mut();
+        parts.map(move |part| (number, part))
+    }) {
         let (id, time) = match &mut part.kind {
             Kind::ToolCall(call) => {
-                let time = times.entry(call.id.clone()).or_default();
-                *time += 1;
-                (&mut call.id, *time)
+                let times = times.entry(call.id.clone()).or_default();
+                (&mut call.id, times.called(turn))
             }
             Kind::ToolResult(result) => {
-                let time = times.get(&result.id).copied().unwrap_or(0);
-                (&mut result.id, time)
+                let times = times.get_mut(&result.id);
+                (&mut result.id, times.map_or(0, Times::answered))
             }
             _ => continue,
         };
@@ -448,6 +450,33 @@ pub(crate) fn told_apart(turns: Cow<'_, [Turn]>) -> Cow<'_, [Turn]> {
         }
     }
     Cow::Owned(turns)
+}
+
+/// The calls of one id.
+#[derive(Debug, Default)]
+struct Times {
+    count: usize,
+    /// The turn of the last, and those there that have no result yet.
+    turn: usize,
+    open: VecDeque<usize>,
+}
+
+impl Times {
+    /// The number of one more, in this turn.
+    fn called(&mut self, turn: usize) -> usize {
+        if self.turn != turn {
+            self.turn = turn;
+            self.open.clear();
+        }
+        self.count += 1;
+        self.open.push_back(self.count);
+        self.count
+    }
+
+    /// The number of the one that a result belongs to.
+    fn answered(&mut self) -> usize {
+        self.open.pop_front().unwrap_or(self.count)
+    }
 }
 
 /// A result with another turn between it and its call.

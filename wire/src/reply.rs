@@ -70,6 +70,17 @@ pub enum Stop {
     Window,
 }
 
+/// Why it stopped, given what it consists of. Servers say `stop` behind a forced call, and whoever reads it must
+/// still act on it; or they speak of calls that are not there, for which nobody should look.
+pub(crate) fn stop_after(stop: Option<Stop>, called: bool, refused: bool) -> Option<Stop> {
+    match stop {
+        None | Some(Stop::End) if called => Some(Stop::Tools),
+        None | Some(Stop::End | Stop::Tools) if refused && !called => Some(Stop::Refusal),
+        Some(Stop::Tools) if !called => Some(Stop::End),
+        stop => stop,
+    }
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reply {

@@ -55,6 +55,29 @@ impl Usage {
             .saturating_add(self.audio_output)
     }
 
+    /// The prompt side of this with the answer side of `answer`.
+    #[must_use]
+    pub fn with_answer(self, answer: Self) -> Self {
+        Self {
+            output: answer.output,
+            reasoning: answer.reasoning,
+            audio_output: answer.audio_output,
+            ..self
+        }
+    }
+
+    /// What is known once this was reported behind `earlier`: figures of a stream grow, so a side of zeros takes
+    /// nothing back.
+    #[must_use]
+    pub fn behind(self, earlier: Self) -> Self {
+        let prompt = if self.prompt() == 0 { earlier } else { self };
+        let answer = if self.answer() == 0 { earlier } else { self };
+        Self {
+            web_searches: self.web_searches.max(earlier.web_searches),
+            ..prompt.with_answer(answer)
+        }
+    }
+
     /// Tokens written to a prompt cache, however long it lives.
     pub fn cache_write(&self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h)

@@ -259,9 +259,15 @@ impl Billing {
         }
     }
 
-    /// Usage as reported, or else as counted, within the bound.
+    /// Usage as reported, or else as counted, within the bound, each side by itself: no prompt is without tokens,
+    /// and no answer that holds something. An endpoint that fills in zeros must not make its calls free.
     fn used(&self, facts: &Facts, counted_output: u64) -> Used {
-        if let Some(usage) = facts.usage {
+        let bound = self.bound().unwrap_or_default();
+        let asked = facts.usage.or(facts.prompt);
+        let asked = asked.filter(|usage| usage.prompt() > 0);
+        let wrote = bound.output > 0 && facts.has_content();
+        let answered = facts.usage.filter(|usage| usage.answer() > 0 || !wrote);
+        if let (Some(usage), Some(_)) = (asked, answered) {
             self.learn(&usage);
             let finish = facts.finish;
             return Used {
@@ -269,12 +275,17 @@ impl Billing {
                 ..Used::reported(usage)
             };
         }
-        let bound = self.bound().unwrap_or_default();
-        let counted = Usage {
+        let counted = || Usage {
             input: self.counted_prompt().min(bound.input),
+            web_searches: facts.usage.map_or(0, |usage| usage.web_searches),
             ..Usage::default()
         };
-        let prompt = facts.prompt.unwrap_or(counted);
+        let prompt = asked.unwrap_or_else(counted);
+        let output = |output| Usage {
+            output,
+            ..Usage::default()
+        };
+        let answer = answered.unwrap_or(output(counted_output.min(bound.output)));
         // No tokenizer makes more tokens than bytes; what was not seen of the answer may have been
         // thought, as far as the cap goes, where the answer was not streamed.
         let seen = counted_output
@@ -286,17 +297,11 @@ impl Billing {
         } else {
             seen.min(bound.output)
         };
-        let upper = Usage {
-            output: most,
-            ..facts.prompt.unwrap_or(bound)
-        };
+        let upper = asked.unwrap_or(bound);
         Used {
-            usage: Usage {
-                output: counted_output.min(bound.output),
-                ..prompt
-            },
+            usage: prompt.with_answer(answer),
             source: UsageSource::Counted,
-            upper: Some(upper),
+            upper: Some(upper.with_answer(answered.unwrap_or(output(most)))),
             finish: facts.finish,
         }
     }

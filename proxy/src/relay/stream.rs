@@ -193,15 +193,7 @@ impl Stream {
         }
         match self.feed.push(data) {
             Seen::End => self.ended(),
-            Seen::Error => {
-                // The upstream's own error event was relayed where events go out as they came.
-                let told = self
-                    .feed
-                    .failure()
-                    .map(|told| format!("the upstream failed: {told}"));
-                let known = "the upstream reported an error inside its stream";
-                self.break_off(&told.unwrap_or_else(|| known.to_owned()));
-            }
+            Seen::Error => self.failed(),
             Seen::Broken => self.break_off("the upstream sent what is no event of its dialect"),
             Seen::Content if self.billing.is_over_cap(self.feed.content_events()) => {
                 self.break_off("the upstream wrote more than the output cap it was given");
@@ -222,6 +214,21 @@ impl Stream {
             }
             _ => self.break_off("the upstream's stream ended before its answer did"),
         }
+    }
+
+    /// The upstream told of a failure, and may have repeated its key there. Its own event is queued where events go
+    /// out as they came.
+    fn failed(&mut self) {
+        let endpoint = &self.billing.passage.target().endpoint;
+        if let Some(last) = self.feed.queue.back_mut() {
+            *last = endpoint.without_keys(std::mem::take(last));
+        }
+        let told = self.feed.failure().map(|told| {
+            let told = endpoint.without_keys(Bytes::copy_from_slice(told.as_bytes()));
+            format!("the upstream failed: {}", String::from_utf8_lossy(&told))
+        });
+        let known = "the upstream reported an error inside its stream";
+        self.break_off(&told.unwrap_or_else(|| known.to_owned()));
     }
 
     fn break_off(&mut self, what: &str) {

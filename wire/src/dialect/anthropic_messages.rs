@@ -10,7 +10,7 @@ mod thinking;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 use serde_json::Value;
 
 use super::finish::{self, Told};
@@ -477,7 +477,10 @@ impl Watch for Follower {
                 if !is_json(data) {
                     return Seen::Broken;
                 }
-                self.facts.count(data.len());
+                // The first piece may be an empty one.
+                if self.facts.content_events > 0 || memmem::find(data, b":\"\"").is_none() {
+                    self.facts.count(data.len());
+                }
                 Seen::Content
             }
             b"message_start" => self.take_usage(data, false),
@@ -502,6 +505,7 @@ impl Follower {
     /// Takes usage from `message_start` (inside `message`) or `message_delta` (on top).
     fn take_usage(&mut self, data: &[u8], closing: bool) -> Seen {
         let (mut sound, mut reported) = (true, false);
+        let before = self.used;
         let (used, apart) = (&mut self.used, &mut self.apart);
         let mut finish = None;
         let mut take = |scanner: &mut Scanner<'_>| {
@@ -533,6 +537,14 @@ impl Follower {
             return Seen::Broken;
         }
         self.facts.finish = finish.or(self.facts.finish);
+        if self.used.prompt() == 0 {
+            // The end takes nothing back of what the start told.
+            let web_searches = self.used.web_searches;
+            self.used = Usage {
+                web_searches,
+                ..before.with_answer(self.used)
+            };
+        }
         self.unsound |= !sound;
         self.closed |= closing && reported;
         // Figures that nobody reported must not pass for a call that was free.

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
+pub use self::finish::Facts;
 use crate::call::{Call, Part};
 use crate::json::{JsonError, Kind, Scanner, quote};
 use crate::loss::Losses;
@@ -117,7 +118,7 @@ pub trait Dialect: Sync + Send + fmt::Debug {
     /// What a reply says that came in one piece; `None` where it is no JSON object, or one that has an error and
     /// no answer.
     fn facts(&self, reply: &[u8]) -> Option<Facts> {
-        is_object(reply).then(|| Facts::of_reply(self.usage(reply)))
+        is_object(reply).then(|| Facts::of_reply(self.usage(reply), reply))
     }
 
     /// Reads a call whole. What it does not know is kept, never refused; what it knows must be of its kind.
@@ -332,62 +333,6 @@ pub enum Seen {
     End,
     /// The upstream reports an error.
     Error,
-}
-
-/// What has been seen of a stream so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The last usage reported.
-    pub usage: Option<Usage>,
-    /// The prompt side of the usage, which some upstreams report at the start.
-    pub prompt: Option<Usage>,
-    /// The answer came to its end.
-    pub finished: bool,
-    /// Why, in the dialect's own word, where it is a known one.
-    pub finish: Option<&'static str>,
-    /// Events that carried a piece of the answer.
-    pub content_events: u64,
-    /// Their bytes, less the frame around the text as measured on the first.
-    pub content_bytes: u64,
-    /// The number of the last event, in the dialect that counts them.
-    pub numbered: Option<u64>,
-    /// Answer tokens as counted from their text, where the text was at hand.
-    pub counted: Option<u64>,
-    frame_bytes: u64,
-}
-
-impl Facts {
-    /// What is known of a reply that came in one piece.
-    fn of_reply(usage: Option<Usage>) -> Self {
-        Self {
-            usage,
-            finished: true,
-            ..Self::default()
-        }
-    }
-
-    /// Whether there was nothing before the end: no content, no usage, and no reason for the end.
-    pub fn says_nothing(&self) -> bool {
-        self.content_events == 0 && self.usage.is_none() && self.finish.is_none()
-    }
-
-    /// Counts a content event of `length` bytes. The first one is taken for a frame and four bytes
-    /// of text.
-    fn count(&mut self, length: usize) {
-        let bytes = u64::try_from(length).unwrap_or(u64::MAX);
-        if self.content_events == 0 {
-            self.frame_bytes = bytes.saturating_sub(4);
-        }
-        self.content_events += 1;
-        self.content_bytes += bytes.saturating_sub(self.frame_bytes);
-    }
-
-    /// Tokens that the answer seen so far may have, when nobody reports them: never fewer than the
-    /// events, and a token for each three bytes, because English averages four.
-    pub fn counted_output(&self) -> u64 {
-        let by_bytes = self.content_events.max(self.content_bytes.div_ceil(3));
-        self.counted.unwrap_or(by_bytes)
-    }
 }
 
 /// Follows a stream.

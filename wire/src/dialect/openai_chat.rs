@@ -94,9 +94,9 @@ impl Dialect for OpenAiChat {
             Ok(chunk) if chunk.error && chunk.choices == 0 => None,
             Ok(chunk) => Some(Facts {
                 finish: chunk.finish,
-                ..Facts::of_reply(chunk.usage)
+                ..Facts::of_reply(chunk.usage, reply)
             }),
-            Err(_) => is_object(reply).then(|| Facts::of_reply(None)),
+            Err(_) => is_object(reply).then(|| Facts::of_reply(None, reply)),
         }
     }
 
@@ -408,6 +408,8 @@ struct Chunk {
     finished: bool,
     finish: Option<&'static str>,
     error: bool,
+    /// It has what is an error where nothing else is there.
+    detail: bool,
 }
 
 fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
@@ -417,6 +419,9 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
         match (key.raw, scanner.peek()?) {
             ("usage", Kind::Object) => chunk.usage = usage(scanner),
             ("error", Kind::Object | Kind::String) => chunk.error = true,
+            // Words of older servers and of their frameworks.
+            ("object", Kind::String) => chunk.error |= scanner.string()?.is("error"),
+            ("detail", Kind::Object | Kind::Array | Kind::String) => chunk.detail = true,
             ("choices", Kind::Array) => scanner.array(|scanner| {
                 chunk.choices += 1;
                 choice(scanner, &mut chunk)
@@ -426,6 +431,7 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
         Ok::<(), JsonError>(())
     })?;
     scanner.end()?;
+    chunk.error |= chunk.detail && chunk.choices == 0 && chunk.usage.is_none();
     Ok(chunk)
 }
 
@@ -434,8 +440,7 @@ fn choice(scanner: &mut Scanner<'_>, chunk: &mut Chunk) -> Result<(), JsonError>
         match (key.raw, scanner.peek()?) {
             ("finish_reason", Kind::String) => {
                 let word = scanner.string()?;
-                // One vendor's word for an upstream that failed in midstream.
-                if word.is("error") {
+                if reply::FAILED.iter().any(|failed| word.is(failed)) {
                     chunk.error = true;
                 } else {
                     chunk.finished = true;
@@ -518,13 +523,19 @@ impl Watch for Follower {
             }
             if let Some(at) = self.finish.find(data) {
                 let word = data.get(at + FINISH.len()..).unwrap_or_default();
-                self.facts.finished = true;
                 self.facts.finish = super::finish::known(word);
+                if self.facts.finish.is_none() {
+                    return self.parse(data);
+                }
+                self.facts.finished = true;
             } else {
                 self.content.know(data);
             }
             self.facts.count(data.len());
             return Seen::Content;
+        }
+        if sse::name(event) == Some(b"error") {
+            return Seen::Error;
         }
         self.parse(data)
     }
@@ -563,7 +574,9 @@ impl Follower {
         if chunk.error {
             return Seen::Error;
         }
-        self.facts.usage = chunk.usage.or(self.facts.usage);
+        if let Some(usage) = chunk.usage {
+            self.facts.usage = Some(usage.behind(self.facts.usage.unwrap_or_default()));
+        }
         self.facts.finished |= chunk.finished;
         self.facts.finish = chunk.finish.or(self.facts.finish);
         if chunk.choices == 0 {

@@ -9,7 +9,7 @@ mod write;
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 use serde_json::Value;
 
 use super::finish::{self, Told};
@@ -516,7 +516,11 @@ impl Watch for Follower {
             // An item that came without deltas still is a piece of the answer.
             b"response.output_item.done" => Seen::Content,
             kind if kind.ends_with(b".delta") => {
-                self.facts.count(data.len());
+                // The first piece may be an empty one.
+                let is_first = self.facts.content_events == 0;
+                if !is_first || memmem::find(data, b"\"delta\":\"\"").is_none() {
+                    self.facts.count(data.len());
+                }
                 Seen::Content
             }
             _ => Seen::Quiet,

@@ -215,6 +215,10 @@ impl Essence {
         if told.tokens.is_none() {
             self.tokens = None;
         }
+        // No prompt is without tokens: what was counted at the start stands.
+        if let (Some((prompt, _)), Some((0, _))) = (&mut self.tokens, told.tokens) {
+            *prompt = 0;
+        }
         for ((id, ..), (wanted, ..)) in self.calls.iter_mut().zip(&told.calls) {
             if wanted == "*" {
                 wanted.clone_into(id);

@@ -9,7 +9,7 @@ use crate::dialect::fields::{is_object, maybe, object, owned, text};
 use crate::dialect::{Reader, Seen, Watch};
 use crate::halves::Halves;
 use crate::json::{self, JsonError, Scanner};
-use crate::reply::{Event, Opening, Stop};
+use crate::reply::{Event, Opening, Stop, stop_after};
 use crate::sse;
 
 use super::reply::{citation, part_of_block, stop_of};
@@ -146,6 +146,8 @@ pub(super) struct MessagesReader {
     left: Vec<(Option<u64>, String)>,
     /// A call is over that got no input, and is not closed yet.
     bare: bool,
+    /// A tool was called.
+    called: bool,
     stop: Option<Stop>,
 }
 
@@ -159,6 +161,7 @@ impl MessagesReader {
             blocks: VecDeque::new(),
             left: Vec::new(),
             bare: false,
+            called: false,
             stop: None,
         }
     }
@@ -213,6 +216,7 @@ impl MessagesReader {
             return;
         };
         if let Some(opening) = block.opening() {
+            self.called |= matches!(opening, Opening::ToolCall { .. });
             out.push(Event::Open(opening));
             let so_far = Some(block.grown.clone()).filter(|grown| !grown.is_empty());
             out.extend(so_far.map(Event::Piece));
@@ -255,6 +259,12 @@ impl MessagesReader {
     fn delta(&mut self, index: Option<u64>, delta: &Value, out: &mut Vec<Event>) {
         self.resume(index, delta, out);
         let Some(place) = self.place(index) else {
+            let says = |name| !text(delta, name).is_empty();
+            if says("text") || says("thinking") || says("partial_json") {
+                out.push(Event::Failed(
+                    "the upstream goes on with a block that is not open".to_owned(),
+                ));
+            }
             return;
         };
         let said = self.blocks.get_mut(place).and_then(|it| it.add(delta));
@@ -332,7 +342,8 @@ impl MessagesReader {
         self.blocks.iter_mut().for_each(|it| it.over = true);
         self.go_on(out);
         self.settle(out);
-        out.extend(self.stop.take().map(Event::Stop));
+        let stop = stop_after(self.stop.take(), self.called, false);
+        out.extend(stop.map(Event::Stop));
         out.extend(self.follow.facts().usage.map(Event::Usage));
         out.push(Event::End);
     }

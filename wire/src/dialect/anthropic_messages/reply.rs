@@ -7,7 +7,7 @@ use crate::dialect::fields::{id, is_object, list, maybe, object, owned, text};
 use crate::dialect::{Asked, DecodeError, Writer};
 use crate::loss::Losses;
 use crate::numbers;
-use crate::reply::{Event, Opening, Reply, Stop};
+use crate::reply::{Event, Opening, Reply, Stop, stop_after};
 use crate::{Usage, sse};
 
 use super::{NAME, usage_of};
@@ -101,7 +101,7 @@ fn stop_word(stop: Option<&Stop>) -> (&'static str, Value) {
 /// Reads a whole answer.
 pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     let message: Value = crate::json::read(body)?;
-    if text(&message, "type") != "message" && !message.get("content").is_some_and(Value::is_array) {
+    if !message.get("content").is_some_and(Value::is_array) {
         return Err(DecodeError::Shape("an answer without content"));
     }
     let stop =
@@ -124,6 +124,10 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     {
         call.arguments.clear();
     }
+    let called = parts
+        .iter()
+        .any(|part| matches!(part.kind, Kind::ToolCall(_)));
+    let stop = stop_after(stop, called, false);
     let lane = message
         .get("usage")
         .and_then(|usage| maybe(usage, "service_tier"));

@@ -9,11 +9,11 @@ use crate::dialect::Reader;
 use crate::dialect::fields::{is_object, list, maybe, owned};
 use crate::dialect::openai::citation_of;
 use crate::halves::Halves;
-use crate::reply::{Event, Opening, Stop};
+use crate::reply::{Event, Opening, Stop, stop_after};
 use crate::{Usage, sse};
 
 use super::call::call_of;
-use super::reply::{Piece, pieces_of, seal, stop_after, stop_of};
+use super::reply::{FAILED, Piece, pieces_of, seal, stop_of};
 
 /// The most calls of one answer: each piece is looked for among them, and no model makes so many.
 const MOST_CALLS: usize = 1_024;
@@ -303,10 +303,23 @@ impl ChatReader {
         }
         match maybe(choice, "finish_reason").as_deref() {
             None => {}
-            Some("error") => out.push(Event::Failed("the upstream reported an error".to_owned())),
+            Some(word) if FAILED.contains(&word) => {
+                out.push(Event::Failed("the upstream reported an error".to_owned()))
+            }
             Some(word) => self.stop = Some(stop_of(word)),
         }
     }
+}
+
+/// What an event says that tells of a failure; `is_named` where its name says that it is one.
+fn failure_of(chunk: &Value, is_named: bool) -> Option<String> {
+    let said = |name| chunk.get(name).filter(|it: &&Value| !it.is_null());
+    let is_bare = said("choices").is_none() && said("usage").is_none();
+    let detail = said("detail").filter(|_| is_bare);
+    let is_error = is_named || maybe(chunk, "object").as_deref() == Some("error");
+    let error = said("error").or(detail).or(is_error.then_some(chunk))?;
+    let told = maybe(error, "message").or_else(|| error.as_str().map(str::to_owned));
+    Some(told.unwrap_or_else(|| "the upstream reported an error".to_owned()))
 }
 
 impl Reader for ChatReader {
@@ -325,11 +338,9 @@ impl Reader for ChatReader {
             ));
             return;
         };
-        if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
-            let told = maybe(error, "message").or_else(|| error.as_str().map(str::to_owned));
-            out.push(Event::Failed(
-                told.unwrap_or_else(|| "the upstream reported an error".to_owned()),
-            ));
+        let is_named = sse::name(event) == Some(b"error");
+        if let Some(told) = failure_of(&chunk, is_named) {
+            out.push(Event::Failed(told));
             return;
         }
         // One vendor's first chunk has neither choices nor the model's name.
@@ -341,7 +352,9 @@ impl Reader for ChatReader {
             });
         }
         if chunk.get("usage").is_some_and(Value::is_object) {
-            self.usage = super::usage_of(data).or(self.usage);
+            let before = self.usage.unwrap_or_default();
+            let behind = |usage: Usage| usage.behind(before);
+            self.usage = super::usage_of(data).map(behind).or(self.usage);
         }
         let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         if let Some(choice) = list(&chunk, "choices").iter().find(first) {

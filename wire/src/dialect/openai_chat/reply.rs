@@ -7,7 +7,7 @@ use crate::dialect::fields::{list, maybe, owned, text};
 use crate::dialect::openai::{citation_of, url_citations};
 use crate::dialect::{Asked, DecodeError, Writer};
 use crate::loss::Losses;
-use crate::reply::{Event, Opening, Reply, Stop};
+use crate::reply::{Event, Opening, Reply, Stop, stop_after};
 use crate::{Usage, sse};
 
 use super::NAME;
@@ -35,6 +35,9 @@ pub(super) fn seal(name: &str, text: &str, origin: Option<&str>) -> Seal {
     }
 }
 
+/// Vendors' words for an answer that broke off on their side: OpenRouter's and `DeepSeek`'s.
+pub(super) const FAILED: [&str; 2] = ["error", "insufficient_system_resource"];
+
 pub(super) fn stop_of(word: &str) -> Stop {
     match word {
         "length" => Stop::Length,
@@ -53,16 +56,6 @@ fn stop_word(stop: Option<&Stop>, refused: bool) -> &'static str {
         Some(Stop::Filter) => "content_filter",
         Some(Stop::Refusal) if !refused => "content_filter",
         Some(Stop::End | Stop::Sequence(_) | Stop::Refusal | Stop::Pause) | None => "stop",
-    }
-}
-
-/// Why it stopped, given what it consists of: a forced call ends with `stop`, and whoever reads it
-/// must still act on it.
-pub(super) fn stop_after(stop: Option<Stop>, called: bool, refused: bool) -> Option<Stop> {
-    match stop {
-        None | Some(Stop::End) if called => Some(Stop::Tools),
-        None | Some(Stop::End) if refused => Some(Stop::Refusal),
-        stop => stop,
     }
 }
 
@@ -105,9 +98,14 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     let choice = list(&whole, "choices")
         .first()
         .ok_or(DecodeError::Shape("an answer without choices"))?;
-    let message = choice.get("message").unwrap_or(&Value::Null);
+    let message = choice.get("message").filter(|message| message.is_object());
+    let message = message.ok_or(DecodeError::Shape("an answer without a message"))?;
+    let content = message.get("content").unwrap_or(&Value::Null);
+    if !(content.is_string() || content.is_array() || content.is_null()) {
+        return Err(DecodeError::Shape("an answer whose content is no text"));
+    }
     let word = maybe(choice, "finish_reason");
-    if word.as_deref() == Some("error") {
+    if word.as_deref().is_some_and(|word| FAILED.contains(&word)) {
         return Err(DecodeError::Shape("an answer that failed"));
     }
     let citations = list(message, "annotations")

@@ -41,8 +41,12 @@ pub(super) fn decode(body: &[u8], origin: &str) -> Result<Reply, DecodeError> {
     if !response.get("output").is_some_and(Value::is_array) {
         return Err(DecodeError::Shape("an answer without output"));
     }
-    if matches!(text(&response, "status"), "failed" | "cancelled") {
-        return Err(DecodeError::Shape("a response that failed"));
+    match text(&response, "status") {
+        "failed" | "cancelled" => return Err(DecodeError::Shape("a response that failed")),
+        "queued" | "in_progress" => {
+            return Err(DecodeError::Shape("a response that is not done"));
+        }
+        _ => {}
     }
     let mut parts = Vec::new();
     let mut logprobs = Vec::new();
