@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod route;
 mod schedules;
+mod stop;
 mod task;
 mod usage;
 

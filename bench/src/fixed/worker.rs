@@ -109,6 +109,19 @@ impl Ends {
         let found = Ask::find(&self.last).or_else(|| Ask::find(&self.first));
         found.unwrap_or_default()
     }
+
+    /// The most tokens that the answer may have, where the call says it.
+    fn cap(&self) -> Option<u32> {
+        let within = |part: &[u8]| {
+            let names: [&[u8]; 2] = [b"\"max_tokens\":", b"\"max_completion_tokens\":"];
+            let find = |name: &&[u8]| Some(memchr::memmem::find(part, name)? + name.len());
+            let at = names.iter().find_map(find)?;
+            let rest = part[at..].trim_ascii_start();
+            let digits = rest.split(|it| !it.is_ascii_digit()).next()?;
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        };
+        within(&self.first).or_else(|| within(&self.last))
+    }
 }
 
 impl Worker {
@@ -276,8 +289,12 @@ impl Worker {
         };
         let is_call =
             head.is_post && (dialect == Dialect::Messages || head.path.contains("/chat/"));
-        let asked = self.fixed.asked(connection.body.ask());
+        let mut asked = self.fixed.asked(connection.body.ask());
         let streams = is_call && connection.body.streams();
+        if streams && let Some(cap) = connection.body.cap() {
+            // As of any model: a piece is a token.
+            asked.chunks = asked.chunks.min(cap);
+        }
         connection.body.clear();
         connection.reader.reset();
         if !is_call {

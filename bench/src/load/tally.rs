@@ -100,6 +100,13 @@ pub struct Slice {
     pub latency: Histogram<u64>,
 }
 
+impl Slice {
+    /// Adds the time of a good call. There are many of these, so that each grows only with what it is given.
+    pub(super) fn record(&mut self, nanoseconds: u64) {
+        let _recorded = self.latency.record(nanoseconds);
+    }
+}
+
 /// Counts and histograms of one window; times are in nanoseconds.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -216,6 +223,19 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_tells_the_times_that_it_was_given() {
+        let mut one = Tally::default();
+        let slice = &mut one.slices[3];
+        for ms in 1..=100 {
+            slice.record(ms * 1_000_000);
+        }
+        let mut all = Tally::default();
+        all.merge(&one);
+        let p99 = all.slices[3].latency.value_at_quantile(0.99);
+        assert!((98_000_000..=100_000_000).contains(&p99), "{p99}");
+    }
 
     #[test]
     fn merged_histograms_are_those_of_all_values_together() {

@@ -432,7 +432,7 @@ impl<'a> Worker<'a> {
             if failure.is_some() {
                 slice.failed += 1;
             } else {
-                slice.latency.saturating_record(now - job.due);
+                slice.record(now - job.due);
             }
         }
         self.feed.ended(job, failure.is_none(), now);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bench::conversation::{self, Prompt};
 use bench::replay::{Planned, Sample, replay};
 use bench::trace;
@@ -17,6 +17,7 @@ use clap::Args;
 use meter::finance::Filter;
 
 use super::load::watch;
+use super::stop::Stop;
 use super::{quiet, report, say};
 use crate::boot::{self, Running};
 use crate::config::Config;
@@ -98,12 +99,29 @@ impl Demo {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let started = Instant::now();
         quiet();
-        boot::runtime()?.block_on(self.play(started))
+        boot::runtime()?.block_on(async {
+            let mut stop = Stop::new().context("listening for signals")?;
+            // It goes with this, however this ends.
+            let passing = tempfile::tempdir().context("making a temporary folder")?;
+            let played = tokio::select! {
+                played = self.play(passing.path(), started) => played?,
+                () = stop.asked() => bail!("stopped before its end"),
+            };
+            if let Some((running, _upstreams)) = played {
+                stop.asked().await;
+                running.shut_down(std::future::pending()).await;
+            }
+            Ok(())
+        })
     }
 
-    async fn play(self, started: Instant) -> anyhow::Result<()> {
-        let passing = tempfile::tempdir().context("making a temporary folder")?;
-        let folder = self.folder(passing.path())?;
+    /// Plays it all. What is left running is given back, where it is to stay until somebody ends it.
+    async fn play(
+        self,
+        passing: &Path,
+        started: Instant,
+    ) -> anyhow::Result<Option<(Running, Vec<Upstream>)>> {
+        let folder = self.folder(passing)?;
         let mut upstreams = Vec::new();
         for place in &PLACES {
             upstreams.push(Upstream::start(script(place, self.speed)).await?);
@@ -147,7 +165,7 @@ impl Demo {
         }
         if self.exit {
             running.shut_down(std::future::pending()).await;
-            return outcome.verdict();
+            return outcome.verdict().map(|()| None);
         }
         let (address, token) = (running.admin_address, running.parts.admin_token.load());
         let token = token.expose();
@@ -157,13 +175,9 @@ impl Demo {
             running.address,
             keys.first().map_or("", |key| &**key)
         ))?;
-        tokio::signal::ctrl_c().await?;
-        running.shut_down(std::future::pending()).await;
-        Ok(())
+        Ok(Some((running, upstreams)))
     }
-}
 
-impl Demo {
     /// Where configuration and ledger are written.
     fn folder(&self, passing: &Path) -> anyhow::Result<PathBuf> {
         let Some(dir) = &self.dir else {

@@ -4,13 +4,14 @@ mod aim;
 mod own;
 mod show;
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bench::conversation;
 use bench::fixed::{Endpoint, Fixed};
 use bench::load::compare::Comparison;
@@ -23,6 +24,7 @@ use bench::trace;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::stop::Stop;
 use super::{quiet, say};
 
 const EXAMPLES: &str = "Examples:
@@ -172,10 +174,38 @@ struct Calls {
     answer_bytes: Option<u32>,
 }
 
+/// A report on its way to a file.
+struct Written {
+    path: PathBuf,
+    file: File,
+}
+
+impl Written {
+    fn begin(path: &Path) -> anyhow::Result<Self> {
+        let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
+    }
+
+    fn end(mut self, text: &str) -> anyhow::Result<()> {
+        let written = self.file.write_all(text.as_bytes());
+        written.with_context(|| format!("writing {}", self.path.display()))
+    }
+}
+
 impl Load {
     pub(super) fn run(self) -> anyhow::Result<()> {
         quiet();
         raise_open_files();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("starting the runtime")?;
+        runtime.block_on(self.load())
+    }
+
+    async fn load(self) -> anyhow::Result<()> {
+        let mut stop = Stop::new().context("listening for signals")?;
         // Held until the end: with it go the gateway and its folder.
         let own = self.aim.own.then(own::Own::start).transpose()?;
         let targets = match &own {
@@ -194,16 +224,31 @@ impl Load {
             pause: Duration::from_millis(100),
             prompts: conversation::prompts().into(),
         };
-        let report = self.measure(&comparison)?;
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)?;
-            std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+        // A report that can not be written is told of before the load, which may last for hours.
+        let json = self.json.as_deref().map(Written::begin).transpose()?;
+        let html = self.html.as_deref().map(Written::begin).transpose()?;
+        let (told, measured) = tokio::sync::oneshot::channel();
+        let load = std::thread::Builder::new();
+        let load = load.spawn(move || {
+            // Nobody waits for it any more once the command was stopped.
+            drop(told.send(self.measure(&comparison)));
+        });
+        let _load = load.context("starting the load")?;
+        let report = tokio::select! {
+            report = measured => report.context("the load has broken down")??,
+            () = stop.asked() => bail!("stopped before its end"),
+        };
+        say(&show::text(&report))?;
+        if let Some(json) = json {
+            json.end(&serde_json::to_string_pretty(&report)?)?;
         }
-        if let Some(path) = &self.html {
-            let text = page::html(&report);
-            std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+        if let Some(html) = html {
+            html.end(&page::html(&report))?;
         }
-        say(&show::text(&report))
+        let silent = report.targets.iter().find(|target| target.good == 0);
+        silent.map_or(Ok(()), |silent| {
+            bail!("no call to {} was good", silent.name)
+        })
     }
 
     fn measure(&self, comparison: &Comparison) -> anyhow::Result<Report> {

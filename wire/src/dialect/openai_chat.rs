@@ -408,12 +408,12 @@ struct Chunk {
     finished: bool,
     finish: Option<&'static str>,
     error: bool,
-    /// It has what is an error where nothing else is there.
-    detail: bool,
 }
 
 fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
     let mut chunk = Chunk::default();
+    // An error, where nothing else is there.
+    let mut detail = false;
     let mut scanner = Scanner::new(data)?;
     scanner.object(|scanner, key| {
         match (key.raw, scanner.peek()?) {
@@ -421,7 +421,7 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
             ("error", Kind::Object | Kind::String) => chunk.error = true,
             // Words of older servers and of their frameworks.
             ("object", Kind::String) => chunk.error |= scanner.string()?.is("error"),
-            ("detail", Kind::Object | Kind::Array | Kind::String) => chunk.detail = true,
+            ("detail", Kind::Object | Kind::Array | Kind::String) => detail = true,
             ("choices", Kind::Array) => scanner.array(|scanner| {
                 chunk.choices += 1;
                 choice(scanner, &mut chunk)
@@ -431,7 +431,7 @@ fn chunk(data: &[u8]) -> Result<Chunk, JsonError> {
         Ok::<(), JsonError>(())
     })?;
     scanner.end()?;
-    chunk.error |= chunk.detail && chunk.choices == 0 && chunk.usage.is_none();
+    chunk.error |= detail && chunk.choices == 0 && chunk.usage.is_none();
     Ok(chunk)
 }
 

@@ -304,7 +304,7 @@ impl ChatReader {
         match maybe(choice, "finish_reason").as_deref() {
             None => {}
             Some(word) if FAILED.contains(&word) => {
-                out.push(Event::Failed("the upstream reported an error".to_owned()))
+                out.push(Event::Failed("the upstream reported an error".to_owned()));
             }
             Some(word) => self.stop = Some(stop_of(word)),
         }
