@@ -6,11 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a caller waits for the next piece of an answer before the test has failed.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A caller with a key.
 #[derive(Debug, Clone)]
@@ -111,14 +116,19 @@ impl Client {
             body: Vec::new(),
             broken: true,
         };
-        let Ok(response) = self.http.request(request).await else {
+        let answer = timeout(PATIENCE, self.http.request(request)).await;
+        let Ok(response) = answer.unwrap_or_else(|_| panic!("no answer at {path}")) else {
             return reply;
         };
         reply.status = response.status().as_u16();
         reply.headers = response.headers().clone();
         reply.broken = false;
         let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
+        let next = async |body: &mut Incoming| {
+            let next = timeout(PATIENCE, body.frame()).await;
+            next.unwrap_or_else(|_| panic!("no end of the answer at {path}"))
+        };
+        while let Some(frame) = next(&mut body).await {
             match frame {
                 Ok(frame) => reply.body.extend(frame.into_data().unwrap_or_default()),
                 Err(_) => reply.broken = true,

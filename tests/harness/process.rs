@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long a program may take to say the next thing before it listens.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `pareto serve`.
 pub struct Process {
@@ -48,7 +52,10 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = String::new();
         let (address, admin_address) = loop {
-            let Some(line) = lines.next_line().await.unwrap() else {
+            let Ok(line) = timeout(PATIENCE, lines.next_line()).await else {
+                panic!("it neither listens nor ends:\n{seen}");
+            };
+            let Some(line) = line.unwrap() else {
                 return Err(seen);
             };
             let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();

@@ -21,15 +21,26 @@ async fn run(words: Vec<String>) -> Output {
     tokio::task::spawn_blocking(running).await.unwrap().unwrap()
 }
 
-/// Runs it with `words` and gives back its report.
-async fn report(folder: &Path, words: &[&str]) -> Value {
+/// Runs it with `words` and gives back its report, and what it said.
+async fn reported(folder: &Path, words: &[&str]) -> (Value, Output) {
     let file = folder.join("report.json");
     let mut all: Vec<String> = words.iter().map(|word| word.to_string()).collect();
     all.extend(["--json".to_owned(), file.display().to_string()]);
     let output = run(all).await;
+    let text = std::fs::read_to_string(file).unwrap();
+    let report = serde_json::from_str(&text);
+    (
+        report.unwrap_or_else(|error| panic!("{error}: {output:?}")),
+        output,
+    )
+}
+
+/// The report of a run in which calls were good.
+async fn report(folder: &Path, words: &[&str]) -> Value {
+    let (report, output) = reported(folder, words).await;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    report
 }
 
 fn target<'a>(report: &'a Value, name: &str) -> &'a Value {
@@ -197,7 +208,10 @@ async fn every_failure_is_counted_as_what_it_is() {
         if stream {
             words.push("--stream");
         }
-        let report = report(folder.path(), &words).await;
+        let (report, output) = reported(folder.path(), &words).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "not a call was good");
+        assert!(errors.contains("no call to t0 was good"), "{errors}");
         let all = cases.iter().map(|(_, kind)| *kind).chain(["connect"]);
         for (number, kind) in all.enumerate() {
             // Only a stream can break off or fail after it has begun.
